@@ -1,0 +1,1 @@
+"""Values and arithmetic; imports nothing of eesearch above it, and no torch."""

@@ -1,0 +1,168 @@
+"""Costs as steps: device profiles, and the one matrix that policies, routing and solver read.
+
+cost(leave at e_k | active e_1 < ... < e_k) = step[input, e_1] + step[e_1, e_2] + ... + step[e_{k-1}, e_k]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.core.design import ExitId, Value
+from eesearch.core.errors import CostError
+
+Axis = Literal["macs", "latency_ms"]
+
+
+class Timing(Value):
+    """One measured figure. All times in milliseconds per call, raw quantiles over the rounds of all processes.
+
+    Attributes:
+        ms: The estimate: the median over processes of the median of round medians.
+        contention: Wall time over processor time; above 1.05 something else ran on the core.
+        noisy: Whether the rounds never settled.
+    """
+
+    ms: float
+    min: float
+    p10: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    rounds: int
+    contention: float
+    noisy: bool
+
+
+class LatencyProfile(Value):
+    """Measured milliseconds at the device's batch size.
+
+    Attributes:
+        prefix_ms: From the input to each cut, then to the output: non-decreasing. [K + 1]
+        head_ms: cut -> head name -> head in place (prefix + head, minus prefix).
+        decision_ms: criterion -> deciding at one exit whether to leave.
+        resume_ms: What going on after a decision costs, beyond the segments themselves.
+        timings: Every raw figure, by its name.
+        noise: Relative spread between processes: smaller differences are ties.
+    """
+
+    prefix_ms: tuple[float, ...]
+    head_ms: dict[str, dict[str, float]]
+    decision_ms: dict[str, float]
+    resume_ms: float
+    timings: dict[str, Timing]
+    noise: float
+
+
+class DeviceProfile(Value):
+    """What one backbone and all heads of a search space cost on one device.
+
+    Attributes:
+        device: The device's name in the study: `macs`, `cpu:eager:t1:b1`.
+        fingerprint: Processor, threads, versions and settings under which it was measured.
+        content: Key of what was measured (backbone structure, cuts, heads, criteria); a profile is reused when
+            device, fingerprint and content match.
+        cuts: Names of the cuts, in order. [K]
+        macs_prefix: Multiply-adds from the input to each cut, then to the output. [K + 1]
+        macs_head: cut -> head name -> multiply-adds of the head.
+        latency: None on the device `macs`.
+    """
+
+    device: str
+    fingerprint: dict[str, str]
+    content: str
+    cuts: tuple[str, ...]
+    macs_prefix: tuple[float, ...]
+    macs_head: dict[str, dict[str, float]]
+    latency: LatencyProfile | None = None
+
+    @property
+    def axis(self) -> Axis:
+        """The cost axis of this device's front."""
+        return "macs" if self.latency is None else "latency_ms"
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """All cost axes that this profile knows."""
+        return ("macs",) if self.latency is None else ("latency_ms", "macs")
+
+
+@dataclass(frozen=True, eq=False)
+class StageCosts:
+    """What it costs to go on from one stop to the next, on one axis.
+
+    Attributes:
+        step: [E + 1, E]; row 0 is the input, row i + 1 is exit i; inf where the step is forbidden (same or
+            earlier cut).
+        exits: Columns of `step`. [E]
+        axis: `macs` or `latency_ms`.
+        backbone: Cost of the unmodified backbone: no head, no decision.
+    """
+
+    step: NDArray[np.float64]
+    exits: tuple[ExitId, ...]
+    axis: Axis
+    backbone: float
+
+    def select(self, exits: Sequence[ExitId]) -> StageCosts:
+        """The costs of these exits only, in this order."""
+        rows = np.array([self.exits.index(e) for e in exits], dtype=np.intp)
+        step = self.step[np.ix_(np.concatenate([[0], rows + 1]), rows)]
+        return StageCosts(step, tuple(exits), self.axis, self.backbone)
+
+    def cumulative(self, exits: Sequence[ExitId]) -> NDArray[np.float64]:
+        """Cost of leaving at each of these stops, when all of them are active (gamma_i). [k]
+
+        Raises:
+            CostError: the order is forbidden.
+        """
+        path = [0, *(self.exits.index(e) + 1 for e in exits)]
+        steps = np.array([self.step[i, j - 1] for i, j in pairwise(path)])
+        if not np.isfinite(steps).all():
+            raise CostError("a sample cannot meet these exits in this order", got=[str(e) for e in exits])
+        return np.asarray(steps.cumsum())
+
+
+def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], criterion: str, axis: Axis) -> StageCosts:
+    """Turn a profile into steps between the exits of one network.
+
+    A head pays for itself and for its decision, whether anyone leaves or not; the network's own classifier is part of
+    the backbone and decides nothing. Going on after a decision pays the resumption.
+
+    Args:
+        profile: Must know every cut and head of `exits`.
+        exits: In the order of the cuts. [E]
+        criterion: Whose decision is paid at each head.
+        axis: `macs`, or `latency_ms` if the profile was timed.
+
+    Raises:
+        CostError: the profile lacks the axis, a cut, a head or the criterion.
+    """
+    if axis not in profile.axes:
+        raise CostError(f"the profile of {profile.device} has no {axis}", expected=f"one of {profile.axes}")
+    timed = profile.latency if axis == "latency_ms" else None
+    prefix = timed.prefix_ms if timed else profile.macs_prefix
+    heads = timed.head_ms if timed else profile.macs_head
+    depth = {cut: k for k, cut in enumerate(profile.cuts)}
+    try:
+        decision = timed.decision_ms[criterion] if timed else 0.0
+        depths = [len(profile.cuts) if e.is_output else depth[e.cut] for e in exits]
+        own = [0.0 if e.is_output else heads[e.cut][e.head] + decision for e in exits]
+    except KeyError as missing:
+        raise CostError(
+            f"the profile of {profile.device} does not know {missing}", do="Measure it again: `eesearch profile`."
+        ) from None
+    resume = timed.resume_ms if timed else 0.0
+    step = np.full((len(exits) + 1, len(exits)), np.inf)
+    for j, depth_j in enumerate(depths):
+        step[0, j] = prefix[depth_j] + own[j]
+        for i, depth_i in enumerate(depths):
+            if depth_i < depth_j:
+                step[i + 1, j] = prefix[depth_j] - prefix[depth_i] + resume + own[j]
+    return StageCosts(step, tuple(exits), axis, float(prefix[-1]))

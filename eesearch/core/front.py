@@ -1,0 +1,162 @@
+"""Evaluated policies and the fronts they form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.core.costs import Axis
+from eesearch.core.design import ExitId, Value
+from eesearch.core.errors import PickError
+from eesearch.core.policy import Policy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_DROP = 0.05
+"""Default depth of the rectangle in which fronts are valued: this much error more than the backbone."""
+
+
+class CostSummary(Value):
+    """The cost of a policy over the samples of a split, on one axis: the mean, the 95th percentile, the worst case."""
+
+    mean: float
+    p95: float
+    worst: float
+
+
+class Evaluation(Value):
+    """One policy on one split.
+
+    Attributes:
+        design: Key of the design whose network it runs; "" for the unmodified backbone.
+        strategy: How that network was trained; "backbone" for the unmodified backbone.
+        accuracy: Share of right answers.
+        samples: Number of samples behind it.
+        exit_rate: Share of the samples that leaves at each stop; sums to 1. [k]
+        costs: Per axis.
+    """
+
+    policy: Policy
+    design: str
+    strategy: str
+    accuracy: float
+    samples: int
+    exit_rate: tuple[float, ...]
+    costs: dict[Axis, CostSummary]
+
+    @property
+    def error(self) -> float:
+        """1 - accuracy."""
+        return 1.0 - self.accuracy
+
+
+class Front:
+    """The non-dominated evaluations in (error, mean cost on one axis), by rising cost; duplicates are kept once.
+
+    Args:
+        evaluations: Any; the dominated ones are dropped.
+        backbone: The unmodified backbone on the same split: the unit of relative costs and the zero of drops.
+        axis: The cost axis.
+        device: Whose front this is.
+    """
+
+    def __init__(self, evaluations: Iterable[Evaluation], *, backbone: Evaluation, axis: Axis, device: str) -> None:
+        self.backbone = backbone
+        self.axis: Axis = axis
+        self.device = device
+        given = sorted(evaluations, key=lambda e: (e.costs[axis].mean, e.error, e.policy.model_dump_json(), e.design))
+        self.points: tuple[Evaluation, ...] = tuple(_non_dominated(given, axis))
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, point: int) -> Evaluation:
+        return self.points[point]
+
+    def __repr__(self) -> str:
+        return f"Front({len(self)} points on {self.device}, {self.axis})"
+
+    @cached_property
+    def values(self) -> NDArray[np.float64]:
+        """(error, mean cost / backbone's cost) of every point. [P, 2]"""
+        unit = self.backbone.costs[self.axis].mean
+        return np.array([(e.error, e.costs[self.axis].mean / unit) for e in self.points]).reshape(-1, 2)
+
+    def merge(self, *others: Front) -> Front:
+        """The front of all points of this front and the others (same backbone, axis and device)."""
+        points = [e for front in (self, *others) for e in front.points]
+        return Front(points, backbone=self.backbone, axis=self.axis, device=self.device)
+
+    def hypervolume(self, *, max_drop: float = MAX_DROP) -> float:
+        """Share of the rectangle (0, 0) .. (backbone's error + max_drop, backbone's cost) that the front dominates.
+
+        If no point reaches the rectangle: minus the smallest shortfall (excess error plus excess relative cost), so
+        that bad fronts are ranked too.
+        """
+        reference = np.array([self.backbone.error + max_drop, 1.0])
+        excess = np.maximum(self.values - reference, 0.0).sum(-1)
+        if not len(self) or excess.min() > 0.0:
+            return -float(excess.min()) if len(self) else -2.0
+        return float(moocore.hypervolume(self.values, ref=reference) / reference.prod())
+
+    def within(self, max_drop: float) -> Evaluation | None:
+        """The cheapest point whose accuracy is at most `max_drop` below the backbone's; None if there is none."""
+        floor = self.backbone.accuracy - max_drop - 1e-12
+        return next((e for e in self.points if e.accuracy >= floor), None)
+
+    def knee(self) -> Evaluation:
+        """The point farthest below the chord between the cheapest and the best point, axes scaled to [0, 1].
+
+        Raises:
+            PickError: the front is empty.
+        """
+        if not len(self):
+            raise PickError(f"the front of {self.device} is empty")
+        error, cost = self.values.T
+        span = max(error[0] - error[-1], 1e-12), max(cost[-1] - cost[0], 1e-12)
+        below = 1.0 - (error - error[-1]) / span[0] - (cost - cost[0]) / span[1]
+        return self.points[int(below.argmax())]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per point: what it does and costs on the split that it was evaluated on."""
+        import pandas as pd
+
+        return pd.DataFrame([describe(e) | {"point": i, "device": self.device} for i, e in enumerate(self.points)])
+
+
+def _non_dominated(given: Sequence[Evaluation], axis: Axis) -> list[Evaluation]:
+    """Those whose error is below every cheaper one's; `given` rises in (cost, error)."""
+    kept: list[Evaluation] = []
+    for evaluation in given:
+        if not kept or evaluation.error < kept[-1].error:
+            kept.append(evaluation)
+    return kept
+
+
+def exit_name(exit_id: ExitId) -> str:
+    """How an exit is called in tables and plots: its cut."""
+    return exit_id.cut
+
+
+def describe(evaluation: Evaluation) -> dict[str, str | float]:
+    """The columns that every table of points shares; lists are `|`-joined, one entry per stop."""
+    policy = evaluation.policy
+    row: dict[str, str | float] = {
+        "design": evaluation.design,
+        "strategy": evaluation.strategy,
+        "exits": "|".join(exit_name(e) for e in policy.exits),
+        "heads": "|".join(e.head for e in policy.exits),
+        "criterion": policy.criterion,
+        "thresholds": "|".join(f"{t:.6g}" for t in policy.thresholds),
+        "exit_rate": "|".join(f"{r:.4f}" for r in evaluation.exit_rate),
+        "accuracy": evaluation.accuracy,
+    }
+    for axis, cost in evaluation.costs.items():
+        row |= {axis: cost.mean, f"{axis}_p95": cost.p95, f"{axis}_worst": cost.worst}
+    return row

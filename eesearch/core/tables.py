@@ -1,0 +1,82 @@
+"""`ExitTable`: what every exit of a trained design says about every sample of a split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.core.design import ExitId
+from eesearch.core.errors import PolicyError
+
+
+@dataclass(frozen=True, eq=False)
+class ExitTable:
+    """Per-sample outputs of all exits of one or more networks on one split.
+
+    Attributes:
+        logits: float32 [E, N, C]; rows in the order of the cuts, each network's own classifier its last row.
+        labels: int64 [N]
+        exits: Which exit each row is. [E]
+        split: `train`, `cal` or `test`.
+        samples: Content hash of the split's inputs and labels; tables with equal hashes may be joined.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    exits: tuple[ExitId, ...]
+    split: str
+    samples: str
+
+    def __post_init__(self) -> None:
+        if self.logits.ndim != 3 or self.logits.shape[:2] != (len(self.exits), len(self.labels)):
+            raise PolicyError(
+                "the table does not fit together",
+                got=f"logits {self.logits.shape}, {len(self.exits)} exits, {len(self.labels)} labels",
+                expected="logits [E, N, C], E exits, N labels",
+            )
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each exit is right about each sample. [E, N]"""
+        return np.asarray(self.logits.argmax(-1) == self.labels)
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Share of samples that each exit gets right. [E]"""
+        return self.correct.mean(-1, dtype=np.float64)
+
+    def row(self, exit_id: ExitId) -> int:
+        """Index of an exit's row.
+
+        Raises:
+            PolicyError: the table does not hold this exit.
+        """
+        try:
+            return self.exits.index(exit_id)
+        except ValueError:
+            raise PolicyError(
+                f"the {self.split} table does not hold exit {exit_id}", got=[str(e) for e in self.exits]
+            ) from None
+
+    def select(self, exits: Sequence[ExitId]) -> ExitTable:
+        """The table of these exits only, in this order."""
+        rows = [self.row(e) for e in exits]
+        return ExitTable(self.logits[rows], self.labels, tuple(exits), self.split, self.samples)
+
+    def arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+        """Arrays and text metadata, as the store keeps them."""
+        exits = json.dumps([e.model_dump() for e in self.exits])
+        meta = {"exits": exits, "split": self.split, "samples": self.samples}
+        return {"logits": self.logits, "labels": self.labels}, meta
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, str]) -> ExitTable:
+        """Inverse of `arrays`."""
+        exits = tuple(ExitId(**e) for e in json.loads(meta["exits"]))
+        logits, labels = arrays["logits"].astype(np.float32), arrays["labels"].astype(np.int64)
+        return cls(logits, labels, exits, meta["split"], meta["samples"])

@@ -1,0 +1,1 @@
+"""Multiply-adds and latency of a split network, per prefix and head, on one device."""

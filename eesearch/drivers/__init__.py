@@ -1,0 +1,1 @@
+"""Outer search: who proposes designs, and how trials are stored and resumed."""

@@ -1,0 +1,1 @@
+"""Policy arithmetic against the array API: criteria, routing, expected cost, evaluation."""

@@ -1,0 +1,1 @@
+"""Torch modules: splitting, heads, networks with exits; nothing of cost or search."""

@@ -1,0 +1,1 @@
+"""Placement rules of the literature, computed from tables; no torch."""

@@ -1,0 +1,1 @@
+"""Choosing placement, heads and thresholds on trained exits: arithmetic on bitsets."""

@@ -1,0 +1,1 @@
+"""The question (study file), the space, and what turns a design into a front."""

@@ -1,0 +1,1 @@
+"""Data, losses, plans and the one loop that trains; the bank, the tables and the fits."""
