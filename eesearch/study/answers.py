@@ -1,0 +1,170 @@
+"""What a search answers: per device the front, selected on calibration and reported on test, in one JSON-able value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pandas as pd
+from pydantic import Field
+from scipy.stats import binomtest
+
+from eesearch.core.costs import Axis
+from eesearch.core.design import Value
+from eesearch.core.front import Evaluation, Front, describe
+
+TIE = 0.03
+"""Relative cost differences below this are ties: the noise floor of the timer between processes."""
+
+
+class Point(Value):
+    """One policy: what it was selected by (`cal`), and what it is reported to do (`test`)."""
+
+    cal: Evaluation
+    test: Evaluation
+
+
+class SeedAnswer(Value):
+    """Where a placement rule of the literature landed, replayed on the bank.
+
+    Attributes:
+        rule: The rule with its parameters, such as `th_rule 2 exits`.
+        value: Share of the reference rectangle that the best thresholds for this placement dominate (calibration).
+        enqueued: Whether this placement was trained jointly.
+    """
+
+    rule: str
+    point: Point
+    value: float
+    enqueued: bool
+
+
+class DeviceAnswer(Value):
+    """The front of one device.
+
+    Attributes:
+        axis: What `points` minimise beside the calibration error.
+        points: By rising cost; their index is the point's number.
+        noise: Relative noise of the measured costs between processes; 0 for counted ones.
+        noisy: Names of the measured figures that never settled.
+    """
+
+    device: str
+    axis: Axis
+    backbone: Point
+    points: tuple[Point, ...]
+    seeds: tuple[SeedAnswer, ...] = ()
+    noise: float = 0.0
+    noisy: tuple[str, ...] = ()
+
+    def front(self) -> Front:
+        """The calibration front, on which picks are made."""
+        points = [point.cal for point in self.points]
+        return Front(points, backbone=self.backbone.cal, axis=self.axis, device=self.device)
+
+    def ratio(self, point: Point) -> float:
+        """The point's mean cost over the backbone's, on test."""
+        return point.test.costs[self.axis].mean / self.backbone.test.costs[self.axis].mean
+
+    def at_no_loss(self) -> Point | None:
+        """The cheapest point that loses nothing on calibration."""
+        found = self.front().within(0.0)
+        return next((p for p in self.points if p.cal == found), None)
+
+    def verdict(self) -> str:
+        """Do exits pay on this device, how much, at what drop: one plain sentence."""
+        point = self.at_no_loss()
+        unit = {"macs": "multiply-adds", "latency_ms": "mean latency"}[self.axis]
+        if point is None or self.ratio(point) > 1.0 - TIE:
+            best = min((self.ratio(p) for p in self.points), default=1.0)
+            return (
+                f"{self.device}: exits do not pay at no loss on calibration; the cheapest point of the front needs "
+                f"{best:.2f} x the backbone's {unit}."
+            )
+        drop = self.backbone.test.accuracy - point.test.accuracy
+        change = f"{abs(drop):.2%} {'below' if drop > 0 else 'above'}" if drop else "the same as"
+        return (
+            f"{self.device}: exits pay. At no loss on calibration, {self.ratio(point):.2f} x the backbone's {unit}; "
+            f"on test {point.test.accuracy:.2%}, {change} the backbone's {self.backbone.test.accuracy:.2%}."
+        )
+
+
+class TrialAnswer(Value):
+    """One trained design, or one that failed.
+
+    Attributes:
+        value: Share of the reference rectangle that its calibration front dominates, mean over devices.
+        exits: `cut:head`, in order.
+        last_accuracy: Calibration accuracy of its own last classifier; the backbone's is in `DeviceAnswer.backbone`.
+        origin: `bank`, a seeding rule, or the sampler.
+    """
+
+    number: int
+    state: Literal["complete", "failed"]
+    strategy: str
+    origin: str
+    value: float | None = None
+    design: str = ""
+    exits: tuple[str, ...] = ()
+    last_accuracy: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+
+class Answers(Value):
+    """Everything that `front`, `report` and `predict` read; written as `front.json`.
+
+    Attributes:
+        study: The study's name.
+        data: Sizes, seed and content hashes of the splits.
+        phases: Wall seconds by phase of the search.
+    """
+
+    version: Literal[1] = 1
+    study: str
+    mode: str
+    data: dict[str, int | str]
+    devices: tuple[DeviceAnswer, ...]
+    trials: tuple[TrialAnswer, ...] = ()
+    phases: dict[str, float] = Field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+
+    def verdict(self) -> str:
+        """One sentence per device."""
+        return " ".join(device.verdict() for device in self.devices)
+
+
+def wilson(accuracy: float, samples: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy (Wilson 1927)."""
+    interval = binomtest(round(accuracy * samples), samples).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def table_rows(devices: Sequence[DeviceAnswer]) -> pd.DataFrame:
+    """The rows of `front.csv`: per device its front by rising cost, then the backbone.
+
+    Rates, accuracies and costs are those on test, unless a column ends in `_cal`; latencies in milliseconds.
+    """
+    rows = []
+    for device in devices:
+        named: list[tuple[int | str, Point]] = [*enumerate(device.points), ("backbone", device.backbone)]
+        rows += [_row(device, name, point) for name, point in named]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+COLUMNS = (
+    "point", "device", "strategy", "exits", "heads", "criterion", "thresholds", "exit_rate",
+    "accuracy_cal", "accuracy_test", "accuracy_test_low", "accuracy_test_high",
+    "macs", "latency_ms", "latency_ms_p95", "latency_ms_worst", "macs_ratio", "latency_ratio", "design",
+)  # fmt: skip
+
+
+def _row(device: DeviceAnswer, name: int | str, point: Point) -> dict[str, object]:
+    low, high = wilson(point.test.accuracy, point.test.samples)
+    row: dict[str, object] = dict(describe(point.test))
+    row |= {"point": name, "device": device.device, "accuracy_cal": point.cal.accuracy}
+    row |= {"accuracy_test": point.test.accuracy, "accuracy_test_low": low, "accuracy_test_high": high}
+    for axis, cost in point.test.costs.items():
+        column = "macs_ratio" if axis == "macs" else "latency_ratio"
+        row[column] = cost.mean / device.backbone.test.costs[axis].mean
+    return row
