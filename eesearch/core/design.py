@@ -106,6 +106,7 @@ class Design(Value):
         exits: At least one, in the order of the cuts; a cut may carry several heads.
         train: The training section of this strategy.
         seed: Seed of the initial weights and of the order of the samples.
+        start: Key of the design whose heads this one starts from; "": from random ones.
     """
 
     backbone: str
@@ -114,6 +115,7 @@ class Design(Value):
     exits: tuple[ExitSpec, ...]
     train: TrainSpec
     seed: int = 0
+    start: str = ""
 
     @model_validator(mode="after")
     def _distinct(self) -> Design:
@@ -126,7 +128,7 @@ class Design(Value):
 
     @property
     def key(self) -> str:
-        """Content key: equal iff training would give the same network; fields that the strategy ignores do not count."""
+        """Content key: equal iff training gives the same network; fields that the strategy ignores do not count."""
         fields = self.model_dump(mode="json")
         if not STRATEGIES[self.strategy].uses_alpha:
             for exit_fields in fields["exits"]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -98,6 +99,19 @@ class Fit:
         if missing:
             raise PolicyError(f"the {self.kind} fit knows nothing of exit {missing[0]}")
         return np.array([place[e] for e in exits], dtype=np.intp)
+
+
+    def arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+        """Arrays and text metadata, as the store keeps them."""
+        meta = {"kind": self.kind, "exits": json.dumps([e.model_dump() for e in self.exits])}
+        return {"deployed": self.deployed, "calibration": self.calibration}, meta
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, str]) -> Fit:
+        """Inverse of `arrays`."""
+        exits = tuple(ExitId(**e) for e in json.loads(meta["exits"]))
+        deployed, calibration = (arrays[name].astype(np.float32) for name in ("deployed", "calibration"))
+        return cls(meta["kind"], exits, deployed, calibration)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -123,7 +123,7 @@ class Answers(Value):
     version: Literal[1] = 1
     study: str
     mode: str
-    data: dict[str, int | str]
+    data: dict[str, Any]
     devices: tuple[DeviceAnswer, ...]
     trials: tuple[TrialAnswer, ...] = ()
     phases: dict[str, float] = Field(default_factory=dict)

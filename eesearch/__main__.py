@@ -1,0 +1,6 @@
+"""`python -m eesearch` is the installed command `eesearch`."""
+
+from eesearch.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""The verbs: split, profile, search, report. Each reads top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from eesearch.core.costs import DeviceProfile
+from eesearch.core.design import ExitSpec, HeadSpec
+from eesearch.core.progress import Progress, silent
+from eesearch.core.registry import DRIVERS
+from eesearch.core.store import write_atomic
+from eesearch.costs.profile import estimate_seconds, save_profile
+from eesearch.costs.profile import profile as measured_macs
+from eesearch.drivers.optuna_driver import Limits, Listener, finished
+from eesearch.nets.split import Backbone, split
+from eesearch.reporting.figures import save_png
+from eesearch.reporting.html import render_html
+from eesearch.solve.exact import solve_front
+from eesearch.study.answers import Answers
+from eesearch.study.compose import Mode, compose
+from eesearch.study.files import validate
+from eesearch.study.joint_trials import JointTrials
+from eesearch.study.materials import (
+    Given,
+    device_profile,
+    fitting_heads,
+    load_backbone,
+    load_study_data,
+    prepare,
+    thinned,
+)
+from eesearch.study.problem import BankProblem
+from eesearch.study.question import Study
+from eesearch.study.run import Run
+from eesearch.study.rundir import RunDir, open_run
+from eesearch.training.bank import plan_cache
+from eesearch.training.checkpoint import weights_hash
+from eesearch.training.data import Dataset, load_dataset, make_dataset
+
+__all__ = ["plan", "profile", "report", "search", "search_study", "solve_front", "split"]
+
+MODES: dict[str, type[Mode]] = {"bank": BankProblem, "joint-trials": JointTrials}
+
+
+def search(
+    model: nn.Module,
+    data: Dataset | Mapping[str, Any] | Path | str,
+    *,
+    device: str = "cpu:eager:t1:b1",
+    max_drop: float | str | None = None,
+    budget: str = "30m",
+    study: Mapping[str, Any] | None = None,
+) -> Run:
+    """Search the early-exit versions of a trained classifier; the notebook's one call.
+
+    Args:
+        model: Maps raw samples [N, ...] to logits [N, C]. Stays as it is.
+        data: The arrays `x_train y_train x_test y_test [x_cal y_cal]`, or an `.npz` file that holds them.
+        device: Whose cost is minimised: `macs`, `cpu:eager:t1:b1`, or a profile's JSON file.
+        max_drop: How far below the backbone's accuracy points still count, such as `"2%"`; None: 5 points.
+        budget: Wall time of the trials, such as `"30m"`.
+        study: Any other field of a study file: `name` (the run goes to `runs/<name>`), `space`, `training`, `input`.
+
+    Returns:
+        The run: `run.front().to_pandas()`, `run.pick("max-drop=0.5%")`.
+
+    Raises:
+        InputError: of the part that cannot be used.
+    """
+    fields = dict(study or {})
+    dataset = _dataset(data, fields)
+    fields.setdefault("name", type(model).__name__)
+    fields["backbone"] = {"model": f"given:{type(model).__name__}", "args": {"weights": weights_hash(model)[:16]}}
+    splits = {each.name: each.key for each in (dataset.train, dataset.cal, dataset.test)}
+    fields["data"] = {"source": "given:arrays", "args": splits}
+    fields.setdefault("devices", [device])
+    fields["budget"] = {"trials": 1000, "timeout": budget, **fields.get("budget", {})}
+    if max_drop is not None:
+        fields["objectives"] = {"max_drop": max_drop}
+    resolved = validate(Study, fields, "eesearch.search")
+    return search_study(resolved, Path("runs") / resolved.name, given=Given(model, dataset))
+
+
+def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: Mapping[str, Any]) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    seed = int(fields.get("seed", 0))
+    return make_dataset(data, seed=seed) if isinstance(data, Mapping) else load_dataset(str(data), seed=seed)
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who listens to a search: to everything that takes time, and to every finished trial."""
+
+    progress: Progress = silent
+    trial: Listener = lambda trial: None
+
+
+def search_study(
+    study: Study,
+    path: Path,
+    *,
+    fresh: bool = False,
+    given: Given | None = None,
+    watchers: Watchers = Watchers(),
+) -> Run:
+    """Run a study, or continue it; answers are written at the end and on Ctrl-C.
+
+    Args:
+        study: The question.
+        path: The run directory.
+        fresh: Rename an old run directory and start anew.
+        given: A live model and its data, instead of those that the study names.
+        watchers: Told what happens.
+
+    Raises:
+        InputError: of the part that cannot be used; nothing is lost.
+        KeyboardInterrupt: after the answers so far were written.
+    """
+    run = open_run(path, study, fresh=fresh)
+    with run.locked():
+        materials = prepare(study, run, given=given, progress=watchers.progress)
+        problem = MODES[study.mode](materials, watchers.progress)
+        limits = Limits(study.budget.trials, study.budget.timeout, study.seed)
+        try:
+            with materials.watch.phase("trials"):
+                DRIVERS[study.driver](problem, run.database, limits, watchers.trial)
+        except KeyboardInterrupt:
+            _answer(run, problem)
+            raise
+        answers = _answer(run, problem)
+    return Run(run, answers, materials.backbone if given else None)
+
+
+def _answer(run: RunDir, problem: Mode) -> Answers:
+    """Write what the finished trials found."""
+    answers = compose(problem, finished(problem, run.database))
+    run.write_answers(answers)
+    report(run.path)
+    return answers
+
+
+def report(path: Path | str) -> Path:
+    """Draw a run's answers again: `front.png` and `report.html`; returns the report's path.
+
+    Raises:
+        RunError: the directory holds no answers.
+    """
+    run = RunDir(Path(path))
+    answers = run.answers()
+    save_png(answers, run.path / "front.png")
+    write_atomic(run.path / "report.html", render_html(answers))
+    return run.path / "report.html"
+
+
+def profile(
+    study: Study, run: Path, device: str, *, out: Path | None = None, progress: Progress = silent
+) -> DeviceProfile:
+    """Measure what every prefix and head of a study costs on one device; weights do not matter.
+
+    Args:
+        study: Names the network and the space.
+        run: Its profile is reused if it matches, and a new one is kept there.
+        device: `macs`, `cpu:eager:t1:b1`, or a profile's JSON file, which is checked.
+        out: A further copy.
+        progress: Told what is measured.
+
+    Raises:
+        InputError: of the part that cannot be used.
+    """
+    network = _network(study)[1:]
+    measured = device_profile(study, RunDir(run), device, network, progress)
+    if out is not None:
+        save_profile(measured, out)
+    return measured
+
+
+def _network(study: Study) -> tuple[Dataset, Backbone, dict[str, tuple[HeadSpec, ...]]]:
+    dataset = load_study_data(study)
+    backbone = thinned(load_backbone(study, dataset.train.x[:2]), study.space.cuts.max_cuts)
+    return dataset, backbone, fitting_heads(study.space, backbone)
+
+
+@dataclass(frozen=True)
+class PlannedCut:
+    """A place where exits may hang.
+
+    Attributes:
+        share: Of the backbone's MACs, from the input to here.
+        heads: Names of the head designs that fit.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    share: float
+    heads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search would do.
+
+    Attributes:
+        cache_bytes: Size of the cached hidden states.
+        seconds: Estimates by phase.
+    """
+
+    cuts: tuple[PlannedCut, ...]
+    cache_bytes: int
+    trials: int
+    seconds: dict[str, float]
+
+
+def plan(study: Study) -> Plan:
+    """Look at a study without running it; a few batches are timed for the estimates.
+
+    Raises:
+        InputError: of the part that cannot be used.
+    """
+    dataset, backbone, heads = _network(study)
+    criteria = study.space.criteria
+    macs = measured_macs(backbone, {}, "macs", criteria=criteria).macs_prefix
+    cuts = tuple(
+        PlannedCut(cut.name, cut.shape, macs[k] / macs[-1], tuple(h.name for h in heads[cut.name]))
+        for k, cut in enumerate(backbone.cuts)
+    )
+    exits = [ExitSpec(cut=cut, head=head) for cut, specs in heads.items() for head in specs]
+    samples = len(dataset.train)
+    forward, step = _seconds_per_sample(backbone, dataset.train.x)
+    collected = len(dataset.cal) + len(dataset.test)
+    joint = step * samples * study.training.joint.epochs + forward * collected
+    trials = study.budget.trials if study.space.trained else 1
+    seconds = {"train backbone": 0.0 if study.backbone.weights else step * samples * study.training.epochs}
+    seconds["profile"] = sum(
+        estimate_seconds(backbone, heads, d, criteria=criteria, protocol=study.measuring) for d in study.devices
+    )
+    seconds["bank (trial 0)"] = forward * (samples + collected)
+    seconds["joint trials"] = joint * (trials - 1)
+    return Plan(cuts, plan_cache(backbone, exits, samples), trials, seconds)
+
+
+def _seconds_per_sample(backbone: Backbone, x: NDArray[np.generic], batch: int = 128) -> tuple[float, float]:
+    """A forward pass, and a training step, on one batch after a warm-up."""
+    inputs = torch.from_numpy(np.array(x[:batch]))
+    trained = copy.deepcopy(backbone)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            backbone(inputs)
+
+    def step() -> None:
+        trained(inputs).sum().backward()
+
+    times = []
+    for work in (forward, step):
+        work()
+        start = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - start) / len(inputs))
+    return times[0], times[1]

@@ -1,0 +1,35 @@
+"""Objects named by import path; only ever called with a path from a study file that the user names."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from eesearch.core.errors import InputError
+
+
+def import_object(path: str, error: type[InputError] = InputError) -> object:
+    """The object that `package.module:name` names.
+
+    Args:
+        path: The import path.
+        error: What to raise.
+
+    Raises:
+        InputError: the class given: no such path, module or name, or the module failed to import.
+    """
+    module_name, mark, name = path.partition(":")
+    if not mark or not module_name or not name:
+        raise error(f"'{path}' is no import path", expected="package.module:name")
+    try:
+        found: object = import_module(module_name)
+    except ImportError as cause:
+        raise error(
+            f"cannot import '{module_name}' of '{path}'",
+            got=cause,
+            do="Install it, or run eesearch in the directory that holds it.",
+        ) from cause
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise error(f"module '{module_name}' has no '{name}'", expected="a function of that module")
+        found = getattr(found, part)
+    return found

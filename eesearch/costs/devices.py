@@ -1,0 +1,128 @@
+"""Device names, and the fingerprint of the machine under which a figure was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from eesearch.core.errors import CostError
+from eesearch.core.registry import BACKENDS
+
+MACS = "macs"
+"""The device that counts multiply-adds and times nothing."""
+
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+"""glibc keeps freed memory instead of asking the kernel again: a quarter of the variation between processes."""
+
+_FORMAT = "KIND:BACKEND:tTHREADS:bBATCH, such as cpu:eager:t1:b1; or macs; or the path of a profile (.json)"
+_NAME = re.compile(r"(?P<kind>\w+):(?P<backend>[\w.-]+):t(?P<threads>\d+):b(?P<batch>\d+)")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a network's cost is taken.
+
+    Attributes:
+        name: As the study writes it.
+        kind: `macs`, `cpu`, or `file` for a profile that was measured elsewhere.
+        backend: A name in the BACKENDS registry; empty on `macs` and `file`.
+        threads: Threads of one call; 0 on `macs` and `file`.
+        batch: Samples per call; 0 on `macs` and `file`.
+        path: The profile of a `file`.
+    """
+
+    name: str
+    kind: str
+    backend: str = ""
+    threads: int = 0
+    batch: int = 0
+    path: Path | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether latency is measured on this device here."""
+        return self.kind not in (MACS, "file")
+
+
+def parse_device(name: str) -> Device:
+    """Read a device's name.
+
+    Args:
+        name: `macs`, `cpu:eager:t1:b1`, or the path of a profile (.json).
+
+    Raises:
+        CostError: the name has another form, or there is no such device.
+    """
+    if name == MACS:
+        return Device(name, MACS)
+    if name.endswith(".json"):
+        return Device(name, "file", path=Path(name))
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise CostError(f"'{name}' is not a device", expected=_FORMAT)
+    device = Device(name, found["kind"], found["backend"], int(found["threads"]), int(found["batch"]))
+    _require(device)
+    return device
+
+
+def _require(device: Device) -> None:
+    what = f"the device '{device.name}' is not available"
+    if device.kind != "cpu":
+        raise CostError(what, got=f"kind {device.kind}", expected="cpu")
+    if device.backend not in BACKENDS:
+        raise CostError(what, got=f"back end {device.backend}", expected=f"one of {', '.join(sorted(BACKENDS))}")
+    if not 1 <= device.threads <= len(usable_cores()):
+        raise CostError(what, got=f"{device.threads} threads", expected=f"1 to {len(usable_cores())} on this machine")
+    if device.batch != 1:
+        raise CostError(what, got=f"batch size {device.batch}", expected="b1: one sample at a time")
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def allocator_settings() -> dict[str, str]:
+    """Environment variables that steady the allocator; none where the C library is not glibc."""
+    return dict(ALLOCATOR) if platform.libc_ver()[0] == "glibc" else {}
+
+
+def fingerprint(device: Device) -> dict[str, str]:
+    """What a measured figure depends on besides the network: processor, versions, settings.
+
+    Multiply-adds do not depend on the machine: the fingerprint of `macs` is empty.
+    """
+    if not device.timed:
+        return {}
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "threads": str(device.threads),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "allocator": "steadied" if allocator_settings() else "default",
+        "pinned": "yes" if hasattr(os, "sched_setaffinity") else "no",
+    }
+
+
+@cache
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    model = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
+    return model[1].strip() if model else platform.processor() or platform.machine()

@@ -1,0 +1,190 @@
+"""Latency of modules, measured in fresh, pinned processes, one at a time on this machine (repeatable to 1-2 %).
+
+Jobs go to the worker as a pickle through its standard input, from this process only; nothing that lies in a file is
+ever unpickled. Rounds come back as lines of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import IO, Any
+
+import cloudpickle
+import numpy as np
+from filelock import FileLock
+from torch import Tensor, nn
+
+from eesearch.core.costs import Timing
+from eesearch.core.errors import CostError
+from eesearch.core.progress import Progress, silent
+from eesearch.costs.devices import Device, allocator_settings
+from eesearch.costs.timer import Protocol, Rounds
+
+PHASE = "measure latency"
+"""The name under which progress is told; its unit is one job in one process."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One figure to measure: what `module(*args)` takes, beyond what `minus(*args)` takes.
+
+    Attributes:
+        name: Unique among the jobs measured together.
+        module: Run in eval mode, in the worker's own copy.
+        args: Positional inputs.
+        minus: If given, the figure is a difference (`timer.time_call`).
+    """
+
+    name: str
+    module: nn.Module
+    args: tuple[Tensor, ...]
+    minus: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures by the names of their jobs, and how far processes disagree.
+
+    Attributes:
+        timings: name -> figure in milliseconds per call.
+        noise: Relative spread between processes (median over jobs without `minus`), at least the protocol's floor.
+    """
+
+    timings: dict[str, Timing]
+    noise: float
+
+
+Measure = Callable[[Sequence[Job], Device, Protocol, Progress], Measured]
+
+
+def measure(
+    jobs: Sequence[Job], device: Device, protocol: Protocol | None = None, progress: Progress = silent
+) -> Measured:
+    """Measure jobs on a timed device, alone on this machine as far as other measurements of ours go.
+
+    Args:
+        jobs: Measured one after the other in every process.
+        device: Its threads and back end are used.
+        protocol: How long and how often; the full protocol by default.
+        progress: Told after each job.
+
+    Raises:
+        CostError: the device is not timed here, a job cannot be sent, or fails in the worker.
+    """
+    protocol = protocol or Protocol()
+    if not device.timed:
+        raise CostError(f"nothing is timed on the device '{device.name}'", expected="a device such as cpu:eager:t1:b1")
+    if len({job.name for job in jobs}) < len(jobs):
+        raise CostError("two measurements have the same name", got=[job.name for job in jobs])
+    payload = _payload(jobs, device, protocol)
+    rounds: dict[str, list[Rounds]] = {job.name: [] for job in jobs}
+    total = protocol.processes * len(jobs)
+    with _alone(progress, total):
+        for process in range(protocol.processes):
+            for done, (job, found) in enumerate(_replies(payload, device), process * len(jobs) + 1):
+                rounds[job].append(found)
+                progress(PHASE, done, total)
+    whole = [rounds[job.name] for job in jobs if job.minus is None]
+    return Measured({job: summarize(found) for job, found in rounds.items()}, _noise(whole, protocol))
+
+
+def summarize(processes: Sequence[Rounds]) -> Timing:
+    """One figure from its rounds in all processes; a negative difference becomes 0, and noisy."""
+    estimate = median(median(rounds.ms) for rounds in processes)
+    low, p10, p50, p90, p95, p99 = np.percentile(
+        [ms for rounds in processes for ms in rounds.ms], [0, 10, 50, 90, 95, 99]
+    ).tolist()
+    return Timing(
+        ms=max(0.0, estimate),
+        min=low,
+        p10=p10,
+        p50=p50,
+        p90=p90,
+        p95=p95,
+        p99=p99,
+        rounds=sum(len(rounds.ms) for rounds in processes),
+        contention=max(rounds.contention for rounds in processes),
+        noisy=estimate < 0 or not all(rounds.settled for rounds in processes),
+    )
+
+
+def _noise(figures: Sequence[Sequence[Rounds]], protocol: Protocol) -> float:
+    medians = [[median(rounds.ms) for rounds in processes] for processes in figures]
+    spreads = [(max(each) - min(each)) / median(each) for each in medians]
+    return max(protocol.floor, median(spreads)) if spreads else protocol.floor
+
+
+def _payload(jobs: Sequence[Job], device: Device, protocol: Protocol) -> bytes:
+    try:
+        return bytes(cloudpickle.dumps((tuple(jobs), device, protocol)))
+    except (pickle.PicklingError, TypeError, AttributeError, RuntimeError) as error:
+        raise CostError(
+            "the model cannot be sent to the measuring process",
+            got=str(error),
+            do="It must be possible to pickle it: no open files, locks or generators among its attributes.",
+        ) from error
+
+
+@contextmanager
+def _alone(progress: Progress, total: int) -> Iterator[None]:
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    lock = FileLock(Path(tempfile.gettempdir()) / f"eesearch-measure-{user}.lock")
+    progress(PHASE, 0, total)
+    with lock:
+        yield
+
+
+def _replies(payload: bytes, device: Device) -> Iterator[tuple[str, Rounds]]:
+    """Run one fresh worker and yield the rounds of each job; whatever happens, it is gone afterwards."""
+    with tempfile.TemporaryFile() as errors, _worker(device, errors) as (send, receive):
+        with suppress(BrokenPipeError):  # it died at once: told below, with its last words
+            send.write(payload)
+            send.close()
+        for line in receive:
+            message = json.loads(line)
+            if message == "done":
+                return
+            if "error" in message:
+                raise CostError(f"measuring {message['job']} failed", got=message["error"])
+            yield message.pop("job"), Rounds(**message)
+        errors.seek(0)
+        last_words = errors.read().decode(errors="replace").strip().splitlines()[-3:]
+        raise CostError("the measuring process died", got=" / ".join(last_words) or "no message")
+
+
+@contextmanager
+def _worker(device: Device, errors: IO[bytes]) -> Iterator[tuple[IO[Any], IO[Any]]]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "eesearch.costs.worker", str(device.threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=environment(device),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdin, process.stdout
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        with suppress(BrokenPipeError):  # what it had not read yet
+            process.stdin.close()
+
+
+def environment(device: Device) -> dict[str, str]:
+    """Environment of a worker: its imports are ours, its threads and its allocator are the device's."""
+    paths = [path or os.getcwd() for path in sys.path]
+    threads = {name: str(device.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return {**os.environ, **threads, **allocator_settings(), "PYTHONPATH": os.pathsep.join(paths)}

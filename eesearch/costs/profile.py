@@ -1,0 +1,282 @@
+"""What one backbone and all heads of a search space cost on one device; measured once, before the first trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from eesearch.core.costs import DeviceProfile, LatencyProfile
+from eesearch.core.design import OUTPUT, HeadSpec, content_key
+from eesearch.core.errors import CostError
+from eesearch.core.progress import Progress, silent
+from eesearch.core.store import write_atomic
+from eesearch.costs import macs
+from eesearch.costs.devices import Device, fingerprint, parse_device
+from eesearch.costs.latency import Job, Measure, measure
+from eesearch.costs.macs import count_macs
+from eesearch.costs.pieces import Decided, InPlace, Prefix, Resumed, Span
+from eesearch.costs.timer import Clock, Protocol, time_call
+from eesearch.nets.heads import Head, build_head
+from eesearch.nets.split import Backbone, Cut
+
+Heads = Mapping[str, Sequence[HeadSpec]]
+"""cut -> designs of the heads that may hang there; cuts without heads may be left out."""
+
+_RESUME = "resume"
+
+_STARTING = 3.0
+"""Seconds in which a worker starts: it imports torch."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How latency is measured.
+
+    Attributes:
+        protocol: How long and how often.
+        measure: Turns jobs into figures; tests pass one that needs no time.
+        progress: Told after each figure.
+    """
+
+    protocol: Protocol = field(default_factory=Protocol)
+    measure: Measure = measure
+    progress: Progress = silent
+
+
+def profile(
+    backbone: Backbone, heads: Heads, device: str, *, criteria: Sequence[str], measuring: Measuring | None = None
+) -> DeviceProfile:
+    """Count multiply-adds and, on a timed device, measure latency of every prefix and of every head in place.
+
+    Args:
+        backbone: All cuts of the search space.
+        heads: All heads of the search space.
+        device: `macs`, `cpu:eager:t1:b1`, or the path of a profile (.json), which is read and checked.
+        criteria: Names of the criteria whose decisions may be taken.
+        measuring: How to measure; the full protocol by default.
+
+    Raises:
+        CostError: the device does not exist, an operation is not counted, a measurement failed, or the profile that
+            `device` names does not cover what is needed.
+        HeadError: a head does not fit its cut.
+    """
+    measuring = measuring or Measuring()
+    where = parse_device(device)
+    prefix, by_head = _count(backbone, heads)
+    if where.path is not None:
+        found = load_profile(where.path).model_copy(update={"device": device})
+        _require_same_network(found, [cut.name for cut in backbone.cuts], prefix)
+        _require_covers(found, by_head, criteria)
+        return found
+    timed = _measure_latency(backbone, heads, where, criteria, measuring) if where.timed else None
+    return DeviceProfile(
+        device=device,
+        fingerprint=profile_fingerprint(where, measuring.protocol),
+        content=profile_content(backbone, heads, criteria),
+        cuts=tuple(cut.name for cut in backbone.cuts),
+        macs_prefix=prefix,
+        macs_head=by_head,
+        latency=timed,
+    )
+
+
+def profile_content(backbone: Backbone, heads: Heads, criteria: Sequence[str]) -> str:
+    """Key of what is profiled: code, cuts, heads and criteria; weights do not count."""
+    cuts = [(cut.name, cut.shape) for cut in backbone.cuts]
+    designs = {cut: sorted(spec.model_dump_json() for spec in specs) for cut, specs in heads.items() if specs}
+    return content_key(backbone.origin.structure, list(backbone.example.shape), cuts, designs, sorted(criteria))
+
+
+def profile_fingerprint(device: Device, protocol: Protocol) -> dict[str, str]:
+    """Under what a profile's figures were taken: rules of counting, and on a timed device machine and protocol."""
+    timed = {"protocol": protocol.name} if device.timed else {}
+    return {"macs": macs.RULES_VERSION, **fingerprint(device), **timed}
+
+
+def is_current(
+    found: DeviceProfile, backbone: Backbone, heads: Heads, *, criteria: Sequence[str], protocol: Protocol
+) -> bool:
+    """Whether measuring `found.device` again would measure the same thing under the same circumstances."""
+    circumstances = profile_fingerprint(parse_device(found.device), protocol)
+    return found.content == profile_content(backbone, heads, criteria) and found.fingerprint == circumstances
+
+
+def save_profile(found: DeviceProfile, path: Path) -> None:
+    """Write a profile as JSON, atomically.
+
+    Raises:
+        RunError: the disk is full, or the directory cannot be written.
+    """
+    write_atomic(path, found.model_dump_json(indent=2))
+
+
+def load_profile(path: Path) -> DeviceProfile:
+    """Read a profile.
+
+    Raises:
+        CostError: there is no such file, or it is truncated, malformed or no profile; whoever measured it may measure
+            it again.
+    """
+    try:
+        return DeviceProfile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CostError(f"the profile {path} cannot be read", got=error.strerror) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CostError(
+            f"the profile {path} is damaged",
+            got=f"{place}: {first['msg']}" if place else first["msg"],
+            expected="a file that `eesearch profile` wrote",
+            do="Measure it again: `eesearch profile STUDY --out FILE`.",
+        ) from error
+
+
+def estimate_seconds(
+    backbone: Backbone, heads: Heads, device: str, *, criteria: Sequence[str], protocol: Protocol
+) -> float:
+    """About how long `profile` will take, in seconds; runs the backbone a few times to see how slow it is.
+
+    Half of the rounds that a call may take are expected.
+    """
+    where = parse_device(device)
+    if not where.timed:
+        return 0.0
+    brief = Protocol(warmup=0.0, warmup_max=0.0, round=0.0, rounds_min=1, rounds_max=1)
+    with torch.inference_mode():
+        once = time_call(lambda: backbone(backbone.example), brief, Clock()).ms[0] / 1000
+    a_round = max(protocol.round, once)
+    per_call = max(protocol.warmup, 3 * a_round) + (protocol.rounds_min + protocol.rounds_max) / 2 * a_round
+    calls = sum(1 if job.minus is None else 2 for job in latency_jobs(backbone, heads, criteria))
+    return protocol.processes * (_STARTING + calls * per_call)
+
+
+def latency_jobs(backbone: Backbone, heads: Heads, criteria: Sequence[str]) -> list[Job]:
+    """All figures to measure: prefixes as a whole; heads, decisions and the resumption as differences in place.
+
+    A head is measured at the earliest cut of each shape that it hangs on. Decisions and the resumption are those of
+    the earliest head: beside a short prefix, small differences are seen best.
+
+    Raises:
+        HeadError: a head does not fit its cut.
+    """
+    x = (backbone.example,)
+    jobs = [Job(_prefix(k), Prefix(backbone, k), x) for k in range(len(backbone.segments))]
+    earliest: InPlace | None = None
+    known: set[str] = set()
+    for k, cut in enumerate(backbone.cuts):
+        for spec in heads.get(cut.name, ()):
+            if _head(spec, cut) not in known:
+                known.add(_head(spec, cut))
+                in_place = InPlace(backbone, k, _build(spec, cut, backbone.classes))
+                earliest = earliest or in_place
+                jobs.append(Job(_head(spec, cut), in_place, x, Prefix(backbone, k)))
+    if earliest is not None:
+        stop = earliest.cut
+        jobs += [Job(_decision(name), Decided(earliest, name), x, earliest) for name in criteria]
+        jobs.append(Job(_RESUME, Resumed(backbone, stop, stop + 1), x, Prefix(backbone, stop + 1)))
+    return jobs
+
+
+def _prefix(k: int) -> str:
+    return f"prefix {k}"
+
+
+def _head(spec: HeadSpec, cut: Cut) -> str:
+    return f"head {spec.name} on {'x'.join(map(str, cut.shape))}"
+
+
+def _decision(criterion: str) -> str:
+    return f"decision {criterion}"
+
+
+def _build(spec: HeadSpec, cut: Cut, classes: int) -> Head:
+    with torch.random.fork_rng(devices=[]):  # its weights do not matter here, the caller's generator does
+        return build_head(spec, cut.shape, classes).eval()
+
+
+def _measure_latency(
+    backbone: Backbone, heads: Heads, where: Device, criteria: Sequence[str], measuring: Measuring
+) -> LatencyProfile:
+    jobs = latency_jobs(backbone, heads, criteria)
+    found = measuring.measure(jobs, where, measuring.protocol, measuring.progress)
+    ms = {name: timing.ms for name, timing in found.timings.items()}
+    return LatencyProfile(
+        prefix_ms=_never_decreasing([ms[_prefix(k)] for k in range(len(backbone.segments))]),
+        head_ms={
+            cut.name: {spec.name: ms[_head(spec, cut)] for spec in heads[cut.name]}
+            for cut in backbone.cuts
+            if heads.get(cut.name)
+        },
+        decision_ms={name: ms[_decision(name)] for name in criteria if _decision(name) in ms},
+        resume_ms=ms.get(_RESUME, 0.0),
+        timings=found.timings,
+        noise=found.noise,
+    )
+
+
+def _never_decreasing(prefix_ms: Sequence[float]) -> tuple[float, ...]:
+    """The non-decreasing sequence next to what was measured: a longer prefix cannot be faster, noise can."""
+    from sklearn.isotonic import IsotonicRegression  # takes a second to import
+
+    return tuple(IsotonicRegression().fit_transform(np.arange(len(prefix_ms)), prefix_ms).tolist())
+
+
+def _count(backbone: Backbone, heads: Heads) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
+    """Multiply-adds of each prefix, and of each head by cut and name; they add up, so each part is counted once."""
+    steps: list[float] = []
+    carry: tuple[torch.Tensor, ...] = (backbone.example,)
+    for k in range(len(backbone.segments)):
+        span = Span(backbone, k)
+        steps.append(count_macs(span, carry))
+        with torch.no_grad():
+            carry = span(*carry)
+    counted: dict[str, float] = {}
+    for cut in backbone.cuts:
+        for spec in heads.get(cut.name, ()):
+            if _head(spec, cut) not in counted:
+                head = _build(spec, cut, backbone.classes)
+                counted[_head(spec, cut)] = count_macs(head, (torch.zeros(1, *cut.shape),))
+    by_head = {
+        cut.name: {spec.name: counted[_head(spec, cut)] for spec in heads[cut.name]}
+        for cut in backbone.cuts
+        if heads.get(cut.name)
+    }
+    return tuple(np.cumsum(steps).tolist()), by_head
+
+
+def _require_covers(found: DeviceProfile, heads: Mapping[str, Mapping[str, float]], criteria: Sequence[str]) -> None:
+    known = found.latency.decision_ms if found.latency else criteria
+    missing = [
+        f"head '{name}' at '{cut}'"
+        for cut, names in heads.items()
+        for name in names
+        if name not in (found.latency.head_ms if found.latency else found.macs_head).get(cut, {})
+    ]
+    missing += [f"criterion '{name}'" for name in criteria if name not in known]
+    if missing:
+        raise CostError(
+            f"the profile {found.device} does not cover this study",
+            got=f"no {', no '.join(missing)}",
+            do="Measure it there with this study: `eesearch profile STUDY --out FILE`.",
+        )
+
+
+def _require_same_network(found: DeviceProfile, cuts: Sequence[str], prefix: Sequence[float]) -> None:
+    """A profile from elsewhere may know more cuts; at those that both know, the multiply-adds must be the same."""
+    missing = [cut for cut in cuts if cut not in found.cuts]
+    if missing:
+        raise CostError(f"the profile {found.device} does not know cut {', '.join(missing)}", got=list(found.cuts))
+    theirs = [found.macs_prefix[k] for k in (*map(found.cuts.index, cuts), -1)]
+    for cut, own, their in zip((*cuts, OUTPUT), prefix, theirs, strict=True):
+        if own != their:
+            raise CostError(
+                f"the profile {found.device} is of another network: the multiply-adds up to '{cut}' differ",
+                got=f"{their:.0f}",
+                expected=f"{own:.0f}",
+            )

@@ -1,0 +1,94 @@
+"""The measuring process: `python -m eesearch.costs.worker THREADS`, jobs on its standard input, JSON on its output.
+
+Started by `latency.measure` only. It pins itself before torch is imported, so that torch's own threads inherit it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eesearch.costs.devices import Device
+    from eesearch.costs.latency import Job
+    from eesearch.costs.timer import Clock, Protocol
+
+
+def main(threads: int) -> None:
+    """Measure what the parent sends, tell it, and end."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what the user's modules print must not run into the answers
+    _pin(threads)
+    payload = sys.stdin.buffer.read()
+    import cloudpickle
+    import torch
+
+    from eesearch.costs.timer import Clock
+
+    torch.set_num_threads(threads)
+    try:
+        jobs, device, protocol = cloudpickle.loads(payload)
+    except Exception as error:  # an import of the user's code that fails here: told to the parent
+        _tell(channel, {"job": "the model", "error": f"{type(error).__name__}: {error}"})
+        return
+    gc.disable()
+    serve(jobs, device, protocol, Clock(), channel)
+
+
+def serve(
+    jobs: tuple[Job, ...],
+    device: Device,
+    protocol: Protocol,
+    clock: Clock,
+    channel: IO[str],
+) -> None:
+    """Measure jobs one after the other and write each reply; stops at the first job that fails.
+
+    Args:
+        jobs: What to measure.
+        device: Whose back end runs the modules.
+        protocol: How long and how often.
+        clock: Where the time comes from.
+        channel: Gets a line of JSON per job (its name and the fields of `timer.Rounds`), then `"done"`; or an `error`.
+    """
+    import torch
+
+    for job in jobs:
+        try:
+            with torch.inference_mode():
+                reply = _measure(job, device, protocol, clock)
+        except Exception as error:  # whatever the user's module raises: told to the parent
+            _tell(channel, {"job": job.name, "error": f"{type(error).__name__}: {error}"})
+            return
+        _tell(channel, reply)
+    _tell(channel, "done")
+
+
+def _measure(job: Job, device: Device, protocol: Protocol, clock: Clock) -> dict[str, Any]:
+    from eesearch.core.registry import BACKENDS
+    from eesearch.costs.timer import time_call
+
+    make_call = BACKENDS[device.backend]
+    minus = None if job.minus is None else make_call(job.minus.eval(), job.args)
+    rounds = time_call(make_call(job.module.eval(), job.args), protocol, clock, minus)
+    gc.collect()
+    return {"job": job.name, **asdict(rounds)}
+
+
+def _tell(channel: IO[str], message: object) -> None:
+    channel.write(json.dumps(message) + "\n")
+    channel.flush()
+
+
+def _pin(threads: int) -> None:
+    """Stay on the last cores: the first ones serve the machine's interrupts."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,234 @@
+"""The local driver: Optuna asks and tells, SQLite remembers, the same command continues.
+
+An interrupted search with one worker equals an undisturbed one: a proposal's randomness derives from the seed and the
+number of finished trials, a killed trial is tried again with its parameters before anything else, and seeds enter
+the queue one at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
+
+from eesearch.core.design import content_key
+from eesearch.core.errors import RunError
+from eesearch.core.registry import DRIVERS
+from eesearch.study.space import Choice, LogFloat, Parameter
+from eesearch.study.trial import BANK, SAMPLER, Finished, Outcome, Question
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 30
+GRACE_S = 120
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Totals over all continuations of a study.
+
+    Attributes:
+        trials: Finished trials, trial 0 included.
+        timeout: Seconds of trials; None: no limit.
+        seed: The study's seed.
+    """
+
+    trials: int
+    timeout: float | None
+    seed: int
+
+
+class DesignFailedError(Exception):
+    """A proposed design could not be trained or evaluated; its trial is marked failed and the search goes on."""
+
+
+Listener = Callable[[Finished], None]
+
+
+@DRIVERS.register("optuna")
+def drive(question: Question, database: Path, limits: Limits, listener: Listener) -> None:
+    """Run trials until a limit is reached.
+
+    Args:
+        question: What is asked, and what answers it.
+        database: SQLite file; made if it does not exist.
+        limits: When to stop.
+        listener: Called after every finished trial.
+
+    Raises:
+        RunError: the database cannot be written.
+        KeyboardInterrupt: the user stopped the search; the running trial is queued again.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = _open(question, database)
+        _requeue_killed(study, len(question.parameters))
+        try:
+            _search(study, question, limits, listener)
+        except KeyboardInterrupt:
+            _requeue_killed(study, len(question.parameters))
+            raise
+    except SQLAlchemyError as error:
+        raise _database_error(database, error) from error
+
+
+def finished(question: Question, database: Path) -> list[Finished]:
+    """The trials that ended, by number; killed ones that were tried again are left out."""
+    try:
+        trials = _open(question, database).get_trials(deepcopy=False)
+    except SQLAlchemyError as error:
+        raise _database_error(database, error) from error
+    return [_finished(t) for t in trials if _counts(t)]
+
+
+def _database_error(database: Path, error: SQLAlchemyError) -> RunError:
+    return RunError(
+        f"cannot use the database {database}",
+        got=str(error).splitlines()[0],
+        do="Free some space or mend the file's permissions, then run the same command again.",
+    )
+
+
+def _search(study: optuna.Study, question: Question, limits: Limits, listener: Listener) -> None:
+    _first_trial(study, question, listener)
+    while True:
+        done = [t for t in study.get_trials(deepcopy=False) if _counts(t)]
+        spent = sum(_finished(t).seconds for t in done)
+        if len(done) >= limits.trials or (limits.timeout is not None and spent >= limits.timeout):
+            return
+        _enqueue_next_seed(study, question)
+        study.sampler = _sampler(limits.seed, len(done))
+        study.optimize(lambda trial: _objective(trial, question), n_trials=1, catch=(DesignFailedError,))
+        listener(_finished(study.get_trials(deepcopy=False)[-1]))
+
+
+def _objective(trial: optuna.Trial, question: Question) -> tuple[float, ...]:
+    params = {p.name: _suggest(trial, p) for p in question.parameters}
+    try:
+        outcome = question.run(params)
+    except RunError:  # the disk, not the design
+        raise
+    except Exception as error:
+        log.warning("trial %d failed: %s", trial.number, error)
+        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+        raise DesignFailedError from error
+    trial.set_user_attr("outcome", outcome.model_dump_json())
+    return outcome.values
+
+
+def _first_trial(study: optuna.Study, question: Question, listener: Listener) -> None:
+    """Trial 0: the bank. It has no parameters; whatever goes wrong here is not a failing design but ends the search."""
+    if study.get_trials(deepcopy=False):
+        return
+    start = datetime.now()
+    outcome = question.first()
+    if outcome is None:
+        return
+    trial = create_trial(values=list(outcome.values), user_attrs={"origin": BANK, "outcome": outcome.model_dump_json()})
+    trial.datetime_start = start
+    study.add_trial(trial)
+    listener(_finished(study.get_trials(deepcopy=False)[0]))
+
+
+def _open(question: Question, database: Path) -> optuna.Study:
+    """The Optuna study of this question; on changed devices or objectives a new one that knows the old trials."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():  # heartbeats are marked experimental; the version is pinned to one major release
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{database}",
+            engine_kwargs={"connect_args": {"timeout": 60}},
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+        )
+    names = optuna.get_all_study_names(storage)
+    if question.key in names:
+        return optuna.load_study(study_name=question.key, storage=storage)
+    older = [optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False) for name in names]
+    study = optuna.create_study(study_name=question.key, storage=storage, directions=list(question.directions))
+    latest = max(older, key=len, default=[])
+    study.add_trials([_revalued(t, question) for t in latest if _counts(t)])
+    return study
+
+
+def _revalued(trial: FrozenTrial, question: Question) -> FrozenTrial:
+    if trial.state != TrialState.COMPLETE:
+        return trial
+    outcome = question.revalue(Outcome.model_validate_json(trial.user_attrs["outcome"]))
+    revalued = create_trial(
+        values=list(outcome.values),
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs | {"outcome": outcome.model_dump_json()},
+    )
+    revalued.datetime_start, revalued.datetime_complete = trial.datetime_start, trial.datetime_complete
+    return revalued
+
+
+def _requeue_killed(study: optuna.Study, parameters: int) -> None:
+    """Fail what still runs (its process is gone: the run directory is locked) and queue it again with its parameters.
+
+    A trial killed before all its parameters were drawn is dropped: the same proposal is drawn again.
+    """
+    trials = study.get_trials(deepcopy=False)
+    retried = {t.user_attrs.get("retry_of") for t in trials}
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+        lost = trial.state in (TrialState.RUNNING, TrialState.FAIL) and "error" not in trial.user_attrs
+        if lost and trial.number not in retried and len(trial.params) == parameters:
+            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number, "origin": _origin(trial)})
+
+
+def _enqueue_next_seed(study: optuna.Study, question: Question) -> None:
+    """Queue the first seed that has not been tried, unless something waits already."""
+    trials = study.get_trials(deepcopy=False)
+    if any(t.state == TrialState.WAITING for t in trials):
+        return
+    tried = {_origin(t) for t in trials if _counts(t)}
+    for origin, params in question.seeds():
+        if origin not in tried:
+            study.enqueue_trial(dict(params), user_attrs={"origin": origin})
+            return
+
+
+def _sampler(seed: int, done: int) -> optuna.samplers.TPESampler:
+    return optuna.samplers.TPESampler(seed=int(content_key(seed, done), 16) % 2**32, multivariate=False)
+
+
+def _suggest(trial: optuna.Trial, parameter: Parameter) -> str | float:
+    if isinstance(parameter, Choice):
+        return str(trial.suggest_categorical(parameter.name, parameter.options))
+    if isinstance(parameter, LogFloat):
+        return trial.suggest_float(parameter.name, parameter.low, parameter.high, log=True)
+    return trial.suggest_float(parameter.name, 0.0, 1.0)
+
+
+def _origin(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("origin", SAMPLER))
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether a trial ended by itself, well or badly; a killed one did not."""
+    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.FAIL and "error" in trial.user_attrs)
+
+
+def _finished(trial: FrozenTrial) -> Finished:
+    text = trial.user_attrs.get("outcome")
+    complete = trial.state == TrialState.COMPLETE
+    return Finished(
+        number=trial.number,
+        origin=_origin(trial),
+        outcome=Outcome.model_validate_json(text) if text and complete else None,
+        error=trial.user_attrs.get("error", ""),
+        seconds=trial.duration.total_seconds() if trial.duration else 0.0,
+        state="complete" if complete else "failed",
+    )

@@ -1,0 +1,112 @@
+"""Evaluate a policy on a table: accuracy and cost per sample, without touching the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.core.costs import StageCosts
+from eesearch.core.design import ExitId
+from eesearch.core.errors import PolicyError
+from eesearch.core.front import CostSummary, Evaluation
+from eesearch.core.policy import Fit, Policy, Stop
+from eesearch.core.tables import ExitTable
+from eesearch.exits.expected import expected_cost
+from eesearch.exits.routing import exit_rate, route, score_table
+
+
+def evaluate(
+    policy: Policy,
+    table: ExitTable,
+    costs: Sequence[StageCosts],
+    fit: Fit | None = None,
+    *,
+    design: str = "",
+    strategy: str = "",
+) -> Evaluation:
+    """What a policy does on a split, and what it costs.
+
+    Args:
+        policy: Its exits must be rows of the table.
+        table: One split; the accuracy is of this split.
+        costs: One per axis; may know more exits than the policy uses.
+        fit: The temperatures that the policy's scores use.
+        design: Key of the design, to be kept in the result.
+        strategy: How the network was trained, to be kept in the result.
+
+    Raises:
+        PolicyError: an exit is not in the table, or fit and policy do not belong together.
+        CostError: an exit has no cost, or a sample cannot meet the exits in this order.
+    """
+    if bool(policy.fits) != (fit is not None):
+        raise PolicyError("policy and fit do not belong together", got=f"fit {fit and fit.kind}", expected=policy.fits)
+    active = table.select(policy.exits)
+    scores = score_table(active, policy.criterion, fit)
+    return tally(policy, scores, active.correct, costs, design=design, strategy=strategy)
+
+
+def tally(
+    policy: Policy,
+    scores: NDArray[np.float32],
+    correct: NDArray[np.bool_],
+    costs: Sequence[StageCosts],
+    *,
+    design: str = "",
+    strategy: str = "",
+) -> Evaluation:
+    """The same from scores that are known already, for those who evaluate many policies on one table.
+
+    Args:
+        policy: The policy.
+        scores: Of its exits. [k, N]
+        correct: Whether its exits are right. [k, N]
+        costs: As for `evaluate`.
+        design: As for `evaluate`.
+        strategy: As for `evaluate`.
+
+    Raises:
+        CostError: an exit has no cost, or a sample cannot meet the exits in this order.
+    """
+    stop = route(scores, policy.thresholds)
+    return Evaluation(
+        policy=policy,
+        design=design,
+        strategy=strategy,
+        accuracy=float(correct[stop, np.arange(len(stop))].mean()),
+        samples=len(stop),
+        exit_rate=tuple(exit_rate(stop, len(policy.stops)).tolist()),
+        costs={cost.axis: _summary(stop, cost.cumulative(policy.exits)) for cost in costs},
+    )
+
+
+def _summary(stop: NDArray[np.int64], cumulative: NDArray[np.float64]) -> CostSummary:
+    """Cost over the samples; the worst is what any sample may cost, whether one got that far here or not."""
+    mean = expected_cost(exit_rate(stop, len(cumulative)), cumulative)
+    p95 = np.quantile(cumulative[stop], 0.95, method="inverted_cdf")
+    return CostSummary(mean=mean, p95=float(p95), worst=float(cumulative[-1]))
+
+
+def backbone_evaluation(table: ExitTable, costs: Sequence[StageCosts], output: ExitId) -> Evaluation:
+    """The unmodified backbone on a split: its own classifier for everyone, at the cost without head or decision.
+
+    Args:
+        table: One split; holds the row `output`.
+        costs: One per axis.
+        output: The network's own classifier.
+
+    Raises:
+        PolicyError: the table does not hold it.
+    """
+    accuracy = float(table.accuracy[table.row(output)])
+    return Evaluation(
+        policy=Policy(stops=(Stop(exit=output, threshold=-inf),), criterion="max_prob"),
+        design="",
+        strategy="backbone",
+        accuracy=accuracy,
+        samples=len(table.labels),
+        exit_rate=(1.0,),
+        costs={c.axis: CostSummary(mean=c.backbone, p95=c.backbone, worst=c.backbone) for c in costs},
+    )

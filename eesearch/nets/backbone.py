@@ -1,0 +1,165 @@
+"""`Backbone`: a classifier as a chain of segments."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from eesearch.core.errors import ModelError, SplitError
+from eesearch.nets.segments import merge_segments
+
+Carry = tuple[Tensor, ...]
+"""What travels from one segment to the next, batch first; the tap comes first."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place between two segments.
+
+    Attributes:
+        name: The module after which the cut lies, as the user knows it.
+        shape: What a head reads there, without the batch: [C, H, W] or [D].
+        kind: `map` or `vector`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Literal["map", "vector"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the segments come from.
+
+    Attributes:
+        structure: Text of the traced code and of its modules' settings.
+        classes: Number of classes C.
+        names: (name in the state dict of the user's model, name in the segments).
+        unused: The tensors of that state dict that the forward never reads.
+    """
+
+    structure: str
+    classes: int
+    names: tuple[tuple[str, str], ...]
+    unused: Mapping[str, Tensor]
+
+
+class Backbone(nn.Module):
+    """A classifier as a chain of K + 1 segments, cut at K places.
+
+    `backbone(x)` is `model(x)`: proved by `split`, which makes backbones.
+
+    Args:
+        segments: Each maps the tensors of a carry to the next carry; the last one's first tensor are the logits.
+        cuts: Between them. [K]
+        example: One raw sample. [1, ...]
+        origin: What they come from.
+    """
+
+    example: Tensor
+
+    def __init__(self, segments: Sequence[nn.Module], cuts: Sequence[Cut], example: Tensor, origin: Origin) -> None:
+        super().__init__()
+        self.segments = nn.ModuleList(segments)
+        self.cuts = tuple(cuts)
+        self.origin = origin
+        self.register_buffer("example", example, persistent=False)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return self.origin.classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw samples [N, ...] to logits [N, C]."""
+        return self.output(self.run(self.start(x), 0, len(self.segments)))
+
+    def start(self, x: Tensor) -> Carry:
+        """The carry before the first segment."""
+        return (x,)
+
+    def run(self, carry: Carry, first: int, last: int) -> Carry:
+        """Run the segments `first`, ..., `last - 1`."""
+        for k in range(first, last):
+            carry = self.segments[k](*carry)
+        return carry
+
+    def tap(self, k: int, carry: Carry) -> Tensor:
+        """What a head at cut `k` reads, from the carry after segment `k`. [N, *cuts[k].shape]"""
+        return carry[0]
+
+    def output(self, carry: Carry) -> Tensor:
+        """The logits [N, C], from the carry after the last segment."""
+        return carry[0]
+
+    def keep(self, cuts: Sequence[str]) -> Backbone:
+        """The same network with fewer cuts, in its own order; shares all weights with this one.
+
+        Raises:
+            SplitError: a name is not among the cuts.
+        """
+        known = [cut.name for cut in self.cuts]
+        for name in cuts:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=3) or known
+                raise SplitError(f"the backbone has no cut '{name}'", expected=f"one of {', '.join(close)}")
+        kept = [k for k, cut in enumerate(self.cuts) if cut.name in cuts]
+        ends = [0, *(k + 1 for k in kept), len(self.segments)]
+        merged = [merge_segments(list(self.segments)[a:b]) for a, b in pairwise(ends)]
+        backbone = Backbone(merged, [self.cuts[k] for k in kept], self.example, self.origin)
+        own = set(self.modules())
+        for module in backbone.modules():
+            if module not in own:  # only what holds the shared modules is new
+                module.training = self.training
+        return backbone
+
+    @property
+    def key(self) -> str:
+        """Content key of code and weights, computed anew each time; the choice of cuts does not count."""
+        digest = hashlib.sha256(self.origin.structure.encode())
+        tensors = self.tensors()
+        for name in sorted(tensors):
+            tensor = tensors[name].detach().cpu().contiguous()
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
+
+    def original_state(self) -> dict[str, Tensor]:
+        """The state dict of the user's model: its names, this network's weights (shared, not copied)."""
+        tensors = self.tensors()
+        used = {name: tensors[inner].detach() for name, inner in self.origin.names}
+        return {**used, **self.origin.unused}
+
+    def load_original(self, state: Mapping[str, Tensor]) -> None:
+        """Copy a state dict of the user's model into this network.
+
+        Raises:
+            ModelError: names or shapes are not this network's.
+        """
+        own = self.original_state()
+        wrong = sorted(own.keys() ^ state.keys()) or [n for n in own if own[n].shape != state[n].shape]
+        if wrong:
+            raise ModelError(
+                "the weights do not belong to this network",
+                got=f"{len(wrong)} missing, foreign or of another shape: {', '.join(wrong[:3])}",
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every parameter and buffer, by its path in the traced model."""
+        return {
+            name: tensor
+            for segment in self.segments
+            for name, tensor in chain(
+                segment.named_parameters(remove_duplicate=False), segment.named_buffers(remove_duplicate=False)
+            )
+        }

@@ -1,0 +1,244 @@
+"""Where a traced model can be cut: liveness, candidates, names, and why a place is refused."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from eesearch.core.errors import SplitError
+from eesearch.nets.facts import Fact
+from eesearch.nets.trace import PREFIX, Traced, attribute
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_HEAVY_FUNCTIONS = {
+    *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+    *(F.linear, F.bilinear, F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    *(torch.conv1d, torch.conv2d, torch.conv3d, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm),
+    *(torch.einsum, operator.matmul),
+}
+_HEAVY_METHODS = {"matmul", "mm", "bmm", "addmm", "baddbmm", "__matmul__"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position in the forward after which one could cut.
+
+    Attributes:
+        position: Index of the last node before the cut.
+        tap: What a head would read; None if the module there returns something else than one value.
+    """
+
+    position: int
+    tap: fx.Node | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A chosen cut: its name, its position, and what travels over it, the tap first."""
+
+    name: str
+    position: int
+    carry: tuple[fx.Node, ...]
+
+
+class Places:
+    """All places of a traced model.
+
+    Args:
+        traced: The model.
+        facts: What its values are.
+    """
+
+    def __init__(self, traced: Traced, facts: dict[fx.Node, Fact]) -> None:
+        self.traced = traced
+        self.facts = facts
+        self._index = {node: i for i, node in enumerate(traced.nodes)}
+        self._last_use = {node: max((self._index[u] for u in node.users), default=-1) for node in traced.nodes}
+
+    def alive(self, position: int) -> tuple[fx.Node, ...]:
+        """Values made up to a position and used after it; weights and sizes do not count, they are made anew."""
+        return tuple(
+            node
+            for node in self.traced.nodes[: position + 1]
+            if node.op != "get_attr" and self._last_use[node] > position and self.facts[node].kind != "size"
+        )
+
+    @cached_property
+    def named(self) -> dict[str, Place]:
+        """Names that a user may give: modules, `module@2` for the second of several calls, then nodes."""
+        places: dict[str, Place] = {}
+        times = Counter(call.path for call in self.traced.calls)
+        count: Counter[str] = Counter()
+        for call in self.traced.calls:
+            count[call.path] += 1
+            if call.path.startswith(f"{PREFIX}."):
+                suffix = f"@{count[call.path]}" if times[call.path] > 1 else ""
+                places[_own_name(call.path) + suffix] = Place(call.position, call.output)
+        for position, node in enumerate(self.traced.nodes):
+            if node.op in ("call_function", "call_method"):
+                free = node.name if node.name not in places else f"{node.name}@fx"
+                places[free] = Place(position, node)
+        return places
+
+    @cached_property
+    def _names(self) -> dict[Place, str]:
+        """The name of each place: the deepest module that ends there, rather one that is called only once."""
+        names: dict[Place, str] = {}
+        for name in sorted(self.named, key=self._rank):  # the best comes last and stays
+            names[self.named[name]] = name
+        return names
+
+    def _rank(self, name: str) -> tuple[int, int]:
+        if name in self._modules:
+            return 2, name.count(".")
+        return int(name.rpartition("@")[0] in self._modules), name.count(".")
+
+    @cached_property
+    def _modules(self) -> set[str]:
+        return {_own_name(path) for path, _ in self.traced.root.named_modules() if path.startswith(f"{PREFIX}.")}
+
+    @cached_property
+    def heavy(self) -> list[int]:
+        """Positions of convolutions, matrix products and modules that own a matrix."""
+        return [i for i, node in enumerate(self.traced.nodes) if _is_heavy(node, self.traced.root)]
+
+    @cached_property
+    def _shared(self) -> list[tuple[int, int, str]]:
+        """(first use, last use, name) of every weight that several nodes use."""
+        uses: dict[int, list[int]] = {}
+        names: dict[int, str] = {}
+        for position, node in enumerate(self.traced.nodes):
+            # One node stands for all reads of a parameter by itself: they are its users.
+            at = [self._index[user] for user in node.users] if node.op == "get_attr" else [position]
+            for name, identity in _state_of(node, self.traced.root):
+                uses.setdefault(identity, []).extend(at)
+                names.setdefault(identity, name)
+        return [(min(at), max(at), names[key]) for key, at in uses.items() if len(set(at)) > 1]
+
+    def problem(self, place: Place) -> str | None:
+        """Why one cannot cut at a place; None if one can."""
+        if place.tap is None or self.facts[place.tap].kind != "tensor":
+            return "its output is not one tensor"
+        tap = self.facts[place.tap]
+        if not tap.batched:
+            return "the first dimension of its output is not the batch"
+        if not tap.floating or len(tap.shape) not in (1, 3):
+            return f"its output is {['N', *tap.shape]}; heads read vectors [N, D] and maps [N, C, H, W]"
+        if place.position >= len(self.traced.nodes) - 2:
+            return "nothing comes after it"
+        for node in self.alive(place.position):
+            fact = self.facts[node]
+            if fact.kind != "tensor" or not fact.batched:
+                return f"'{_own_name(node.name)}' is needed after it and is not a tensor with the batch first"
+        for first, last, name in self._shared:
+            if first <= place.position < last:
+                return f"'{_own_name(name)}' is used before and after it, and no two segments may share a weight"
+        return None
+
+    def auto(self) -> list[Point]:
+        """Between two heavy nodes, the last place where one single tensor is alive.
+
+        Nothing before the first heavy node, and nothing after which only the classifier (the last heavy node) remains:
+        an exit there would be that classifier again.
+
+        Raises:
+            SplitError: there is no such place.
+        """
+        points = []
+        for before, after in list(pairwise(self.heavy))[:-1]:
+            for position in reversed(range(before, after)):
+                alive = self.alive(position)
+                place = Place(position, alive[0])
+                if len(alive) == 1 and place in self._names and self.problem(place) is None:
+                    points.append(Point(self._names[place], position, alive))
+                    break
+        if not points:
+            raise SplitError(
+                f"cannot cut {self.traced.name}",
+                got=self._why_none(),
+                expected="a place with one tensor alive between two convolutions or matrix products",
+                do=f"Pass the cuts by hand; {self._possible()}",
+            )
+        return points
+
+    def _why_none(self) -> str:
+        kept = [f"'{_own_name(path)}' is kept whole ({why})" for path, why in self.traced.whole.items()]
+        return "; ".join([f"{len(self.heavy)} of them", *kept[:3]])
+
+    def chosen(self, names: Sequence[str]) -> list[Point]:
+        """The places that a user named, in the order of the network.
+
+        Raises:
+            SplitError: a name is unknown, ambiguous or given twice, or one cannot cut there.
+        """
+        points: dict[int, Point] = {}
+        for name in names:
+            place = self._find(name)
+            problem = self.problem(place)
+            if problem is not None:
+                raise SplitError(f"cannot cut {self.traced.name} after '{name}': {problem}", do=self._possible())
+            if place.position in points:
+                other = points[place.position].name
+                raise SplitError(f"the cuts '{other}' and '{name}' are the same place", do="Leave one of them out.")
+            assert place.tap is not None  # or there would have been a problem
+            rest = tuple(node for node in self.alive(place.position) if node is not place.tap)
+            points[place.position] = Point(name, place.position, (place.tap, *rest))
+        return [points[position] for position in sorted(points)]
+
+    def _find(self, name: str) -> Place:
+        if name in self.named:
+            return self.named[name]
+        what = f"cannot cut {self.traced.name} after '{name}'"
+        if f"{name}@1" in self.named:
+            calls = [other for other in self.named if other.rpartition("@")[0] == name]
+            raise SplitError(f"{what}: it is called {len(calls)} times", expected=f"one of {', '.join(calls)}")
+        if name in self._modules:
+            around = [path for path in map(_own_name, self.traced.whole) if name.startswith(f"{path}.")]
+            why = f"it runs inside '{around[0]}', which is kept whole" if around else "the forward never calls it"
+            raise SplitError(f"{what}: {why}", do=self._possible())
+        close = difflib.get_close_matches(name, self.named, n=3)
+        hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
+        raise SplitError(f"{what}: there is no such module", do=f"{hint}{self._possible()}")
+
+    def _possible(self) -> str:
+        possible = [name for name, place in self.named.items() if self.problem(place) is None]
+        shown = ", ".join(possible[:40]) + (", ..." if len(possible) > 40 else "")
+        return f"Possible cuts: {shown or 'none'}."
+
+
+def _own_name(path: str) -> str:
+    """A path or node name as the user knows it, without the root's prefix."""
+    return path.removeprefix(f"{PREFIX}.").removeprefix(f"{PREFIX}_")
+
+
+def _is_heavy(node: fx.Node, root: nn.Module) -> bool:
+    if node.op == "call_module":
+        return any(
+            parameter.dim() >= 2
+            for module in attribute(root, str(node.target)).modules()
+            if not isinstance(module, _NORMS)
+            for parameter in module.parameters(recurse=False)
+        )
+    return (node.op == "call_function" and node.target in _HEAVY_FUNCTIONS) or (
+        node.op == "call_method" and node.target in _HEAVY_METHODS
+    )
+
+
+def _state_of(node: fx.Node, root: nn.Module) -> list[tuple[str, int]]:
+    """(name, identity) of the weights a node uses: a module's buffers too, a buffer read by itself not."""
+    if node.op == "call_module":
+        module = attribute(root, str(node.target))
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        return [(f"{node.target}.{name}", id(tensor)) for name, tensor in tensors]
+    if node.op == "get_attr" and isinstance(attribute(root, str(node.target)), nn.Parameter):
+        return [(str(node.target), id(attribute(root, str(node.target))))]
+    return []

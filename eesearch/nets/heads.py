@@ -1,0 +1,173 @@
+"""Heads: the small classifiers c_i that read the hidden state at a cut (eq. 3 of the survey).
+
+An entry of the HEADS registry is a function `(features, classes, spec) -> body`: from the shape of what it reads (after
+pooling, without the batch: [C, p, p] or [D]) to a module that maps [N, *features] to logits [N, classes].
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eesearch.core.design import HeadSpec, TapSpec
+from eesearch.core.errors import HeadError
+from eesearch.core.registry import HEADS
+
+_LARGE = 8
+"""Convolutions in heads halve maps that are larger than this."""
+
+
+def tap_shape(cut_shape: tuple[int, ...], tap: TapSpec) -> tuple[int, ...]:
+    """Shape of what `read_tap` returns, without the batch.
+
+    Raises:
+        HeadError: the cut is neither a map nor a vector, or the map is smaller than p x p.
+    """
+    if len(cut_shape) == 1 or (tap.pool == "none" and len(cut_shape) == 3):
+        return cut_shape
+    if len(cut_shape) != 3:
+        raise HeadError("a head cannot read this", got=f"shape {list(cut_shape)}", expected="[C, H, W] or [D]")
+    channels, height, width = cut_shape
+    if min(height, width) < tap.size:
+        raise HeadError(
+            f"a map cannot be pooled to {tap.size}x{tap.size}",
+            got=f"{height}x{width}",
+            do=f"Choose a size of at most {min(height, width)}, or an earlier cut.",
+        )
+    return (channels * (2 if tap.pool == "mixed" else 1), tap.size, tap.size)
+
+
+def read_tap(hidden: Tensor, tap: TapSpec) -> Tensor:
+    """Pool a hidden state as `TapSpec` says; a vector stays as it is.
+
+    Args:
+        hidden: [N, C, H, W] or [N, D].
+        tap: How.
+    """
+    if hidden.dim() == 2 or tap.pool == "none":
+        return hidden
+    average = F.adaptive_avg_pool2d(hidden, tap.size)
+    if tap.pool == "avg":
+        return average
+    return torch.cat([average, F.adaptive_max_pool2d(hidden, tap.size)], 1)  # [N, 2C, p, p]
+
+
+class Head(nn.Module):
+    """A body and the tap that it reads.
+
+    Training that caches taps feeds `body` with what `read_tap` made.
+
+    Args:
+        spec: Its design.
+        cut_shape: Shape of the hidden state at its cut, without the batch.
+        body: Maps [N, *tap_shape(cut_shape, spec.tap)] to logits [N, C].
+    """
+
+    def __init__(self, spec: HeadSpec, cut_shape: tuple[int, ...], body: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tap = spec.tap
+        self.cut_shape = cut_shape
+        self.body = body
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden state [N, *cut_shape] to logits [N, C]."""
+        logits: Tensor = self.body(read_tap(hidden, self.tap))
+        return logits
+
+
+def build_head(spec: HeadSpec, cut_shape: tuple[int, ...], classes: int) -> Head:
+    """Make a head for a cut, with fresh weights from torch's global generator.
+
+    Args:
+        spec: Its design.
+        cut_shape: Shape of the hidden state there, without the batch: [C, H, W] or [D].
+        classes: Number of classes C.
+
+    Raises:
+        HeadError: it does not fit this cut.
+    """
+    return Head(spec, cut_shape, HEADS[spec.kind](tap_shape(cut_shape, spec.tap), classes, spec))
+
+
+@HEADS.register("linear")
+def linear(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
+    """One linear layer on a vector or a pooled map.
+
+    Raises:
+        HeadError: it is to read a full map.
+    """
+    _refuse_full_map(features, spec)
+    return nn.Sequential(nn.Flatten(), nn.Linear(prod(features), classes))
+
+
+@HEADS.register("mlp")
+def mlp(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
+    """One or two hidden layers with ReLU, on a vector or a pooled map.
+
+    Raises:
+        HeadError: it is to read a full map, or `hidden` does not have one or two positive widths.
+    """
+    _refuse_full_map(features, spec)
+    if len(spec.hidden) not in (1, 2) or min(spec.hidden) < 1:
+        raise HeadError("an mlp head has one or two hidden layers", got=f"hidden = {list(spec.hidden)}")
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = prod(features)
+    for hidden in spec.hidden:
+        layers += [nn.Linear(width, hidden), nn.ReLU()]
+        width = hidden
+    return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+@HEADS.register("conv")
+def conv(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
+    """A 3x3 convolution, batch norm, ReLU, global average, linear; on a full map or one pooled to p x p, p >= 2.
+
+    Trains on batches of at least two samples wherever its own map is a single point (batch norm needs a spread).
+
+    Raises:
+        HeadError: what it reads is not a map of several points.
+    """
+    channels, stride = _map_of(features, spec)
+    return _pooled_classifier([nn.Conv2d(channels, spec.channels, 3, stride, 1, bias=False)], spec.channels, classes)
+
+
+@HEADS.register("dsconv")
+def dsconv(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
+    """As `conv`, its convolution depthwise separable: 3x3 per channel, then 1x1 across channels (MobileNet, 2017).
+
+    Raises:
+        HeadError: what it reads is not a map of several points.
+    """
+    channels, stride = _map_of(features, spec)
+    depthwise = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
+    pointwise = nn.Conv2d(channels, spec.channels, 1, bias=False)
+    return _pooled_classifier([depthwise, nn.BatchNorm2d(channels), nn.ReLU(), pointwise], spec.channels, classes)
+
+
+def _pooled_classifier(layers: list[nn.Module], channels: int, classes: int) -> nn.Module:
+    tail = [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+    return nn.Sequential(*layers, *tail)
+
+
+def _refuse_full_map(features: tuple[int, ...], spec: HeadSpec) -> None:
+    if len(features) == 3 and spec.pool == "none":
+        raise HeadError(
+            f"a {spec.kind} head does not read full maps",
+            got=f"pool 'none' on {list(features)}",
+            expected="pool 'avg' or 'mixed'",
+        )
+
+
+def _map_of(features: tuple[int, ...], spec: HeadSpec) -> tuple[int, int]:
+    """Channels of the map that a convolution reads, and its stride there."""
+    if len(features) != 3 or features[1] * features[2] == 1:
+        raise HeadError(
+            f"a {spec.kind} head needs a map of several points",
+            got=f"shape {list(features)} (pool '{spec.pool}', size {spec.size})",
+            expected="pool 'none', or a size of 2 to 4, on a map [C, H, W]",
+        )
+    return features[0], 2 if max(features[1:]) > _LARGE else 1

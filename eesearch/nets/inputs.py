@@ -1,0 +1,77 @@
+"""Preprocessing as part of the network, so that every network starts from the same raw sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eesearch.core.errors import ModelError
+
+
+def as_samples(x: Tensor | NDArray[np.generic]) -> Tensor:
+    """Raw samples [N, ...] as a tensor; shares memory with an array where torch allows it."""
+    if isinstance(x, Tensor):
+        return x
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))  # copies what is read-only or strided
+
+
+class Normalize(nn.Module):
+    """Raw sample (uint8 or float) to float32: `(x * scale - mean) / std` per channel (dimension 1).
+
+    Computed as one multiplication and one addition, `x * (scale / std) - mean / std`.
+
+    Args:
+        scale: What raw values are multiplied with first: 1/255 for 8-bit images.
+        mean: Per channel, after scaling; one value serves all channels, none is 0.
+        std: Per channel, after scaling; one value serves all channels, none is 1.
+
+    Raises:
+        ModelError: `mean` and `std` have different lengths, or a `std` is not positive.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, scale: float = 1.0, mean: Sequence[float] = (), std: Sequence[float] = ()) -> None:
+        super().__init__()
+        means, stds = tuple(mean) or (0.0,), tuple(std) or (1.0,)
+        if len(means) != len(stds) and 1 not in (len(means), len(stds)):
+            raise ModelError(
+                "input mean and std do not fit together",
+                got=f"{len(means)} means, {len(stds)} stds",
+                expected="one of each per channel",
+            )
+        if min(stds) <= 0.0:
+            raise ModelError("input std must be positive", got=list(stds))
+        divisor = torch.tensor(stds, dtype=torch.float64)
+        centre = torch.tensor(means, dtype=torch.float64)
+        self.register_buffer("weight", (scale / divisor).float())
+        self.register_buffer("bias", (-centre / divisor).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, ...] of any real type to float32 of the same shape."""
+        channels = (-1,) + (1,) * (x.dim() - 2)
+        return x.float() * self.weight.view(channels) + self.bias.view(channels)
+
+
+class Preprocessed(nn.Module):
+    """A model together with what is done to its raw input first.
+
+    Args:
+        normalize: Raw sample to what `model` expects.
+        model: The user's model.
+    """
+
+    def __init__(self, normalize: nn.Module, model: nn.Module) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw samples [N, ...] to logits [N, C]."""
+        logits: Tensor = self.model(self.normalize(x))
+        return logits

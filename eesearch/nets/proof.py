@@ -1,0 +1,108 @@
+"""Proofs that the segments do what the user's model does, and that the model can be used at all."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from eesearch.core.errors import ModelError, SplitError
+from eesearch.nets.backbone import Backbone
+from eesearch.nets.inputs import Preprocessed
+
+
+def user_model(model: nn.Module) -> nn.Module:
+    """The user's model, without preprocessing."""
+    return model.model if isinstance(model, Preprocessed) else model
+
+
+def run_model(model: nn.Module, batch: Tensor) -> Tensor:
+    """The model's logits on a batch.
+
+    Raises:
+        ModelError: it does not run, or returns something else than logits [N, C].
+    """
+    name = type(user_model(model)).__name__
+    try:
+        with torch.no_grad():
+            logits = model(batch)
+    except Exception as error:  # a user's forward may raise anything
+        raise ModelError(
+            f"{name} does not run on the example",
+            got=f"{type(error).__name__} on {batch.dtype} {list(batch.shape)}: {error}",
+            do="Check the input section: scale, mean, std.",
+        ) from error
+    if isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(batch) and logits.shape[1] > 1:
+        return logits
+    raise ModelError(
+        f"{name} does not return logits",
+        got=_describe(logits),
+        expected=f"one tensor [N, C] (here N = {len(batch)})",
+        do="Wrap it in a module whose forward returns the logits alone.",
+    )
+
+
+def prove_outputs(name: str, backbone: Backbone, batch: Tensor, expected: Mapping[int, Tensor]) -> None:
+    """Compare logits in eval mode.
+
+    Args:
+        name: Of the model, in messages.
+        backbone: What was made of it.
+        batch: Raw samples [N, ...].
+        expected: Number of rows of the batch -> the model's logits on them.
+
+    Raises:
+        SplitError: they differ.
+    """
+    for rows, logits in expected.items():
+        with torch.no_grad():
+            got = backbone(batch[:rows])
+        if not torch.allclose(got, logits, rtol=1e-5, atol=1e-6):
+            raise SplitError(
+                f"the segments of {name} do not do what it does",
+                got=f"logits that differ by up to {(got - logits).abs().max():.3g}",
+                expected="equal logits",
+                do="A model can be split if its forward is deterministic in eval mode, treats each sample alone, and "
+                "does not rely on forward hooks or on control flow.",
+            )
+
+
+def prove_gradients(model: nn.Module, backbone: Backbone, batch: Tensor) -> None:
+    """Compare gradients of a fixed combination of the logits in training mode, with the same random numbers.
+
+    Raises:
+        SplitError: they differ.
+    """
+    whole, chained = copy.deepcopy(model).train(), copy.deepcopy(backbone).train()
+    expected = _gradients(whole, batch, dict(user_model(whole).named_parameters(remove_duplicate=False)))
+    tensors = chained.tensors()
+    got = _gradients(chained, batch, {name: tensors[inner] for name, inner in chained.origin.names})
+    for name, gradient in expected.items():
+        if name not in got or not torch.allclose(got[name], gradient, rtol=1e-4, atol=1e-5):
+            raise SplitError(
+                f"in training mode the segments of {type(user_model(model)).__name__} do not do what it does",
+                got=f"another gradient of '{name}'",
+                do="Let modules (nn.Dropout, nn.BatchNorm2d), not control flow, do what depends on the mode.",
+            )
+
+
+def _gradients(model: nn.Module, batch: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        logits = model(batch)
+    if not logits.requires_grad:  # everything is frozen
+        return {}
+    model.zero_grad(set_to_none=True)
+    (logits * torch.linspace(-1.0, 1.0, logits.numel(), device=logits.device).view_as(logits)).sum().backward()
+    return {name: tensor.grad for name, tensor in tensors.items() if tensor.grad is not None}
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} with keys {', '.join(map(str, value))}"
+    size = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+    return f"{type(value).__name__}{size}"

@@ -1,0 +1,117 @@
+"""Segments as graph modules of their own: made from spans of a traced forward, and merged again."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx, nn
+
+from eesearch.nets.cuts import Point
+from eesearch.nets.facts import Fact
+from eesearch.nets.trace import Traced, attribute
+
+_OUT_OF_PLACE: dict[Any, Any] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+
+
+def make_segments(traced: Traced, facts: dict[fx.Node, Fact], points: Sequence[Point]) -> list[fx.GraphModule]:
+    """Cut the forward at `points`; each segment maps the values of one cut to a tuple of those of the next.
+
+    Modules keep their paths below the root, and are shared with it, not copied.
+    """
+    output = traced.nodes[-1]
+    ends = [*(p.position for p in points), len(traced.nodes) - 2]
+    carries = [(traced.nodes[0],), *(p.carry for p in points), output.all_input_nodes]
+    starts = [0, *(p.position for p in points)]
+    return [
+        _segment(traced, facts, traced.nodes[start + 1 : end + 1], carries[k : k + 2])
+        for k, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+def _segment(
+    traced: Traced, facts: dict[fx.Node, Fact], span: Sequence[fx.Node], carries: Sequence[Sequence[fx.Node]]
+) -> fx.GraphModule:
+    graph = fx.Graph()
+    made: dict[fx.Node, Any] = {node: graph.placeholder(node.name) for node in carries[0]}
+    first = next(iter(graph.nodes))
+    parts: dict[str, Any] = {}
+
+    def fetch(node: fx.Node) -> Any:
+        if node not in made and node.op == "get_attr":
+            parts[str(node.target)] = attribute(traced.root, str(node.target))
+            made[node] = graph.node_copy(node)
+        elif node not in made:  # a size from before the cut
+            size = facts[node].size
+            made[node] = graph.call_method("size", (first, 0)) if size is None else size
+        return made[node]
+
+    for node in span:
+        if node.op == "get_attr":
+            continue
+        made[node] = graph.node_copy(node, fetch)
+        if node.op == "call_module":
+            parts.setdefault(str(node.target), attribute(traced.root, str(node.target)))
+        if _overwritable(node, carries[0]):
+            _spare_input(made[node], parts)
+    graph.output(tuple(fetch(node) for node in carries[1]))
+    return fx.GraphModule(parts, graph, class_name="Segment")
+
+
+def _overwritable(node: fx.Node, carry: Sequence[fx.Node]) -> bool:
+    """Whether a node's first input is of the carry, and nobody reads it after the node has (perhaps) overwritten it."""
+    source = next(iter(node.all_input_nodes), None)
+    return source is not None and source in carry and list(source.users)[-1] is node and bool(node.users)
+
+
+def _spare_input(node: fx.Node, parts: dict[str, Any]) -> None:
+    """Let a node make a new value instead of overwriting the carry, which a head may still have to read."""
+    if node.op == "call_module" and getattr(parts[str(node.target)], "inplace", False):
+        spared = copy.copy(parts[str(node.target)])
+        spared.inplace = False
+        parts[str(node.target)] = spared
+    elif node.op == "call_function":
+        node.target = _OUT_OF_PLACE.get(node.target, node.target)
+        if node.kwargs.get("inplace"):
+            node.update_kwarg("inplace", False)
+    elif node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__"):
+        node.target = str(node.target).removesuffix("_")
+
+
+def merge_segments(segments: Sequence[nn.Module]) -> nn.Module:
+    """One segment that does what several in a row do, with the same modules."""
+    if len(segments) == 1:
+        return segments[0]
+    graph = fx.Graph()
+    parts: dict[str, Any] = {}
+    carry: tuple[Any, ...] | None = None
+    for segment in segments:
+        assert isinstance(segment, fx.GraphModule)
+        carry = _inline(graph, segment, carry, parts)
+    graph.output(carry)
+    return fx.GraphModule(parts, graph, class_name="Segment")
+
+
+def _inline(
+    graph: fx.Graph, segment: fx.GraphModule, carry: tuple[Any, ...] | None, parts: dict[str, Any]
+) -> tuple[Any, ...]:
+    """Append a segment's nodes, reading `carry` (placeholders, where there is none yet); returns what it makes."""
+    made: dict[fx.Node, Any] = {}
+    given = iter(carry or ())
+    for node in segment.graph.nodes:
+        if node.op == "output":
+            return fx.node.map_arg(node.args[0], made.__getitem__)
+        if node.op == "placeholder" and carry is not None:
+            made[node] = next(given)
+            continue
+        made[node] = graph.node_copy(node, made.__getitem__)
+        if node.op in ("call_module", "get_attr"):
+            parts[str(node.target)] = attribute(segment, str(node.target))
+    raise AssertionError("a graph without an output")

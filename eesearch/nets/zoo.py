@@ -1,0 +1,166 @@
+"""Small networks for studies, written as a user would write them; import paths such as `eesearch.nets.zoo:mlp`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eesearch.core.errors import ModelError
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions and a shortcut; a 1x1 convolution where the shape changes (He et al., 2015, option B)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            convolution = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] to [N, channels, H / stride, W / stride]."""
+        hidden = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
+
+
+class ResidualCnn(nn.Module):
+    """A stem, stages of residual blocks (each stage after the first halves the map), global average, linear."""
+
+    def __init__(self, channels: Sequence[int], blocks: int, classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, channels[0], 3, 1, 1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU()
+        )
+        stages = []
+        width = channels[0]
+        for number, wide in enumerate(channels):
+            first = Residual(width, wide, 1 if number == 0 else 2)
+            stages.append(nn.Sequential(first, *(Residual(wide, wide, 1) for _ in range(blocks - 1))))
+            width = wide
+        self.stages = nn.ModuleList(stages)
+        self.linear = nn.Linear(width, classes)
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] to logits [N, classes]."""
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        logits: Tensor = self.linear(x.mean((2, 3)))
+        return logits
+
+
+class CifarBlock(nn.Module):
+    """Two 3x3 convolutions; the shortcut drops every second pixel and pads channels with zeros (option A)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.stride = stride
+        self.padding = (channels - in_channels) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] to [N, channels, H / stride, W / stride]."""
+        hidden = F.relu(self.bn1(self.conv1(x)))
+        shortcut = x
+        if self.padding:
+            shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+        return F.relu(self.bn2(self.conv2(hidden)) + shortcut)
+
+
+class CifarResnet(nn.Module):
+    """The residual network of He et al. (2015), section 4.2: 16, 32, 64 channels on maps of 32, 16, 8."""
+
+    def __init__(self, blocks: int, classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = _cifar_stage(16, 16, blocks)
+        self.layer2 = _cifar_stage(16, 32, blocks)
+        self.layer3 = _cifar_stage(32, 64, blocks)
+        self.linear = nn.Linear(64, classes)
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] to logits [N, classes]."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        logits: Tensor = self.linear(x.mean((2, 3)))
+        return logits
+
+
+def _cifar_stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
+    first = CifarBlock(in_channels, channels, 1 if in_channels == channels else 2)
+    return nn.Sequential(first, *(CifarBlock(channels, channels, 1) for _ in range(blocks - 1)))
+
+
+def residual_cnn(
+    *, channels: Sequence[int] = (16, 32, 64), blocks: int = 1, classes: int = 10, in_channels: int = 1
+) -> nn.Module:
+    """A small residual CNN for images of any size.
+
+    Args:
+        channels: Width of each stage.
+        blocks: Residual blocks per stage.
+        classes: Number of classes.
+        in_channels: Channels of the image.
+
+    Raises:
+        ModelError: no stage, or no block in a stage.
+    """
+    if not channels or blocks < 1:
+        raise ModelError("a residual CNN needs a stage and a block", got=f"channels {channels}, blocks {blocks}")
+    return ResidualCnn(tuple(channels), blocks, classes, in_channels)
+
+
+def cifar_resnet(*, depth: int = 56, classes: int = 10) -> nn.Module:
+    """The ResNet of He et al. (2015) for 32x32 RGB images, with parameter-free shortcuts.
+
+    Args:
+        depth: Layers: 20, 32, 44, 56, 110, ... (6 n + 2).
+        classes: Number of classes.
+
+    Raises:
+        ModelError: the depth is not 6 n + 2.
+    """
+    blocks, rest = divmod(depth - 2, 6)
+    if rest or blocks < 1:
+        raise ModelError(f"there is no CIFAR ResNet of depth {depth}", expected="6 n + 2: 8, 14, 20, 32, 44, 56, 110")
+    return CifarResnet(blocks, classes)
+
+
+def mlp(*, features: int, hidden: Sequence[int] = (128, 128), classes: int = 10) -> nn.Module:
+    """Linear layers with ReLU on samples of `features` numbers in any shape.
+
+    Args:
+        features: Numbers per sample.
+        hidden: Width of each hidden layer.
+        classes: Number of classes.
+    """
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = features
+    for wide in hidden:
+        layers += [nn.Linear(width, wide), nn.ReLU()]
+        width = wide
+    model = nn.Sequential(*layers, nn.Linear(width, classes))
+    _initialise(model)
+    return model
+
+
+def _initialise(model: nn.Module) -> None:
+    """He et al. (2015): weights from N(0, 2 / fan), biases 0; the classifier as torch does it."""
+    matrices = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    for module in matrices[:-1]:
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

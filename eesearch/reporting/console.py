@@ -1,0 +1,146 @@
+"""What the terminal shows: the verdict, the front as a table, progress bars."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
+from types import TracebackType
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+from eesearch.reporting.formats import UNITS, cost_words, duration, percent, points_words, stop_words
+from eesearch.study.answers import Answers, DeviceAnswer, Point
+
+PATIENCE = 2.0
+"""Seconds that an operation may take before it gets a bar."""
+
+
+def verdict_text(answers: Answers) -> Text:
+    """Do exits pay: a line per device. Print it first."""
+    return Text("\n".join(device.verdict() for device in answers.devices), style="bold")
+
+
+def front_table(device: DeviceAnswer, points: Sequence[int] | None = None) -> Table:
+    """The front of a device and its backbone, readable at 100 columns.
+
+    Args:
+        device: Whose front.
+        points: Numbers of the points to show; all by default.
+    """
+    table = Table(title=Text(device.device), box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    table.caption = Text("* knee   = cheapest without loss on calibration   drop: percentage points, on test")
+    table.add_column("point", no_wrap=True)
+    table.add_column("leave at: exit (head)", overflow="fold")
+    for name in ("cal %", "test %", "drop", UNITS[device.axis], "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    knee = device.front().knee() if device.points else None
+    free = device.at_no_loss()
+    for number in range(len(device.points)) if points is None else points:
+        point = device.points[number]
+        marks = ("*" if point.cal == knee else "") + ("=" if point == free else "")
+        table.add_row(*_cells(device, point, f"{number}{marks}"))
+    table.add_section()
+    table.add_row(*_cells(device, device.backbone, "backbone"), style="bold")
+    return table
+
+
+def _cells(device: DeviceAnswer, point: Point, name: str) -> list[Text]:
+    """Text, not markup: an exit may be called `[red]`."""
+    stops = "\n".join(f"{s.share:>6} {s.exit} ({s.head})" for s in stop_words(point.test))
+    drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
+    cost = cost_words(point.test.costs[device.axis].mean, device.axis, unit=False)
+    accuracies = [percent(e.accuracy).rstrip("%") for e in (point.cal, point.test)]
+    return [Text(cell) for cell in (name, stops, *accuracies, drop, cost, f"{device.ratio(point):.3f}")]
+
+
+class ProgressBars:
+    """A bar per phase with rate and remaining time, for what takes longer than two seconds; gone at the end.
+
+    A context manager whose value is a `core.progress.Progress`. Silent when the stream is not a terminal.
+
+    Args:
+        quiet: Show nothing at all.
+        stream: Where to draw; standard error by default.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
+        target = sys.stderr if stream is None else stream
+        self._shown = not quiet and target.isatty()
+        self._bars = _PatientBars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _PaceColumn(),
+            console=Console(file=target, force_terminal=True) if self._shown else Console(quiet=True),
+            get_time=clock,
+            transient=True,
+            redirect_stdout=False,  # standard output may be a pipe, and is nobody's to redirect
+        )
+
+    def __enter__(self) -> ProgressBars:
+        if self._shown:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Tell how far a phase is; a phase that starts over gets a fresh bar."""
+        if not self._shown:
+            return
+        known = next((task for task in self._bars.tasks if task.description == phase), None)
+        if known is not None and done < known.completed:
+            self._bars.remove_task(known.id)
+            known = None
+        if known is None:
+            self._bars.add_task(phase, total=total, completed=done, begun=done)
+        else:
+            self._bars.update(known.id, completed=done, total=total)
+
+
+class _PatientBars(RichProgress):
+    """Leaves out what has not lasted yet; asked at every refresh, so that a long first step gets its bar too."""
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        return super().make_tasks_table([task for task in tasks if (_lasted(task) or 0.0) >= PATIENCE])
+
+
+def _lasted(task: Task) -> float | None:
+    """Seconds that the phase took, or has taken so far; rich's `elapsed` goes on after the end."""
+    return task.elapsed if task.finished_time is None else task.finished_time
+
+
+class _PaceColumn(ProgressColumn):
+    """Rate and remaining time from the whole phase: steps may take minutes, longer than rich's window of samples."""
+
+    def render(self, task: Task) -> Text:
+        left = (task.total or 0.0) - task.completed
+        return Text(pace_words(task.completed - task.fields["begun"], left, _lasted(task)))
+
+
+def pace_words(done: float, left: float, seconds: float | None) -> str:
+    """`12.3/s, 41.0 s left`, or `4.2 s each, ...` where one takes longer than a second.
+
+    Args:
+        done: Steps done in `seconds`; those that a resumed phase found done do not count.
+        left: Steps to do.
+        seconds: Since the phase began; None before.
+    """
+    if not done or not seconds:
+        return "" if seconds is None else f"{duration(seconds)} so far"
+    each = seconds / done
+    rate = f"{1.0 / each:,.1f}/s" if each < 1.0 else f"{duration(each)} each"
+    return f"{rate}, {duration(left * each)} left" if left else f"{rate}, {duration(seconds)}"

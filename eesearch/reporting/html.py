@@ -1,0 +1,207 @@
+r"""The report: one self-contained page that works offline.
+
+`report.html` is the template; it escapes whatever it is given (jinja2's autoescape). Data for scripts goes through the
+`tojson` filter, which writes `<`, `>` and `&` as `\u003c`... so that no string ends the script element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from math import isnan
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from eesearch.core.costs import Axis
+from eesearch.reporting.figures import FrontData, Style, front_data, records, strategy_styles
+from eesearch.reporting.formats import (
+    UNITS,
+    StopWords,
+    cost_words,
+    duration,
+    percent,
+    points_words,
+    significant,
+    stop_words,
+)
+from eesearch.reporting.plots import front_plot
+from eesearch.study.answers import TIE, Answers, DeviceAnswer, Point, TrialAnswer
+
+NONE = "-"
+"""What a table shows where there is nothing to show."""
+
+
+@dataclass(frozen=True)
+class PointRow:
+    """A line of the table of front points, in words. `costs`: per axis mean, p95, worst, ratio; the own axis first."""
+
+    name: str
+    marks: tuple[str, ...]
+    strategy: str
+    stops: list[StopWords]
+    accuracy_cal: str
+    accuracy_test: str
+    interval: str
+    drop: str
+    costs: list[tuple[str, str, str, str]]
+    design: str
+
+
+@dataclass(frozen=True)
+class SeedRow:
+    """A line of the table of seeding rules, in words."""
+
+    label: str
+    rule: str
+    stops: list[StopWords]
+    value: str
+    accuracy_cal: str
+    accuracy_test: str
+    ratio: str
+    distance: str
+    enqueued: bool
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """What the page shows of one device."""
+
+    name: str
+    axis: Axis
+    units: list[str]
+    points: list[PointRow]
+    seeds: list[SeedRow]
+    plot: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A line of the table of trials, in words."""
+
+    number: int
+    failed: bool
+    origin: str
+    strategy: str
+    exits: tuple[str, ...]
+    value: str
+    last_accuracy: str
+    change: str
+    seconds: str
+    error: str
+
+
+def render_html(answers: Answers) -> str:
+    """The whole page; under 6 MB, most of it plotly, and it asks the network for nothing."""
+    source = files("eesearch.reporting").joinpath("report.html").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return page.from_string(source).render(
+        answers=answers,
+        verdicts=[device.verdict() for device in answers.devices],
+        devices=[_device_view(device, strategy_styles(answers)) for device in answers.devices],
+        trials=_trial_rows(answers),
+        failed=sum(trial.state == "failed" for trial in answers.trials),
+        phases=_phase_rows(answers.phases),
+        tie=TIE,
+        percent=percent,
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _device_view(device: DeviceAnswer, styles: dict[str, Style]) -> DeviceView:
+    data = front_data(device)
+    return DeviceView(
+        name=device.device,
+        axis=device.axis,
+        units=[UNITS[axis] for axis in _axes(device)],
+        points=_point_rows(device, data),
+        seeds=_seed_rows(device, data),
+        plot=front_plot(device, styles),
+    )
+
+
+def _axes(device: DeviceAnswer) -> list[Axis]:
+    """The axes that the whole front has costs on; the device's own first."""
+    points = (device.backbone, *device.points)
+    shared = [axis for axis in device.backbone.test.costs if all(axis in p.test.costs for p in points)]
+    return sorted(shared, key=lambda axis: axis != device.axis)
+
+
+def _point_rows(device: DeviceAnswer, data: FrontData) -> list[PointRow]:
+    free = device.at_no_loss()
+    rows = []
+    for point, numbers in zip(device.points, records(data.points), strict=True):
+        marks = (("knee",) if numbers["knee"] else ()) + (("no loss",) if point == free else ())
+        rows.append(_point_row(device, point, str(numbers["point"]), numbers, marks))
+    (numbers,) = records(data.backbone)
+    return [*rows, _point_row(device, device.backbone, "backbone", numbers, ())]
+
+
+def _point_row(
+    device: DeviceAnswer, point: Point, name: str, numbers: Mapping[Hashable, Any], marks: tuple[str, ...]
+) -> PointRow:
+    return PointRow(
+        name=name,
+        marks=marks,
+        strategy=point.test.strategy,
+        stops=stop_words(point.test),
+        accuracy_cal=percent(point.cal.accuracy),
+        accuracy_test=percent(point.test.accuracy),
+        interval=f"{100 * numbers['low']:.2f} to {100 * numbers['high']:.2f}",
+        drop=points_words(numbers["drop"]),
+        costs=[_cost_cells(device, point, axis) for axis in _axes(device)],
+        design=point.test.design,
+    )
+
+
+def _cost_cells(device: DeviceAnswer, point: Point, axis: Axis) -> tuple[str, str, str, str]:
+    cost = point.test.costs[axis]
+    mean, p95, worst = (cost_words(value, axis, unit=False) for value in (cost.mean, cost.p95, cost.worst))
+    return mean, p95, worst, f"{cost.mean / device.backbone.test.costs[axis].mean:.3f}"
+
+
+def _seed_rows(device: DeviceAnswer, data: FrontData) -> list[SeedRow]:
+    return [
+        SeedRow(
+            label=numbers["label"],
+            rule=seed.rule,
+            stops=stop_words(seed.point.test),
+            value=significant(seed.value, 3),
+            accuracy_cal=percent(numbers["accuracy_cal"]),
+            accuracy_test=percent(numbers["accuracy"]),
+            ratio=f"{numbers['ratio']:.3f}",
+            distance="no front point is as accurate" if isnan(numbers["distance"]) else f"{numbers['distance']:.3f}",
+            enqueued=seed.enqueued,
+        )
+        for seed, numbers in zip(device.seeds, records(data.seeds), strict=True)
+    ]
+
+
+def _trial_rows(answers: Answers) -> list[TrialRow]:
+    backbone = answers.devices[0].backbone.cal.accuracy if answers.devices else None
+    return [_trial_row(trial, backbone) for trial in answers.trials]
+
+
+def _trial_row(trial: TrialAnswer, backbone: float | None) -> TrialRow:
+    last = trial.last_accuracy
+    return TrialRow(
+        number=trial.number,
+        failed=trial.state == "failed",
+        origin=trial.origin,
+        strategy=trial.strategy,
+        exits=trial.exits,
+        value=NONE if trial.value is None else significant(trial.value, 3),
+        last_accuracy=NONE if last is None else percent(last),
+        change=NONE if last is None or backbone is None else points_words(last - backbone),
+        seconds=duration(trial.seconds),
+        error=trial.error,
+    )
+
+
+def _phase_rows(phases: dict[str, float]) -> Sequence[tuple[str, str, str]]:
+    total = sum(phases.values())
+    rows = [(name, duration(seconds), f"{seconds / total:.0%}" if total else NONE) for name, seconds in phases.items()]
+    return [*rows, ("together", duration(total), "")] if rows else []

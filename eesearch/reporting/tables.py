@@ -1,0 +1,64 @@
+"""Terminal tables of what is not a front: a device's profile, a search's plan, this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from eesearch.core.costs import DeviceProfile
+from eesearch.reporting.formats import cost_words, duration
+
+
+def profile_table(profile: DeviceProfile) -> Table:
+    """Cost of every prefix and head of a device: MACs, and milliseconds where it was timed."""
+    timed = profile.latency
+    table = _table(profile.device, ("after", "MACs (M)", "latency (ms)", "heads in place"))
+    for k, name in enumerate((*profile.cuts, "output")):
+        latency = f"{timed.prefix_ms[k]:.4f}" if timed else ""
+        heads = (timed.head_ms if timed else profile.macs_head).get(name, {})
+        axis = "latency_ms" if timed else "macs"
+        words = "\n".join(f"{cost_words(cost, axis)}  {head}" for head, cost in heads.items())
+        table.add_row(Text(name), cost_words(profile.macs_prefix[k], "macs", unit=False), latency, Text(words))
+    if timed:
+        decisions = ", ".join(f"{name} {ms:.4f}" for name, ms in timed.decision_ms.items())
+        noisy = [name for name, timing in timed.timings.items() if timing.noisy]
+        table.caption = Text(
+            f"decision (ms): {decisions}; going on: {timed.resume_ms:.4f} ms; noise between processes {timed.noise:.1%}"
+            + (f"; never settled: {', '.join(noisy)}" if noisy else "")
+        )
+    return table
+
+
+def plan_table(cuts: list[tuple[str, str, float, str]], summary: Mapping[str, str]) -> Table:
+    """What a search would do: its cuts (name, shape, share of the MACs, heads), then facts by name."""
+    table = _table("cuts", ("after", "hidden state", "MACs so far", "heads"))
+    for name, shape, share, heads in cuts:
+        table.add_row(Text(name), shape, f"{share:.1%}", Text(heads))
+    table.caption = Text("\n".join(f"{name}: {value}" for name, value in summary.items()))
+    return table
+
+
+def facts_table(facts: Mapping[str, str]) -> Table:
+    """Names and values."""
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(Text(name), Text(value))
+    return table
+
+
+def estimate_words(seconds: Mapping[str, float]) -> str:
+    """Estimated phases, and their sum."""
+    parts = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())
+    return f"{duration(sum(seconds.values()))} ({parts})"
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table

@@ -1,0 +1,165 @@
+"""Reading the files that a person writes: YAML, overrides, shipped examples; all mistakes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from eesearch.core.errors import StudyError
+from eesearch.core.store import write_atomic
+from eesearch.study.question import Study
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def shipped(folder: str) -> dict[str, Path]:
+    """The YAML files that ship in `studies` or `search_spaces`, by name."""
+    files = resources.files(f"eesearch.{folder}").iterdir()
+    return {Path(f.name).stem: Path(str(f)) for f in files if f.name.endswith(".yaml")}
+
+
+def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file, a shipped study's name, or the resolved `study.yaml` of a run.
+
+    Args:
+        path: The file, or the name of a shipped study.
+        overrides: `key=value`, the key dotted (`budget.trials=5`), the value in YAML.
+
+    Raises:
+        StudyError: the file is missing, is no YAML, or has mistakes; all of them, each with its path in the file.
+    """
+    file = find(path, "studies")
+    fields = read_yaml(file)
+    for override in overrides:
+        _override(fields, override)
+    # A space by name or path is read here; its own mistakes are told with their path below `space`.
+    if isinstance(fields.get("space"), str):
+        fields["space"] = read_yaml(find(fields["space"], "search_spaces", beside=file.parent))
+    return validate(Study, fields, str(file))
+
+
+def find(path: Path | str, folder: str, *, beside: Path | None = None) -> Path:
+    """The file of that path (as given, or beside another file), or the shipped one of that name.
+
+    Raises:
+        StudyError: there is neither.
+    """
+    for candidate in (Path(path), *([beside / path] if beside else [])):
+        if candidate.is_file():
+            return candidate
+    known = shipped(folder)
+    if str(path) in known:
+        return known[str(path)]
+    raise StudyError(f"there is no file {path}", expected=f"a YAML file, or one of {', '.join(sorted(known))}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        StudyError: unreadable, no YAML, or something other than a mapping.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StudyError(f"cannot read {path}", got=error, do="Mend the file and run the same command again.") from None
+    if not isinstance(fields, dict):
+        raise StudyError(f"{path} holds no study", got=type(fields).__name__, expected="a mapping of fields")
+    return fields
+
+
+def validate(model: type[M], fields: object, source: str) -> M:
+    """Build a pydantic model or tell all mistakes at once.
+
+    Raises:
+        StudyError: with every mistake's path and message.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        mistakes = [
+            (".".join(map(str, e["loc"])) or "(top)", _plain(e["type"], e["msg"], e.get("input")))
+            for e in error.errors()
+        ]
+        raise StudyError.collect(source, mistakes) from None
+
+
+def _plain(kind: str, message: str, got: object) -> str:
+    if kind == "extra_forbidden":
+        return "unknown field; remove it or mend its name"
+    if kind == "missing":
+        return "this field is needed"
+    message = message.removeprefix("Value error, ")
+    return message if kind == "value_error" else f"{message[0].lower()}{message[1:]}; got {got!r}"
+
+
+def _override(fields: dict[str, Any], override: str) -> None:
+    """Set one dotted key; `backbone.x` means the only entry of `backbones`."""
+    key, mark, text = override.partition("=")
+    if not mark or not key:
+        raise StudyError(f"--set {override}", expected="key=value, such as budget.trials=5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise StudyError(f"--set {override}", got=error, expected="a value in YAML") from None
+    *parents, last = key.split(".")
+    node: Any = fields
+    if parents[:1] == ["backbone"] and "backbones" in fields:
+        parents[:1] = ["backbones", "0"]
+    for name in parents:
+        node = node[_index(node, name, override)] if isinstance(node, list) else node.setdefault(name, {})
+        if not isinstance(node, dict | list):
+            raise StudyError(f"--set {override}", got=f"'{name}' is no section", expected="a field that exists")
+    if isinstance(node, list):
+        node[_index(node, last, override)] = value
+    else:
+        node[last] = value
+
+
+def _index(node: list[Any], name: str, override: str) -> int:
+    if not name.isdigit() or int(name) >= len(node):
+        raise StudyError(f"--set {override}", got=f"'{name}'", expected=f"an index below {len(node)}")
+    return int(name)
+
+
+def schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a study or search-space file.
+
+    Raises:
+        StudyError: another kind.
+    """
+    from eesearch.study.space import SearchSpace
+
+    models: dict[str, type[BaseModel]] = {"study": Study, "space": SearchSpace}
+    if kind not in models:
+        raise StudyError(f"there is no schema of a {kind}", expected="study or space")
+    return models[kind].model_json_schema()
+
+
+def copy_example(name: str, out: Path) -> list[Path]:
+    """Copy a shipped study to `out`, and the search space it names beside it; returns what was written.
+
+    Raises:
+        StudyError: there is no such study, or a file is there already.
+    """
+    studies = shipped("studies")
+    if name not in studies:
+        raise StudyError(f"no study '{name}' ships", expected=f"one of {', '.join(sorted(studies))}")
+    text = studies[name].read_text()
+    space = yaml.safe_load(text).get("space")
+    copies = {out: text}
+    if isinstance(space, str):
+        beside = out.with_name(f"{out.stem}_space.yaml")
+        space_text = shipped("search_spaces")[space].read_text()
+        copies = {out: text.replace(f"space: {space}", f"space: {beside.name}"), beside: space_text}
+    taken = [str(path) for path in copies if path.exists()]
+    if taken:
+        raise StudyError(f"{', '.join(taken)} is there already", do="Pass another name with --out.")
+    for path, content in copies.items():
+        write_atomic(path, content)
+    return list(copies)

@@ -1,0 +1,73 @@
+"""`mode: joint-trials`: the plain way others work, kept as our baseline.
+
+Every trial draws placement, heads, weights and thresholds together, trains that one network with random heads from
+the backbone, and is one point of (calibration error, relative cost). No bank, no solver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Literal
+
+from eesearch.core.costs import DeviceProfile
+from eesearch.core.front import Evaluation
+from eesearch.core.policy import Policy, Stop
+from eesearch.exits.evaluate import evaluate
+from eesearch.study.problem import Problem
+from eesearch.study.space import Parameter, parameters
+from eesearch.study.trial import Outcome, Params
+
+
+class JointTrials(Problem):
+    """Multi-objective trials: minimise the calibration error and the cost relative to the backbone's."""
+
+    directions: tuple[Literal["minimize", "maximize"], ...] = ("minimize", "minimize")
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Placement, heads, alphas, and one criterion and a threshold per cut."""
+        return parameters(self.space, self.cuts, thresholds=True)
+
+    def first(self) -> None:
+        """There is no bank."""
+
+    def seeds(self) -> Sequence[tuple[str, Params]]:
+        """There is no table to seed from."""
+        return []
+
+    def run(self, params: Params) -> Outcome:
+        """Train the proposed design and evaluate it at the proposed thresholds."""
+        design = self.design(params, start="")
+        if design is None:
+            error = self.backbone(self.materials.profiles[0], "cal").error
+            return Outcome(design=None, values=(error, 1.0))
+        *early, output = self.workshop.table(design, "cal").exits
+        stops = [Stop(exit=e, threshold=float(params[f"threshold:{e.cut}"])) for e in early]
+        policy = Policy(
+            stops=(*stops, Stop(exit=output, threshold=-inf)),
+            criterion=str(params["criterion"]),
+            fits=(self.workshop.fit(design).key,),
+        )
+        return self.revalue(Outcome(design=design, policy=policy, values=(0.0, 0.0)))
+
+    def revalue(self, outcome: Outcome) -> Outcome:
+        """Error and relative cost on the present devices."""
+        if outcome.design is None:
+            return outcome
+        ratios = []
+        for profile in self.materials.profiles:
+            (point,) = self.points(outcome, profile)
+            ratios.append(point.costs[profile.axis].mean / self.backbone(profile, "cal").costs[profile.axis].mean)
+        last = float(self.workshop.table(outcome.design, "cal").accuracy[-1])
+        values = (point.error, sum(ratios) / len(ratios))
+        return outcome.model_copy(update={"values": values, "last_accuracy": last})
+
+    def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
+        """The trial's one point."""
+        design, policy = outcome.design, outcome.policy
+        if design is None or policy is None:
+            return (self.backbone(profile, "cal"),)
+        table, fit = self.workshop.table(design, "cal"), self.workshop.fit(design)
+        costs = self.costs(design, profile, policy.criterion)
+        return (evaluate(policy, table, costs, fit, design=design.key, strategy=design.strategy),)

@@ -1,0 +1,281 @@
+"""Everything that a study needs before its first trial: data, a trained backbone, what its parts cost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from eesearch.core.costs import DeviceProfile
+from eesearch.core.design import HeadSpec, content_key
+from eesearch.core.errors import CostError, HeadError, ModelError, StoreError
+from eesearch.core.imports import import_object
+from eesearch.core.progress import Progress, silent
+from eesearch.core.store import Store
+from eesearch.costs.devices import parse_device
+from eesearch.costs.profile import Measuring, is_current, load_profile, profile, save_profile
+from eesearch.nets.heads import build_head
+from eesearch.nets.inputs import Normalize, Preprocessed
+from eesearch.nets.split import Backbone, split
+from eesearch.seeding.placement import percentile
+from eesearch.study.question import BackboneSpec, Study
+from eesearch.study.rundir import RunDir
+from eesearch.study.space import SearchSpace
+from eesearch.training.checkpoint import Checkpoint
+from eesearch.training.data import Dataset, load_dataset
+from eesearch.training.reference import train_backbone
+from eesearch.training.samples import Samples
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Stopwatch:
+    """Wall seconds by phase."""
+
+    phases: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time of a block to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """What all trials of a study share.
+
+    Attributes:
+        backbone: Trained, cut where the space allows.
+        heads: The head designs that fit each cut, by its name.
+        profiles: One per device of the study, in its order.
+        store: Where tables, weights and fits are kept.
+    """
+
+    study: Study
+    dataset: Dataset
+    backbone: Backbone
+    heads: Mapping[str, tuple[HeadSpec, ...]]
+    profiles: tuple[DeviceProfile, ...]
+    store: Store
+    watch: Stopwatch
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A live model and data set, instead of those that the study names."""
+
+    model: nn.Module
+    dataset: Dataset
+
+
+def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: Progress = silent) -> Materials:
+    """Load or train, split, and measure whatever is not in the run directory yet.
+
+    Raises:
+        InputError: of the part that cannot be used.
+    """
+    watch = Stopwatch()
+    with watch.phase("load"):
+        dataset = load_study_data(study) if given is None else given.dataset
+        backbone = load_backbone(study, dataset.train.x[:2], model=given.model if given else None)
+        _check_classes(backbone, dataset)
+    if study.backbone.weights is None and given is None:
+        with watch.phase("train backbone"):
+            backbone = trained_backbone(study, dataset, backbone, run, progress)
+    backbone = thinned(backbone, study.space.cuts.max_cuts)
+    heads = fitting_heads(study.space, backbone)
+    with watch.phase("profile"):
+        profiles = tuple(device_profile(study, run, d, (backbone, heads), progress) for d in study.devices)
+    return Materials(study, dataset, backbone, heads, profiles, run.store, watch)
+
+
+def load_study_data(study: Study) -> Dataset:
+    """The study's data set, checked."""
+    return load_dataset(study.data.source, study.data.args, calibration=study.data.calibration, seed=study.seed)
+
+
+def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Module | None = None) -> Backbone:
+    """The study's network, with its weights if it names any, cut at every candidate.
+
+    Args:
+        study: Names model, weights, preprocessing and cuts.
+        example: Raw samples. [N, ...]
+        model: A live network, instead of the one that the study names.
+
+    Raises:
+        ModelError: it cannot be imported, built or loaded.
+        SplitError: it cannot be cut.
+    """
+    if model is None:
+        model = build_model(study.backbone, study.seed)
+        if study.backbone.weights is not None:
+            load_weights(model, Path(study.backbone.weights).expanduser())
+    network = Preprocessed(Normalize(study.input.scale, study.input.mean, study.input.std), model)
+    cuts = study.space.cuts.candidates
+    return split(network, torch.from_numpy(np.array(example)), cuts if cuts == "auto" else list(cuts))
+
+
+def _check_classes(backbone: Backbone, dataset: Dataset) -> None:
+    if backbone.classes != dataset.classes:
+        raise ModelError(
+            "the model does not fit the data",
+            got=f"{backbone.classes} outputs",
+            expected=f"one for each of the {dataset.classes} classes",
+        )
+
+
+def build_model(spec: BackboneSpec, seed: int) -> nn.Module:
+    """Call the function that the study names.
+
+    Raises:
+        ModelError: it cannot be imported, fails, or returns no module.
+    """
+    build = import_object(spec.model, ModelError)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = build(**spec.args)  # type: ignore[operator]
+        except Exception as error:  # the user's code may fail in any way: say where, keep the cause
+            raise ModelError(
+                f"{spec.model} failed", got=f"{type(error).__name__}: {error}", do="Check backbone.args."
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{spec.model} returned no model", got=type(model).__name__, expected="a torch.nn.Module")
+    return model
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load safetensors, or a state dict read with `weights_only`; never unpickles code.
+
+    Raises:
+        ModelError: unreadable, or of another architecture.
+    """
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"there is no weights file {path}", do="Check backbone.weights.") from None
+    except Exception as error:  # torch.load raises a dozen kinds on a file that is not its own
+        kinds = (SafetensorError, OSError, ValueError, RuntimeError, EOFError)
+        got = error if isinstance(error, kinds) else type(error).__name__
+        raise ModelError(
+            f"cannot read {path}", got=got, expected="safetensors, or a state dict of tensors only"
+        ) from error
+    if isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"{path} holds weights of another architecture", got=error) from None
+
+
+def backbone_key(study: Study, untrained: Backbone, data: str) -> str:
+    """Key of the weights that the study's `training` makes of an untrained network on a training split."""
+    return content_key("backbone", untrained.key, data, study.training.backbone.model_dump(mode="json"), study.seed)
+
+
+def trained_backbone(study: Study, dataset: Dataset, backbone: Backbone, run: RunDir, progress: Progress) -> Backbone:
+    """The backbone after the study's `training`, from the store if it was trained before."""
+    spec = study.training.backbone
+    key = backbone_key(study, backbone, dataset.train.key)
+    try:
+        kept = run.store.get("weights", key)
+    except StoreError as error:
+        log.warning("%s It is trained again.", error)
+        kept = None
+    if kept is not None:
+        backbone.load_state_dict({name: torch.from_numpy(array) for name, array in kept[0].items()})
+        return backbone
+    checkpoint = Checkpoint(run.path / "checkpoints" / key)
+    samples = Samples.of(dataset.train, study.seed)
+    trained = train_backbone(backbone, samples, spec, checkpoint=checkpoint, progress=progress)
+    state: dict[str, Tensor] = trained.state_dict()
+    run.store.put("weights", key, {name: t.numpy() for name, t in state.items()}, {"study": study.name})
+    return trained
+
+
+def thinned(backbone: Backbone, max_cuts: int | None) -> Backbone:
+    """At most `max_cuts` cuts, at even shares of the backbone's MACs."""
+    if max_cuts is None or len(backbone.cuts) <= max_cuts:
+        return backbone
+    macs = profile(backbone, {}, "macs", criteria=()).macs_prefix
+    kept = percentile(np.array(macs), max_cuts)
+    return backbone.keep([backbone.cuts[k].name for k in kept])
+
+
+def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[HeadSpec, ...]]:
+    """The heads of the space that can read each cut; on a vector, heads that differ in pooling only count once.
+
+    Raises:
+        HeadError: no head fits a cut.
+    """
+    fitting: dict[str, tuple[HeadSpec, ...]] = {}
+    for cut in backbone.cuts:
+        distinct: dict[object, HeadSpec] = {}
+        reason: HeadError | None = None
+        for spec in space.heads:
+            same = (spec.kind, spec.hidden, spec.channels) if cut.kind == "vector" else spec
+            try:
+                build_head(spec, cut.shape, backbone.classes)
+            except HeadError as error:
+                reason = error
+            else:
+                distinct.setdefault(same, spec)
+        if not distinct:
+            raise HeadError(
+                f"no head of the space fits cut '{cut.name}'", got=reason, do="Add one that does, or leave the cut out."
+            )
+        fitting[cut.name] = tuple(distinct.values())
+    return fitting
+
+
+def device_profile(
+    study: Study,
+    run: RunDir,
+    device: str,
+    network: tuple[Backbone, Mapping[str, tuple[HeadSpec, ...]]],
+    progress: Progress,
+) -> DeviceProfile:
+    """The device's profile: the one in the run directory if it matches, else a new measurement.
+
+    Raises:
+        CostError: an operation is not counted, or the device cannot be measured here.
+    """
+    backbone, heads = network
+    file, criteria, protocol = run.profile_file(device), study.space.criteria, study.measuring
+    known = _known_profile(file)
+    if (
+        known is not None
+        and known.device == device
+        and parse_device(device).path is None
+        and is_current(known, backbone, heads, criteria=criteria, protocol=protocol)
+    ):
+        return known
+    measuring = Measuring(protocol=protocol, progress=progress)
+    measured = profile(backbone, heads, device, criteria=criteria, measuring=measuring)
+    save_profile(measured, file)
+    return measured
+
+
+def _known_profile(file: Path) -> DeviceProfile | None:
+    if not file.exists():
+        return None
+    try:
+        return load_profile(file)
+    except CostError as error:
+        log.warning("%s It is measured again.", error)
+        return None

@@ -1,0 +1,153 @@
+"""Selections: which point of a front a person means. Picks read calibration only, never test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from eesearch.core.errors import PickError
+from eesearch.study.answers import DeviceAnswer, Point
+
+SYNTAX = "knee | point=N | max-drop=0.5% | budget-ms=X, each with an optional @device"
+
+At = Literal["mean", "p95", "worst"]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A parsed selection.
+
+    Attributes:
+        rule: `knee`, `point`, `max-drop`, `budget-ms`.
+        amount: The number behind the rule; a drop as a fraction.
+        device: None: the study's first device.
+    """
+
+    rule: str
+    amount: float
+    device: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Pick:
+        """Read `knee`, `point=3`, `max-drop=0.5%`, `budget-ms=2.5@cpu:eager:t1:b1`.
+
+        Raises:
+            PickError: it is written otherwise.
+        """
+        rule, _, device = text.partition("@")
+        match = re.fullmatch(r"(knee)|(point)=(\d+)|(max-drop)=([\d.eE-]+%?)|(budget-ms)=([\d.eE-]+)", rule.strip())
+        if match is None:
+            raise PickError(f"'{text}' is no selection", expected=SYNTAX)
+        name, number = [*(part for part in match.groups() if part is not None), "0"][:2]
+        try:
+            amount = float(number.rstrip("%")) * (0.01 if number.endswith("%") else 1.0)
+        except ValueError:
+            raise PickError(f"'{number}' in '{text}' is no number", expected=SYNTAX) from None
+        return cls(name, amount, device or None)
+
+    def choose(self, devices: Sequence[DeviceAnswer]) -> tuple[DeviceAnswer, Point]:
+        """The device and the point that are meant.
+
+        Raises:
+            PickError: there is no such device or point, or nothing on the front satisfies the rule.
+        """
+        device = find_device(devices, self.device)
+        return device, self._point(device)
+
+    def _point(self, device: DeviceAnswer) -> Point:
+        if self.rule == "point":
+            if self.amount >= len(device.points):
+                raise PickError(
+                    f"the front of {device.device} has no point {self.amount:.0f}",
+                    expected=f"0 to {len(device.points) - 1}",
+                )
+            return device.points[int(self.amount)]
+        if self.rule == "knee":
+            knee = device.front().knee()
+            return next(p for p in device.points if p.cal == knee)
+        if self.rule == "max-drop":
+            return _within_drop(device, self.amount)
+        fitting = [p for p in device.points if _latency(device, p, "mean") <= self.amount]
+        if not fitting:
+            raise PickError(
+                f"no point of {device.device} needs at most {self.amount} ms",
+                got=f"the cheapest needs {_latency(device, device.points[0], 'mean'):.4g} ms",
+            )
+        return max(fitting, key=lambda p: p.cal.accuracy)
+
+
+def find_device(devices: Sequence[DeviceAnswer], name: str | None) -> DeviceAnswer:
+    """The device of that name; the study's first if none is named.
+
+    Raises:
+        PickError: there is none.
+    """
+    found = [d for d in devices if name in (None, d.device)]
+    if not found:
+        raise PickError(f"the run has no device {name}", expected=f"one of {', '.join(d.device for d in devices)}")
+    return found[0]
+
+
+def _within_drop(device: DeviceAnswer, drop: float) -> Point:
+    """The cheapest point within a drop of the backbone's calibration accuracy."""
+    found = device.front().within(drop)
+    if found is None:
+        best = max(p.cal.accuracy for p in device.points)
+        raise PickError(
+            f"no point of {device.device} loses at most {drop:.2%} on calibration",
+            got=f"the best one loses {device.backbone.cal.accuracy - best:.2%}",
+            do="Search longer, or allow a larger drop.",
+        )
+    return next(p for p in device.points if p.cal == found)
+
+
+def _latency(device: DeviceAnswer, point: Point, at: At) -> float:
+    if "latency_ms" not in point.cal.costs:
+        raise PickError(
+            f"{device.device} has no latencies", got="a budget in ms", do="Name a measured device: budget-ms=X@DEVICE."
+        )
+    return float(getattr(point.cal.costs["latency_ms"], at))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Constraints on the points of a front.
+
+    Attributes:
+        max_drop: Largest loss of calibration accuracy against the backbone, as a fraction; None: any.
+        budget_ms: Largest calibration latency; None: any.
+        at: Which latency.
+    """
+
+    max_drop: float | None
+    budget_ms: float | None
+    at: At
+
+    @classmethod
+    def parse(cls, *, max_drop: str | None, budget_ms: float | None, at: str) -> Wanted:
+        """Read a drop such as `0.5%`.
+
+        Raises:
+            PickError: it is written otherwise.
+        """
+        drop = Pick.parse(f"max-drop={max_drop}").amount if max_drop is not None else None
+        if at not in get_args(At):
+            raise PickError(f"there is no latency '{at}'", expected=" | ".join(get_args(At)))
+        return cls(drop, budget_ms, at)  # type: ignore[arg-type]  # checked above
+
+
+def chosen_points(device: DeviceAnswer, wanted: Wanted) -> list[int]:
+    """Numbers of the points that keep the constraints.
+
+    Raises:
+        PickError: none does.
+    """
+    floor = -1.0 if wanted.max_drop is None else device.backbone.cal.accuracy - wanted.max_drop - 1e-12
+    fitting = [p for p in device.points if p.cal.accuracy >= floor]
+    if wanted.budget_ms is not None:
+        fitting = [p for p in fitting if _latency(device, p, wanted.at) <= wanted.budget_ms]
+    if not fitting:
+        raise PickError(f"no point of {device.device} keeps these constraints", do="Allow more, or search longer.")
+    return [number for number, point in enumerate(device.points) if point in fitting]

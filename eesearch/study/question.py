@@ -1,0 +1,172 @@
+"""The study file: which backbone, which data, which devices, what counts, how much may be spent."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from eesearch.core.design import TrainSpec, Value
+from eesearch.core.front import MAX_DROP
+from eesearch.costs.timer import Protocol
+from eesearch.study.space import SearchSpace
+from eesearch.training.data import Calibration
+
+
+def seconds(text: object) -> object:
+    """Read a duration: a number of seconds, or `90s`, `10m`, `2h`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
+    if text is None or match is None:
+        if text is None:
+            return None
+        raise ValueError(f"'{text}' is no duration; write 90s, 10m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def share(text: object) -> object:
+    """Read a share: `0.005`, or `0.5%`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*", str(text))
+    if match is None:
+        raise ValueError(f"'{text}' is no share; write 0.5% or 0.005")
+    return float(match[1]) * (0.01 if match[2] else 1.0)
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0.0)]
+Share = Annotated[float, BeforeValidator(share), Field(ge=0.0, le=1.0)]
+
+
+class BackboneSpec(Value):
+    """One network.
+
+    Attributes:
+        model: `package.module:function`; called with `args`, it returns an `nn.Module` that maps [N, ...] to [N, C].
+        weights: A safetensors file, or a state dict that `torch.load(weights_only=True)` reads; none: the network is
+            trained first, by the study's `training` section.
+    """
+
+    name: str = "backbone"
+    model: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
+
+
+class DataSpec(Value):
+    """The data: `source` is an `.npz` file, or `package.module:function` that returns the same arrays."""
+
+    source: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    calibration: Calibration = Calibration()
+
+
+class InputSpec(Value):
+    """Preprocessing: (x * scale - mean) / std per channel; part of the network's first segment."""
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class Training(TrainSpec):
+    """How an untrained backbone is trained; `heads` trains the bank, `joint` the designs that the search proposes."""
+
+    heads: TrainSpec = TrainSpec(epochs=15, batch_size=256, lr=3e-3)
+    joint: TrainSpec = TrainSpec(epochs=3, batch_size=128, optimizer="sgd", lr=1e-2)
+
+    @property
+    def backbone(self) -> TrainSpec:
+        """The section of the backbone alone."""
+        return TrainSpec(**self.model_dump(exclude={"heads", "joint"}))
+
+
+class Objectives(Value):
+    """What counts. `max_drop`: fronts are valued down to this much accuracy below the backbone's."""
+
+    max_drop: Share = MAX_DROP
+
+
+class Budget(Value):
+    """Totals of the study, over all its continuations.
+
+    Attributes:
+        trials: Designs, the bank (trial 0) included.
+        timeout: Seconds of search, from the start of trial 0; whatever runs then is finished first.
+        max_cache_gb: Most memory for cached features; beyond it the backbone runs again in every epoch.
+    """
+
+    trials: int = Field(default=20, ge=1)
+    timeout: Duration | None = None
+    max_cache_gb: float = Field(default=4.0, gt=0.0)
+
+
+class Study(Value):
+    """A study file. Unknown fields are refused; `eesearch schema study` prints its JSON Schema.
+
+    Attributes:
+        mode: `bank`: thresholds are solved for, exactly, on tables. `joint-trials`: the plain way others work, where
+            every trial trains its design and draws its thresholds; the baseline.
+        devices: `macs`, `cpu:eager:t1:b1`, or the JSON file of a measured profile; a front per device.
+        space: A search space in full; a file may name a shipped one or a path instead.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    mode: Literal["bank", "joint-trials"] = "bank"
+    backbones: tuple[BackboneSpec, ...]
+    data: DataSpec
+    input: InputSpec = InputSpec()
+    training: Training = Training()
+    devices: tuple[str, ...] = ("cpu:eager:t1:b1", "macs")
+    space: SearchSpace = SearchSpace()
+    objectives: Objectives = Objectives()
+    budget: Budget = Budget()
+    measuring: Protocol = Protocol()
+    driver: str = "optuna"
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_backbone(cls, fields: Any) -> Any:
+        """`backbone:` is short for `backbones:` with one entry."""
+        if isinstance(fields, dict) and "backbone" in fields:
+            if "backbones" in fields:
+                raise ValueError("give either backbone or backbones, not both")
+            fields = dict(fields)
+            fields["backbones"] = [fields.pop("backbone")]
+        return fields
+
+    @model_validator(mode="after")
+    def _supported(self) -> Study:
+        if len(self.backbones) != 1:
+            raise ValueError(f"backbones: exactly one network can be searched so far; got {len(self.backbones)}")
+        if not self.devices or len(set(self.devices)) < len(self.devices):
+            raise ValueError(f"devices must be distinct and at least one; got {list(self.devices)}")
+        if self.mode == "joint-trials" and not self.space.trained:
+            raise ValueError("mode joint-trials needs a strategy that trains designs, such as joint")
+        return self
+
+    @property
+    def backbone(self) -> BackboneSpec:
+        """The network that is searched."""
+        return self.backbones[0]
+
+
+FREE_TO_CHANGE = ("budget", "devices", "objectives")
+"""Sections that may differ when a study is continued."""
+
+
+def differences(old: Study, new: Study) -> list[tuple[str, object, object]]:
+    """Fields that forbid continuing `old` as `new`: (path, old value, new value)."""
+    found: list[tuple[str, object, object]] = []
+
+    def walk(path: str, a: object, b: object) -> None:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for name in sorted(a.keys() | b.keys()):
+                walk(f"{path}.{name}" if path else name, a.get(name), b.get(name))
+        elif a != b:
+            found.append((path, a, b))
+
+    exclude = set(FREE_TO_CHANGE)
+    walk("", old.model_dump(mode="json", exclude=exclude), new.model_dump(mode="json", exclude=exclude))
+    return found

@@ -1,0 +1,98 @@
+"""A run that is there: its answers, its picks, and the network behind a pick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eesearch.core.errors import DataError, RunError
+from eesearch.core.front import Front
+from eesearch.core.policy import Fit
+from eesearch.nets.exitnet import ExitNet, Prediction
+from eesearch.nets.split import Backbone
+from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.study.materials import backbone_key, load_backbone, thinned
+from eesearch.study.picks import Pick, find_device
+from eesearch.study.rundir import RunDir
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a search left in its run directory.
+
+    Attributes:
+        directory: Where it lies.
+        answers: As last written.
+        backbone: The live network, where the search was given one; otherwise rebuilt from the study when needed.
+    """
+
+    directory: RunDir
+    answers: Answers
+    backbone: Backbone | None = None
+
+    @classmethod
+    def load(cls, path: Path | str) -> Run:
+        """Open a run directory.
+
+        Raises:
+            RunError: it holds no run, or no answers yet.
+        """
+        directory = RunDir(Path(path))
+        return cls(directory, directory.answers())
+
+    def device(self, name: str | None = None) -> DeviceAnswer:
+        """The answers for one device; the study's first if none is named."""
+        return find_device(self.answers.devices, name)
+
+    def front(self, device: str | None = None) -> Front:
+        """The calibration front of one device."""
+        return self.device(device).front()
+
+    def pick(self, selection: str) -> tuple[DeviceAnswer, Point]:
+        """The point that a selection such as `max-drop=0.5%` means; never reads test."""
+        return Pick.parse(selection).choose(self.answers.devices)
+
+    def network(self, point: Point, example: NDArray[np.generic]) -> tuple[ExitNet, Fit | None]:
+        """The trained network behind a point, and the fit that its policy uses.
+
+        Args:
+            point: Of this run.
+            example: At least one raw sample, by which the network is split again. [N, ...]
+
+        Raises:
+            RunError: the store lacks the weights.
+            ModelError: the study's model cannot be built any more.
+        """
+        study, store = self.directory.study(), self.directory.store
+        untrained = self.backbone or load_backbone(study, example)
+        design = point.cal.design
+        if not design:  # the unmodified backbone
+            if self.backbone is None and study.backbone.weights is None:
+                kept = store.get("weights", backbone_key(study, untrained, self.answers.data["hashes"]["train"]))
+                arrays = kept[0] if kept else {}
+                untrained.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+            return ExitNet(untrained, {}), None
+        kept, fit = store.get("weights", design), store.get("fit", design)
+        if kept is None or fit is None:
+            raise RunError(
+                f"the store of {self.directory.path} lacks the network of design {design}",
+                do="Run `eesearch search` with the same study and --run again: it trains what is missing.",
+            )
+        backbone = untrained if self.backbone else thinned(untrained, study.space.cuts.max_cuts)
+        return ExitNet.from_arrays(backbone, *kept), Fit.from_arrays(*fit)
+
+    def predict(self, point: Point, x: NDArray[np.generic]) -> Prediction:
+        """Answer raw samples [N, ...] with real early stopping.
+
+        Raises:
+            DataError: the samples do not fit the network.
+        """
+        net, fit = self.network(point, x)
+        shape = tuple(net.backbone.example.shape[1:])
+        if x.shape[1:] != shape:
+            raise DataError("the samples do not fit the network", got=list(x.shape), expected=["N", *shape])
+        return net.predict(torch.from_numpy(np.array(x)), point.cal.policy, fit)

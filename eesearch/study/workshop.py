@@ -1,0 +1,135 @@
+"""Turns designs into tables: trains what the store does not hold yet, and keeps what it made."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.core.design import Design, ExitSpec
+from eesearch.core.errors import StoreError
+from eesearch.core.policy import Fit
+from eesearch.core.progress import Progress, silent
+from eesearch.core.store import Store
+from eesearch.core.tables import ExitTable
+from eesearch.nets.exitnet import ExitNet
+from eesearch.study.materials import Materials
+from eesearch.training.bank import build_heads, train_bank
+from eesearch.training.checkpoint import Checkpoint
+from eesearch.training.collect import collect
+from eesearch.training.fits import fit_temperature
+from eesearch.training.plans import train_design
+
+log = logging.getLogger(__name__)
+
+Arrays = tuple[dict[str, NDArray[np.generic]], dict[str, str]]
+
+
+def recall(store: Store, kind: str, key: str) -> Arrays | None:
+    """An entry of the store; None, with a warning, if it is damaged: it can be made again."""
+    try:
+        return store.get(kind, key)
+    except StoreError as error:
+        log.warning("%s It is made again.", error)
+        return None
+
+
+class Workshop:
+    """Trained networks, their tables and fits, by design.
+
+    Args:
+        materials: What all trials share.
+        progress: Listens to trainings and collections.
+    """
+
+    def __init__(self, materials: Materials, progress: Progress = silent) -> None:
+        self.materials = materials
+        self.progress = progress
+        study, dataset = materials.study, materials.dataset
+        self.bank_design = Design(
+            backbone=materials.backbone.key,
+            data=dataset.train.key,
+            strategy="separate",
+            exits=tuple(ExitSpec(cut=cut, head=head) for cut, heads in materials.heads.items() for head in heads),
+            train=study.training.heads,
+            seed=study.seed,
+        )
+        self._tables: dict[tuple[str, str], ExitTable] = {}
+        self._fits: dict[str, Fit] = {}
+        self._backbone: dict[str, ExitTable] = {}
+
+    def table(self, design: Design, split: Literal["cal", "test"]) -> ExitTable:
+        """The design's table on a split; trains the design if nothing is stored.
+
+        Raises:
+            EesearchError: training failed.
+            RunError: the store cannot be written.
+        """
+        key = (design.key, split)
+        if key not in self._tables:
+            kept = recall(self.materials.store, "table", f"{design.key}-{split}")
+            self._tables[key] = ExitTable.from_arrays(*kept) if kept else self._collect(design, split)
+        return self._tables[key]
+
+    def _collect(self, design: Design, split: Literal["cal", "test"]) -> ExitTable:
+        data = getattr(self.materials.dataset, split)
+        table = collect(self.network(design), data, progress=self.progress)
+        self.materials.store.put("table", f"{design.key}-{split}", *table.arrays())
+        return table
+
+    def network(self, design: Design) -> ExitNet:
+        """The trained network of a design, from the store or trained now.
+
+        Raises:
+            EesearchError: training failed.
+            RunError: the store cannot be written.
+        """
+        kept = recall(self.materials.store, "weights", design.key)
+        if kept is not None:
+            return ExitNet.from_arrays(self.materials.backbone, *kept)
+        net = self._train(design)
+        self.materials.store.put("weights", design.key, *net.arrays())
+        for file in self._checkpoint(design).path.parent.glob(f"{design.key}*"):
+            file.unlink()
+        return net
+
+    def _train(self, design: Design) -> ExitNet:
+        materials, split = self.materials, self.materials.dataset.train
+        if design.strategy == "separate":
+            limit = materials.study.budget.max_cache_gb
+            return train_bank(materials.backbone, design, split, max_cache_gb=limit, progress=self.progress)
+        start = self._start(design)
+        return train_design(start, design, split, checkpoint=self._checkpoint(design), progress=self.progress)
+
+    def _start(self, design: Design) -> ExitNet:
+        """The network that training starts from: the backbone, with the bank's heads or with random ones."""
+        backbone = self.materials.backbone
+        if not design.start:
+            return ExitNet(copy.deepcopy(backbone), build_heads(backbone, design.exits, design.seed))
+        bank = self.network(self.bank_design)
+        heads = {(e.cut, e.head.name): bank.head(e.cut, e.head.name) for e in design.exits}
+        return ExitNet(copy.deepcopy(backbone), copy.deepcopy(heads))
+
+    def _checkpoint(self, design: Design) -> Checkpoint:
+        return Checkpoint(self.materials.store.root.parent / "checkpoints" / design.key)
+
+    def fit(self, design: Design) -> Fit:
+        """The temperatures of a design's exits, from the store or fitted now on its calibration table."""
+        if design.key not in self._fits:
+            kept = recall(self.materials.store, "fit", design.key)
+            if kept is None:
+                fit = fit_temperature(self.table(design, "cal"), seed=self.materials.study.seed)
+                self.materials.store.put("fit", design.key, *fit.arrays())
+            self._fits[design.key] = fit if kept is None else Fit.from_arrays(*kept)
+        return self._fits[design.key]
+
+    def backbone_table(self, split: Literal["cal", "test"]) -> ExitTable:
+        """What the unmodified backbone says about a split: a table of one row."""
+        if split not in self._backbone:
+            data = getattr(self.materials.dataset, split)
+            net = ExitNet(self.materials.backbone, {})
+            self._backbone[split] = collect(net, data, progress=self.progress)
+        return self._backbone[split]

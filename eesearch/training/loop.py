@@ -1,0 +1,226 @@
+"""The one loop: everything that learns by gradients learns here.
+
+    for each epoch: for each batch:
+        rate of each part <- schedule;  loss(model(inputs), labels);  step
+
+A model is any module whose `forward(inputs)` gives a list of logits [N, C]. What learns are *parts* of it, named by
+their path (`heads`, `backbone.segments.2`); everything else is frozen: in eval mode, without gradients, out of the
+optimizer, and bit-identical afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from eesearch.core.design import TrainSpec, content_key
+from eesearch.core.errors import EesearchError, InputError
+from eesearch.core.progress import Progress, silent
+from eesearch.training.checkpoint import Checkpoint, tensors_hash, weights_hash
+from eesearch.training.losses import Loss, joint_loss
+from eesearch.training.optimizers import annealed, make_optimizer
+from eesearch.training.samples import Batches, Inputs, Samples, derive_seed
+
+Network = TypeVar("Network", bound=nn.Module)
+Rate = Callable[[str, int, int], float]
+"""`(part, step, steps) -> factor of the learning rate`."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One run of the loop.
+
+    Attributes:
+        label: Shown with the progress.
+        learns: Paths of the parts that learn.
+        loss: Of all logits that the model gives.
+        spec: Epochs, batches, optimizer.
+        rate: Factor of `spec.lr` for each part at each step; None: `spec.schedule` for all parts.
+    """
+
+    label: str
+    learns: tuple[str, ...]
+    loss: Loss
+    spec: TrainSpec
+    rate: Rate | None = None
+
+    def lr(self, part: str, step: int, steps: int) -> float:
+        """The learning rate of a part at a step."""
+        factor = self.rate(part, step, steps) if self.rate else annealed(self.spec.schedule, step / steps)
+        return self.spec.lr * factor
+
+
+def train(
+    model: nn.Module,
+    phase: Phase,
+    samples: Samples,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Train a model in place; leaves it in eval mode, with the gradient flags that it came with.
+
+    The result is a function of the initial weights, the phase and the samples with their seed: the same, bit for bit,
+    on one machine with the same number of threads, whether interrupted and resumed from the checkpoint or not.
+
+    Args:
+        model: `forward(inputs) -> list of logits [N, C]`.
+        phase: What learns, and how.
+        samples: What it learns from.
+        checkpoint: Written after each epoch; read first. One that another training made is ignored.
+        progress: Called after each batch.
+
+    Raises:
+        EesearchError: the training diverged.
+        InputError: nothing learns; batches of one sample where a batch normalisation learns.
+        RunError: the checkpoint cannot be written.
+    """
+    batches = Batches(samples, phase.spec)
+    with _learning(model, phase.learns) as parts:
+        _check_normalisation(model, batches)
+        training = _Training(model, phase, batches, make_optimizer(parts, phase.spec))
+        made_for = content_key(training.identity(), checkpoint.owner) if checkpoint else ""
+        saved = checkpoint.load(made_for) if checkpoint else None
+        first = training.restore(saved) if saved else 0
+        for epoch in range(first, phase.spec.epochs):
+            training.run_epoch(epoch, progress)
+            if checkpoint:
+                checkpoint.save({"made_for": made_for, "epoch": epoch + 1, **training.state()})
+
+
+def train_backbone(
+    backbone: Network,
+    samples: Samples,
+    spec: TrainSpec,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> Network:
+    """Train a network that has no exits yet, the reference of a study; returns a trained copy, in eval mode.
+
+    Args:
+        backbone: `forward(x) -> logits [N, C]`; stays as it is.
+        samples: The training split with the seed: `Samples.of(dataset.train, seed)`.
+        spec: The study's training section.
+        checkpoint: As in `train`.
+        progress: Called after each batch.
+
+    Raises:
+        EesearchError: as in `train`.
+        InputError: the transformations, or the size of the batches, do not go with the network.
+        RunError: the checkpoint cannot be written.
+    """
+    trained = copy.deepcopy(backbone)
+    phase = Phase("train backbone", ("network",), joint_loss(()), spec)
+    train(_SingleExit(trained), phase, samples, checkpoint=checkpoint, progress=progress)
+    return trained
+
+
+class _SingleExit(nn.Module):
+    """A classifier as a network whose only exit is its own output."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        return [self.network(inputs)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """A training under way: what changes (weights, optimizer) and what changes it."""
+
+    model: nn.Module
+    phase: Phase
+    batches: Batches
+    optimizer: Optimizer
+
+    def run_epoch(self, epoch: int, progress: Progress) -> None:
+        """One pass over the samples."""
+        steps = len(self.batches) * self.phase.spec.epochs
+        with torch.random.fork_rng(devices=[]):  # dropout: by epoch, so that a resumed training draws the same
+            torch.manual_seed(derive_seed("dropout", self.batches.samples.seed, epoch))
+            for step, (inputs, labels) in enumerate(self.batches.epoch(epoch), start=epoch * len(self.batches)):
+                self._step(inputs, labels, step, steps)
+                progress(self.phase.label, step + 1, steps)
+        if not all(bool(p.isfinite().all()) for group in self.optimizer.param_groups for p in group["params"]):
+            raise self._diverged("weights that are not finite", epoch)
+
+    def _step(self, inputs: Inputs, labels: Tensor, step: int, steps: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.phase.lr(group["part"], step, steps)
+        loss = self.phase.loss(self.model(inputs), labels)
+        if not math.isfinite(loss.item()):
+            raise self._diverged(f"a loss of {loss.item()}", step // len(self.batches))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    def _diverged(self, got: str, epoch: int) -> EesearchError:
+        return EesearchError(
+            f"the training '{self.phase.label}' diverged in epoch {epoch + 1}",
+            got=got,
+            expected="a finite loss",
+            do=f"Lower the learning rate (lr is {self.phase.spec.lr}), or scale the input.",
+        )
+
+    def identity(self) -> str:
+        """What this training starts from, as far as the loop can see: all but the loss."""
+        samples = self.batches.samples
+        seen = [tensors_hash(named) for named in (samples.named_inputs, {"labels": samples.labels})]
+        spec = self.phase.spec.model_dump(mode="json")
+        return content_key(self.phase.label, self.phase.learns, spec, samples.seed, seen, weights_hash(self.model))
+
+    def state(self) -> dict[str, Any]:
+        """What the next epoch needs; order, transformations and dropout follow from the seed and the epoch."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, saved: Mapping[str, Any]) -> int:
+        """Go back to a saved state; returns the number of epochs done."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        return int(saved["epoch"])
+
+
+@contextmanager
+def _learning(model: nn.Module, learns: tuple[str, ...]) -> Iterator[dict[str, list[nn.Parameter]]]:
+    """Let these parts learn and freeze the rest; parameters that came frozen stay frozen.
+
+    Yields:
+        The learning parameters of each part.
+    """
+    parts = {part: [p for p in model.get_submodule(part).parameters() if p.requires_grad] for part in learns}
+    learning = {p for parameters in parts.values() for p in parameters}
+    if not learning:
+        raise InputError("nothing can learn", got=f"no trainable parameters in {list(learns)}")
+    frozen = [p for p in model.parameters() if p.requires_grad and p not in learning]
+    model.eval()
+    for part in learns:
+        model.get_submodule(part).train()
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield {part: parameters for part, parameters in parts.items() if parameters}
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        for parameter in learning:
+            parameter.grad = None
+        model.eval()
+
+
+def _check_normalisation(model: nn.Module, batches: Batches) -> None:
+    if 1 in batches.sizes and any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
+        raise InputError(
+            "a batch normalisation cannot learn from one sample", got="batches of one sample", do="Raise batch_size."
+        )

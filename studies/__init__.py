@@ -1,0 +1,1 @@
+"""The questions that ship with eesearch: data, without code."""

@@ -1,0 +1,82 @@
+"""Every registered head keeps the contract."""
+
+import pytest
+import torch
+
+from eesearch.core.design import HeadSpec
+from eesearch.core.registry import HEADS
+from eesearch.testing import HeadContract
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors are slower on several threads, much so beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class TestLinear(HeadContract):
+    spec = HeadSpec(kind="linear")
+    cut_shape = (6, 5, 5)
+    refused = (
+        (HeadSpec(kind="linear", pool="none"), (6, 5, 5)),
+        (HeadSpec(kind="linear", size=4), (6, 3, 5)),
+        (HeadSpec(kind="linear"), (7, 6)),
+    )
+
+
+class TestLinearMixed(HeadContract):
+    spec = HeadSpec(kind="linear", pool="mixed", size=2)
+    cut_shape = (6, 5, 5)
+    refused = ((HeadSpec(kind="linear", pool="mixed", size=2), (6, 1, 5)),)
+
+
+class TestLinearOnVector(HeadContract):
+    spec = HeadSpec(kind="linear", pool="none")
+    cut_shape = (12,)
+    refused = ((HeadSpec(kind="linear"), ()),)
+
+
+class TestMlp(HeadContract):
+    spec = HeadSpec(kind="mlp", pool="mixed", size=2, hidden=(16,))
+    cut_shape = (4, 6, 6)
+    refused = (
+        (HeadSpec(kind="mlp"), (4, 6, 6)),
+        (HeadSpec(kind="mlp", hidden=(8, 8, 8)), (4, 6, 6)),
+        (HeadSpec(kind="mlp", hidden=(0,)), (4, 6, 6)),
+        (HeadSpec(kind="mlp", hidden=(8,), pool="none"), (4, 6, 6)),
+    )
+
+
+class TestMlpTwoLayers(HeadContract):
+    spec = HeadSpec(kind="mlp", hidden=(16, 12))
+    cut_shape = (12,)
+    refused = ((HeadSpec(kind="mlp"), (12,)),)
+
+
+class TestConv(HeadContract):
+    spec = HeadSpec(kind="conv", pool="none", channels=8)
+    cut_shape = (4, 10, 10)
+    refused = (
+        (HeadSpec(kind="conv", pool="none"), (12,)),
+        (HeadSpec(kind="conv"), (4, 10, 10)),
+        (HeadSpec(kind="conv", pool="none"), (4, 1, 1)),
+    )
+
+
+class TestConvPooled(HeadContract):
+    spec = HeadSpec(kind="conv", pool="mixed", size=4, channels=8)
+    cut_shape = (4, 7, 7)
+    refused = ((HeadSpec(kind="conv", size=4), (4, 3, 3)),)
+
+
+class TestDsconv(HeadContract):
+    spec = HeadSpec(kind="dsconv", pool="none", channels=8)
+    cut_shape = (4, 10, 10)
+    refused = ((HeadSpec(kind="dsconv"), (4, 10, 10)), (HeadSpec(kind="dsconv", pool="none"), (12,)))
+
+
+def test_every_built_in_head_is_here():
+    assert set(HEADS) == {contract.spec.kind for contract in HeadContract.__subclasses__()}

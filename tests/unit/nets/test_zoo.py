@@ -1,0 +1,65 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from eesearch.core.errors import ModelError
+from eesearch.nets.zoo import cifar_resnet, mlp, residual_cnn
+
+
+def test_cifar_resnet_has_the_published_size_and_names():
+    model = cifar_resnet(depth=20)
+    assert sum(p.numel() for p in model.parameters()) == 269_722
+    names = set(model.state_dict())
+    assert {"conv1.weight", "bn1.running_var", "layer1.0.conv1.weight", "layer3.2.bn2.bias", "linear.bias"} <= names
+    assert not any("shortcut" in name for name in names)
+
+
+def test_cifar_shortcut_pads_channels_evenly_on_both_sides():
+    block = cifar_resnet(depth=8).layer2[0].eval()
+    torch.nn.init.zeros_(block.bn2.weight)  # nothing but the shortcut
+    x = torch.rand(1, 16, 4, 4)
+    y = block(x)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
+    assert not y[:, :8].any()
+    assert not y[:, 24:].any()
+
+
+@pytest.mark.parametrize("depth", [2, 19, 55])
+def test_impossible_depths_are_refused(depth):
+    with pytest.raises(ModelError, match="6 n"):
+        cifar_resnet(depth=depth)
+
+
+def test_residual_cnn_takes_any_image_size_and_blocks():
+    model = residual_cnn(channels=(4, 8), blocks=2, classes=5, in_channels=2).eval()
+    assert model(torch.rand(3, 2, 9, 11)).shape == (3, 5)
+    assert len(model.stages) == 2
+    assert all(len(stage) == 2 for stage in model.stages)
+
+
+def test_a_residual_cnn_without_blocks_is_refused():
+    with pytest.raises(ModelError):
+        residual_cnn(blocks=0)
+
+
+def test_mlp_flattens_its_samples():
+    assert mlp(features=12, hidden=(7,), classes=3)(torch.rand(2, 3, 2, 2)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: residual_cnn(channels=(4, 8), classes=3), (1, 8, 8)),
+        (lambda: mlp(features=16, hidden=(16, 16), classes=3), (16,)),
+    ],
+)
+def test_networks_learn_from_scratch(build, shape):
+    torch.manual_seed(0)
+    model = build()
+    centres, labels = torch.randn(3, *shape), torch.arange(30) % 3
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(30):
+        optimizer.zero_grad()
+        F.cross_entropy(model(centres[labels] + 0.2 * torch.randn(30, *shape)), labels).backward()
+        optimizer.step()
+    assert (model.eval()(centres).argmax(-1) == torch.arange(3)).all()

@@ -1,0 +1,130 @@
+"""Made-up answers that look like a real search: two devices, five points each, seeds, a failed trial."""
+
+from math import inf
+
+import pytest
+
+from eesearch.core.costs import Axis
+from eesearch.core.design import OUTPUT, OWN, ExitId
+from eesearch.core.front import CostSummary, Evaluation
+from eesearch.core.policy import Policy, Stop
+from eesearch.study.answers import Answers, DeviceAnswer, Point, SeedAnswer, TrialAnswer
+
+SAMPLES = 5000
+FULL: dict[Axis, float] = {"macs": 125.49e6, "latency_ms": 6.71}
+NETWORK = "3fa1c0ffee3fa1c0"
+
+# cuts, thresholds, rates, accuracy on calibration, on test, cost over the backbone's, strategy
+POINTS = (
+    (("layer1.4",), (-inf,), (1.0,), 0.7012, 0.6954, 0.201, "separate"),
+    (("layer1.4", "layer2.3"), (0.8231, -inf), (0.51, 0.49), 0.8410, 0.8388, 0.342, "separate"),
+    (("layer1.4", "layer2.3", OUTPUT), (0.9514, 0.9122, -inf), (0.32, 0.41, 0.27), 0.9196, 0.9168, 0.548, "joint"),
+    (("layer2.3", OUTPUT), (0.9731, -inf), (0.55, 0.45), 0.9374, 0.9340, 0.697, "joint"),
+    (("layer2.3", "layer3.2", OUTPUT), (0.9902, inf, -inf), (0.41, 0.0, 0.59), 0.9392, 0.9352, 0.845, "joint"),
+)
+SEEDS = (
+    ("percentile 2 exits", ("layer1.4", "layer3.2", OUTPUT), 0.9302, 0.9270, 0.742, 0.31),
+    ("panda_chain", ("layer1.4", OUTPUT), 0.9210, 0.9188, 0.790, 0.22),
+    ("panda_shared", ("layer2.3", OUTPUT), 0.9366, 0.9330, 0.715, 0.38),
+    ("th_rule 1 exit", ("layer2.3", OUTPUT), 0.9366, 0.9330, 0.715, 0.38),
+)
+
+
+def evaluation(
+    cuts: tuple[str, ...], thresholds: tuple[float, ...], rates: tuple[float, ...], accuracy: float, *, ratio: float,
+    strategy: str = "separate",
+) -> Evaluation:  # fmt: skip
+    exits = [ExitId(network=NETWORK, cut=c, head=OWN if c == OUTPUT else "linear-avg1") for c in cuts]
+    stops = tuple(Stop(exit=e, threshold=t) for e, t in zip(exits, thresholds, strict=True))
+    costs = {
+        axis: CostSummary(mean=ratio * full, p95=min(1.02, 1.6 * ratio) * full, worst=1.02 * full)
+        for axis, full in FULL.items()
+    }
+    return Evaluation(
+        policy=Policy(stops=stops, criterion="max_prob"), design="" if strategy == "backbone" else "9d1e5a7b03c2f418",
+        strategy=strategy, accuracy=accuracy, samples=SAMPLES, exit_rate=rates, costs=costs,
+    )  # fmt: skip
+
+
+def device(name: str, axis: Axis, *, first_cut: str = "layer1.4") -> DeviceAnswer:
+    points = []
+    for cuts, thresholds, rates, cal, test, ratio, strategy in POINTS:
+        named = tuple(first_cut if cut == "layer1.4" else cut for cut in cuts)
+        points.append(
+            Point(
+                cal=evaluation(named, thresholds, rates, cal, ratio=ratio - 0.004, strategy=strategy),
+                test=evaluation(named, thresholds, rates, test, ratio=ratio, strategy=strategy),
+            )
+        )
+    whole = (OUTPUT,), (-inf,), (1.0,)
+    backbone = Point(
+        cal=evaluation(*whole, 0.9372, ratio=1.0, strategy="backbone"),
+        test=evaluation(*whole, 0.9346, ratio=1.0, strategy="backbone"),
+    )
+    measured = axis == "latency_ms"
+    return DeviceAnswer(
+        device=name, axis=axis, backbone=backbone, points=tuple(points), seeds=tuple(map(seed, SEEDS)),
+        noise=0.018 if measured else 0.0, noisy=("head layer3.2 mlp64-mixed2",) if measured else (),
+    )  # fmt: skip
+
+
+def seed(row: tuple) -> SeedAnswer:
+    rule, cuts, cal, test, ratio, value = row
+    thresholds = (*([0.97] * (len(cuts) - 1)), -inf)
+    rates = tuple([1.0 / len(cuts)] * len(cuts))
+    return SeedAnswer(
+        rule=rule, value=value, enqueued=rule != "th_rule 1 exit",
+        point=Point(
+            cal=evaluation(cuts, thresholds, rates, cal, ratio=ratio),
+            test=evaluation(cuts, thresholds, rates, test, ratio=ratio),
+        ),
+    )  # fmt: skip
+
+
+TRIALS = (
+    TrialAnswer(
+        number=0, state="complete", strategy="separate", origin="bank", value=0.4213, design="9d1e5a7b03c2f418",
+        exits=tuple(f"layer{i}.{j}:linear-avg1" for i in (1, 2, 3) for j in range(4)),
+        last_accuracy=0.9372, seconds=48.2,
+    ),
+    TrialAnswer(
+        number=1, state="complete", strategy="joint", origin="percentile 2 exits", value=0.4702, design="71c2",
+        exits=("layer1.4:linear-avg1", "layer3.2:mlp64-mixed2"), last_accuracy=0.9301, seconds=412.0,
+    ),
+    TrialAnswer(
+        number=2, state="failed", strategy="joint", origin="sampler", exits=("layer2.3:conv32-map",), seconds=3.1,
+        error="HeadError: conv32-map does not fit a tap of 64 x 1 x 1. Pool less, or take another head.",
+    ),
+)  # fmt: skip
+
+
+def make_answers(**changes: object) -> Answers:
+    answers = Answers(
+        study="cifar10_resnet56",
+        mode="bank",
+        data={"train": 50000, "cal": 5000, "test": 5000, "seed": 0, "train_key": "f00dfeed12345678"},
+        devices=(device("macs", "macs"), device("cpu:eager:t1:b1", "latency_ms")),
+        trials=TRIALS,
+        phases={"backbone": 0.0, "train bank": 48.2, "profile": 91.4, "trials": 415.1, "solve": 6.9, "test": 11.8},
+        class_names=("airplane", "automobile", "bird", "cat"),
+    )  # fmt: skip
+    return answers.model_copy(update=changes)
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return make_answers()
+
+
+@pytest.fixture
+def hostile() -> Answers:
+    """Every string of foreign origin attacks the page, plotly, matplotlib's formulas and rich's markup."""
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)> $x^$ [red]"
+    return make_answers(
+        study=evil,
+        devices=(device(evil, "macs", first_cut=evil).model_copy(update={"noisy": (evil,)}),),
+        trials=(TRIALS[2].model_copy(update={"error": evil, "origin": evil, "exits": (evil,)}),),
+        phases={evil: 1.0},
+        data={evil: evil},
+        class_names=(evil,),
+    )

@@ -1,0 +1,46 @@
+import pytest
+
+from eesearch.reporting.formats import cost_words, duration, in_unit, percent, points_words, significant, stop_words
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "words"),
+    [(1234.5, 3, "1,234"), (0.012345, 3, "0.0123"), (87.468, 4, "87.47"), (0.0, 3, "0.000"), (-0.5, 2, "-0.50")],
+)
+def test_significant_digits_without_exponents(value, digits, words):
+    assert significant(value, digits) == words
+
+
+def test_costs_carry_their_unit():
+    assert in_unit(87.465e6, "macs") == pytest.approx(87.465)
+    assert in_unit(4.677, "latency_ms") == 4.677
+    assert cost_words(125.49e6, "macs") == "125.5 M MACs"
+    assert cost_words(4.677, "latency_ms") == "4.68 ms"
+    assert cost_words(4.677, "latency_ms", unit=False) == "4.68"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.42, "0.4 s"), (59.97, "1 min 00 s"), (185.0, "3 min 05 s"), (3599.8, "1 h 00 min"), (3725.0, "1 h 02 min")],
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_differences_are_signed_points_and_zero_has_no_sign():
+    assert points_words(0.0031) == "+0.31"
+    assert points_words(-0.0006) == "-0.06"
+    assert points_words(-1e-9) == "0.00"
+    assert percent(0.93119) == "93.12%"
+
+
+def test_a_stop_says_where_how_many_and_when(answers):
+    first, never, last = stop_words(answers.devices[0].points[4].test)
+    assert (first.exit, first.head, first.share, first.rule) == (
+        "layer2.3",
+        "linear-avg1",
+        "41.0%",
+        "max_prob ≥ 0.9902",
+    )
+    assert (never.share, never.rule) == ("0.0%", "never")
+    assert (last.exit, last.head, last.rule) == ("output", "own classifier", "always")

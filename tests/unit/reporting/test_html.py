@@ -1,0 +1,163 @@
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from eesearch.reporting.html import render_html
+
+
+class Page(HTMLParser):
+    """The page as a browser takes it apart: elements with attributes, visible text, rows of each table."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.elements, self.text, self.tables, self.scripts = [], [], {}, []
+        self._open, self._rows, self._in_cell = "", [], False
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+        if tag == "table":
+            self._rows = self.tables.setdefault(dict(attrs)["class"], [])
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag):
+        self._open = ""
+        self._in_cell = self._in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self._open == "script":
+            self.scripts.append(data)
+        elif self._open not in ("style", "title") and data.strip():
+            self.text.append(data.strip())
+            if self._in_cell:
+                self._rows[-1][-1] = f"{self._rows[-1][-1]} {data.strip()}".strip()
+
+
+@pytest.fixture
+def page(answers):
+    return Page(render_html(answers))
+
+
+def own_part(source):
+    """The page without plotly's own code."""
+    assert get_plotlyjs() in source
+    return source.replace(get_plotlyjs(), "")
+
+
+def test_the_verdicts_come_first(page, answers):
+    assert page.text[:2] == [device.verdict() for device in answers.devices]
+
+
+def test_every_point_and_the_backbone_have_a_row(page):
+    head, *rows = page.tables["front"]
+    first, second = rows[:6], rows[7:]
+    assert [row[0] for row in first] == ["0", "1", "2 knee", "3 no loss", "4", "backbone"]
+    assert [row[0] for row in second] == [row[0] for row in first]
+    assert all(len(row) == len(head) for row in rows)
+    assert first[3][:9] == [
+        "3 no loss", "layer2.3 output", "linear-avg1 own classifier", "55.0% 45.0%", "max_prob ≥ 0.9731 always",
+        "93.74%", "93.40%", "92.68 to 94.06", "+0.06",
+    ]  # fmt: skip
+
+
+def test_the_own_axis_comes_first(page):
+    heads = [row for row in page.tables["front"] if row[0] == "Point"]
+    assert [head[9].replace("\u00a0", " ") for head in heads] == ["Mean M MACs", "Mean ms"]
+    assert page.tables["front"][4][9:17] == ["87.47", "0.697", "128.0", "128.0", "4.68", "0.697", "6.84", "6.84"]
+
+
+def test_seeds_have_their_distance(page):
+    row = page.tables["seeds"][1]
+    assert row[:2] == ["A", "percentile 2 exits"]
+    assert row[6:] == ["0.310", "93.02%", "92.70%", "0.742", "1.071", "yes"]
+
+
+def test_trials_show_failures_and_the_last_exit_against_the_backbone(page, answers):
+    _, bank, joint, failed = page.tables["trials"]
+    assert bank[:3] == ["0", "bank", "separate"]
+    assert bank[3].startswith("12 exits layer1.0:linear-avg1")
+    assert joint[4:] == ["0.470", "93.01%", "-0.71", "6 min 52 s", "complete"]
+    assert failed[4:8] == ["-", "-", "-", "3.1 s"]
+    assert failed[8] == f"failed: {answers.trials[2].error}"
+    assert ("tr", {"class": "failed"}) in page.elements
+    assert "3 trials, 1 failed" in " ".join(page.text)
+
+
+def test_data_and_measurement_are_there(page):
+    text = " ".join(page.text)
+    for wanted in (
+        "50000",
+        "f00dfeed12345678",
+        "airplane, automobile, bird, cat",
+        "1.80%",
+        "head layer3.2 mlp64-mixed2",
+    ):
+        assert wanted in text
+    assert page.tables["phases"][1] == ["train bank", "48.2 s", "8%"]
+    assert page.tables["phases"][-1][:2] == ["together", "9 min 33 s"]
+
+
+def test_it_is_one_file_that_asks_the_network_for_nothing(answers, page):
+    source = render_html(answers)
+    assert len(source.encode()) < 6_000_000
+    assert "http" not in own_part(source).replace("http-equiv", "")
+    for tag, attributes in page.elements:
+        assert "src" not in attributes, tag
+        assert attributes.get("href", "#").startswith(("#", "data:,"))
+    policy = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy[0].startswith("default-src 'none';")
+    assert "connect-src" not in policy[0]
+
+
+def test_plotly_is_inlined_once_and_its_cloud_button_is_off(answers):
+    source = render_html(answers)
+    assert source.count(get_plotlyjs()) == 1
+    assert "showSendToCloud: false" in own_part(source)
+
+
+def test_the_plots_are_json_that_a_script_can_read(page, answers):
+    plots = json.loads(page.scripts[0])
+    drawn = [n for trace in plots[1]["data"] for n in trace.get("customdata", ())]
+    assert sorted(drawn) == list(range(len(answers.devices[1].points)))
+    assert len(plots) == len([a for tag, a in page.elements if a.get("class") == "plot"]) == 2
+
+
+def test_foreign_strings_stay_text(hostile):
+    source = render_html(hostile)
+    page = Page(source)
+    evil = hostile.study
+    assert own_part(source).lower().count("<script") == 3
+    assert own_part(source).lower().count("</script") == 3
+    assert "<img" not in own_part(source)
+    assert not [tag for tag, _ in page.elements if tag == "img"]
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    text = " ".join(page.text)
+    assert text.count(evil) >= 9  # verdict, study, nav, heading, exits, trial, error, data, class, noise, phase
+    hover = json.loads(page.scripts[0])[0]["data"][0]["hovertext"][0]
+    assert "<img" not in hover
+    assert evil in unescape(hover)
+
+
+def test_light_and_dark_follow_the_system(answers):
+    source = own_part(render_html(answers))
+    assert re.search(r"@media \(prefers-color-scheme: dark\)", source)
+    assert 'name="viewport" content="width=device-width' in source
+
+
+def test_an_empty_search_has_a_page(answers):
+    bare = answers.devices[0].model_copy(update={"points": (), "seeds": ()})
+    page = Page(
+        render_html(answers.model_copy(update={"devices": (bare,), "trials": (), "phases": {}, "class_names": ()}))
+    )
+    assert [row[0] for row in page.tables["front"]] == ["Point", "backbone"]
+    assert "seeds" not in page.tables
+    assert "phases" not in page.tables

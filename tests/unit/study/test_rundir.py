@@ -1,0 +1,66 @@
+import pytest
+
+from eesearch.core.errors import RunError
+from eesearch.study.question import Study
+from eesearch.study.rundir import RunDir, open_run
+
+FIELDS = {"name": "mine", "backbone": {"model": "pkg:fn"}, "data": {"source": "data.npz"}}
+
+
+def study(**changes):
+    return Study.model_validate(FIELDS | changes)
+
+
+def test_a_run_directory_remembers_its_study(tmp_path):
+    run = open_run(tmp_path / "run", study())
+    assert run.study() == study()
+    assert open_run(tmp_path / "run", study(budget={"trials": 5})).study().budget.trials == 5
+
+
+def test_another_study_is_refused_with_the_differences(tmp_path):
+    open_run(tmp_path / "run", study())
+    with pytest.raises(RunError) as caught:
+        open_run(tmp_path / "run", study(name="other", training={"epochs": 3}))
+    assert "name: 'mine' there, 'other' now" in str(caught.value)
+    assert "training.epochs: 10 there, 3 now" in str(caught.value)
+    assert RunDir(tmp_path / "run").study().name == "mine"
+
+
+def test_fresh_renames_and_deletes_nothing(tmp_path):
+    open_run(tmp_path / "run", study())
+    (tmp_path / "run" / "front.csv").write_text("old answers")
+    for _ in range(2):
+        open_run(tmp_path / "run", study(name="other"), fresh=True)
+    assert (tmp_path / "run.old-1" / "front.csv").read_text() == "old answers"
+    assert (tmp_path / "run.old-2" / "study.yaml").exists()
+    assert not (tmp_path / "run" / "front.csv").exists()
+
+
+def test_a_directory_with_other_things_is_not_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("my work")
+    with pytest.raises(RunError, match="not empty"):
+        open_run(tmp_path, study())
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write"):
+        open_run(tmp_path / "file" / "run", study())
+
+
+def test_a_second_search_in_the_same_directory_is_refused(tmp_path):
+    run = open_run(tmp_path / "run", study())
+    with run.locked(), pytest.raises(RunError, match="another search"), RunDir(tmp_path / "run").locked():
+        pass
+
+
+def test_answers_that_are_not_there_or_damaged(tmp_path):
+    with pytest.raises(RunError, match="holds no run"):
+        RunDir(tmp_path).answers()
+    run = open_run(tmp_path / "run", study())
+    with pytest.raises(RunError, match="no answers yet"):
+        run.answers()
+    (run.path / "front.json").write_text('{"version": 1, "stu')
+    with pytest.raises(RunError, match="damaged"):
+        run.answers()

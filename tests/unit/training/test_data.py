@@ -1,0 +1,190 @@
+import sys
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from eesearch.core.errors import DataError
+from eesearch.training.data import Calibration, Split, digits, load_dataset, make_dataset
+
+
+def arrays(train=40, test=20, classes=2, **changes):
+    rng = np.random.default_rng(0)
+    given = {
+        "x_train": rng.normal(size=(train, 3)),
+        "y_train": np.arange(train) % classes,
+        "x_test": rng.normal(size=(test, 3)),
+        "y_test": np.arange(test) % classes,
+    }
+    return {key: value for key, value in {**given, **changes}.items() if value is not None}
+
+
+def saved(tmp_path, **changes):
+    path = tmp_path / "data.npz"
+    np.savez(path, **arrays(**changes))
+    return str(path)
+
+
+def test_npz_file_gives_checked_splits(tmp_path):
+    data = load_dataset(saved(tmp_path, class_names=np.array(["cat", "dog"])), seed=3)
+    assert (len(data.train), len(data.cal), len(data.test)) == (32, 8, 20)
+    assert data.class_names == ("cat", "dog")
+    assert data.classes == 2
+    assert data.train.x.dtype == np.float32
+    assert np.bincount(data.cal.y).tolist() == [4, 4]
+
+
+def test_own_calibration_split_is_kept(tmp_path):
+    source = saved(tmp_path, x_cal=np.zeros((4, 3)), y_cal=np.array([0, 1, 0, 1]))
+    data = load_dataset(source, calibration=Calibration(origin="test", share=0.5))
+    assert (len(data.train), len(data.cal), len(data.test)) == (40, 4, 20)
+
+
+def test_calibration_from_test_leaves_the_rest_to_be_reported():
+    given = arrays()
+    data = make_dataset(given, calibration=Calibration(origin="test", share=0.5), seed=1)
+    assert len(data.train) == 40
+    together = np.concatenate([data.cal.x, data.test.x])
+    assert sorted(map(tuple, together)) == sorted(map(tuple, given["x_test"].astype(np.float32)))
+
+
+def test_calibration_share_depends_on_the_seed_alone():
+    first, same, other = (make_dataset(arrays(), seed=seed).cal.key for seed in (0, 0, 1))
+    assert first == same != other
+
+
+def test_uint8_stays_uint8_and_integers_stay_integers():
+    x = np.arange(60).reshape(20, 3)
+    for dtype, kept in ((np.uint8, np.uint8), (np.int32, np.int64), (np.float64, np.float32)):
+        data = make_dataset(arrays(train=20, x_train=x.astype(dtype), x_test=x.astype(dtype)))
+        assert data.train.x.dtype == kept
+
+
+def test_key_is_of_content_not_of_name():
+    x, y = np.zeros((2, 3), np.float32), np.array([0, 1])
+    key = Split("train", x, y).key
+    assert Split("test", x.copy(), y).key == key
+    assert Split("train", x.astype(np.uint8), y).key != key
+    assert Split("train", x.reshape(2, 3, 1), y).key != key
+    assert Split("train", x, y[::-1]).key != key
+
+
+def test_record_names_sizes_seed_and_hashes():
+    data = make_dataset(arrays(), seed=7)
+    record = data.record()
+    assert record["sizes"] == {"train": 32, "cal": 8, "test": 20}
+    assert record["hashes"]["test"] == data.test.key
+    assert record["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"x_test": None}, ["lacks x_test", "y_train"]),
+        ({"x_cal": np.zeros((2, 3))}, ["lacks y_cal"]),
+        ({"x_train": np.full((40, 3), np.nan)}, ["x_train", "120 NaN or infinite of 120"]),
+        ({"x_test": np.full((20, 3), 1e300)}, ["x_test", "60 NaN or infinite"]),
+        ({"y_train": np.arange(40) % 2 + 0.5}, ["y_train", "float64", "integers"]),
+        ({"y_test": np.arange(20) % 3}, ["test split are out of range", "got 2", "0..1"]),
+        ({"y_train": np.arange(40) % 3 - 1}, ["train split are out of range", "got -1"]),
+        ({"y_train": np.arange(39) % 2}, ["train split", "40 samples and 39 labels"]),
+        ({"x_test": np.zeros((20, 4))}, ["test differ from those of train", "[4]", "[3]"]),
+        ({"x_test": np.zeros((20, 3), np.uint8)}, ["test differ from those of train", "uint8", "float32"]),
+        ({"x_test": np.zeros((0, 3)), "y_test": np.zeros(0, int)}, ["test split is empty"]),
+        ({"x_cal": np.zeros((0, 3)), "y_cal": np.zeros(0, int)}, ["cal split is empty"]),
+        ({"y_test": np.zeros(20, int), "class_names": ["cat", "dog"]}, ["test split", "class dog"]),
+        ({"y_train": np.zeros(40, int), "y_test": np.zeros(20, int)}, ["nothing to classify", "1 classes"]),
+        ({"class_names": ["cat", "cat"]}, ["distinct"]),
+        ({"x_train": np.array([["a", "b"]] * 40)}, ["x_train holds no samples", "<U1"]),
+        ({"x_train": [[1, 2], [3]]}, ["x_train is not an array"]),
+    ],
+)
+def test_refuses(changes, parts):
+    with pytest.raises(DataError) as caught:
+        make_dataset(arrays(**changes))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_refuses_a_share_that_leaves_a_side_empty(share):
+    with pytest.raises(DataError, match=r"calibration share out of the train split.*at least one sample of each"):
+        make_dataset(arrays(), calibration=Calibration(share=share))
+
+
+def test_refuses_to_share_out_a_class_with_one_member():
+    y = np.array([0] * 39 + [1])
+    with pytest.raises(DataError, match="1 in the rarest class"):
+        make_dataset(arrays(y_train=y))
+
+
+@pytest.mark.parametrize("bad", [{"share": 0.0}, {"share": 1.0}, {"from": "cal"}, {"form": "test"}])
+def test_calibration_refuses_nonsense(bad):
+    with pytest.raises(ValidationError):
+        Calibration(**bad)
+
+
+def test_calibration_writes_itself_as_it_is_read():
+    chosen = Calibration.model_validate({"from": "test", "share": 0.5})
+    assert chosen.model_dump() == {"from": "test", "share": 0.5}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", None])
+def test_refuses_files_that_are_no_archive(tmp_path, content):
+    path = tmp_path / "data.npz"
+    if content is None:
+        np.savez(path, **arrays())
+        path.write_bytes(path.read_bytes()[:-50])
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot read .*data.npz.*x_train y_train"):
+        load_dataset(str(path))
+
+
+def test_refuses_a_single_array_and_python_objects(tmp_path):
+    with (tmp_path / "one.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DataError, match="a single array"):
+        load_dataset(str(tmp_path / "one.npz"))
+    np.savez(tmp_path / "objects.npz", x_train=np.array([None, {}], dtype=object))
+    with pytest.raises(DataError, match="Object arrays cannot be loaded"):
+        load_dataset(str(tmp_path / "objects.npz"))
+
+
+def test_refuses_sources_that_are_not_there(tmp_path):
+    with pytest.raises(DataError, match="there is no data file"):
+        load_dataset(str(tmp_path / "none.npz"))
+    with pytest.raises(DataError, match=r"data.csv.*expected a .npz file or"):
+        load_dataset("data.csv")
+    with pytest.raises(DataError, match="is a file"):
+        load_dataset(saved(tmp_path), {"fold": 1})
+
+
+def test_import_path_with_arguments(tmp_path, monkeypatch):
+    (tmp_path / "mydata.py").write_text(
+        "import numpy as np\n"
+        "def build(n):\n"
+        "    x, y = np.zeros((n, 2)), np.arange(n) % 2\n"
+        "    return dict(x_train=x, y_train=y, x_test=x, y_test=y)\n"
+        "def wrong():\n"
+        "    return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(load_dataset("mydata:build", {"n": 30}).test) == 30
+    with pytest.raises(DataError, match=r"mydata:build failed.*TypeError") as caught:
+        load_dataset("mydata:build", {"m": 30})
+    assert isinstance(caught.value.__cause__, TypeError)
+    with pytest.raises(DataError, match="cannot import 'nosuchmodule'"):
+        load_dataset("nosuchmodule:build")
+    with pytest.raises(DataError, match="got int"):
+        load_dataset("mydata:wrong")
+    sys.modules.pop("mydata")
+
+
+def test_digits_are_whole_and_stratified():
+    given = digits()
+    assert given["x_train"].shape == (1257, 1, 8, 8)
+    assert given["x_test"].dtype == np.uint8
+    assert given["x_train"].max() == 16
+    assert np.bincount(given["y_test"]).min() >= 52
+    assert digits(seed=1)["y_test"].tolist() != given["y_test"].tolist()
