@@ -100,7 +100,6 @@ class Fit:
             raise PolicyError(f"the {self.kind} fit knows nothing of exit {missing[0]}")
         return np.array([place[e] for e in exits], dtype=np.intp)
 
-
     def arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
         """Arrays and text metadata, as the store keeps them."""
         meta = {"kind": self.kind, "exits": json.dumps([e.model_dump() for e in self.exits])}

@@ -77,7 +77,7 @@ class Store:
         Raises:
             RunError: the disk is full, or the directory cannot be written.
         """
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         sealed = {**meta, "checksum": _checksum(contiguous, meta)}
         write_atomic(self.path(kind, key), save(contiguous, metadata=sealed))
 
@@ -112,7 +112,7 @@ def _checksum(arrays: Arrays, meta: Mapping[str, str]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(array.tobytes())
     for name in sorted(meta):
         digest.update(f"{name}={meta[name]};".encode())
     return digest.hexdigest()

@@ -48,7 +48,7 @@ class ExitTable:
     @property
     def accuracy(self) -> NDArray[np.float64]:
         """Share of samples that each exit gets right. [E]"""
-        return self.correct.mean(-1, dtype=np.float64)
+        return np.asarray(self.correct.mean(-1, dtype=np.float64))
 
     def row(self, exit_id: ExitId) -> int:
         """Index of an exit's row.

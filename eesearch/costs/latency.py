@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import cloudpickle
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from eesearch.core.costs import Timing
@@ -137,11 +137,19 @@ def _payload(jobs: Sequence[Job], device: Device, protocol: Protocol) -> bytes:
 
 @contextmanager
 def _alone(progress: Progress, total: int) -> Iterator[None]:
+    """Hold the lock that all measurements of this user on this machine share."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     lock = FileLock(Path(tempfile.gettempdir()) / f"eesearch-measure-{user}.lock")
-    progress(PHASE, 0, total)
-    with lock:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("wait for another measurement", 0, 1)
+        lock.acquire()
+    try:
+        progress(PHASE, 0, total)
         yield
+    finally:
+        lock.release()
 
 
 def _replies(payload: bytes, device: Device) -> Iterator[tuple[str, Rounds]]:

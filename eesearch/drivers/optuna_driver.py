@@ -7,7 +7,6 @@ the queue one at a time.
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from eesearch.core.errors import RunError
 from eesearch.core.registry import DRIVERS
 from eesearch.study.space import Choice, LogFloat, Parameter
 from eesearch.study.trial import BANK, SAMPLER, Finished, Outcome, Question
-
-log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 30
 GRACE_S = 120
@@ -117,7 +114,6 @@ def _objective(trial: optuna.Trial, question: Question) -> tuple[float, ...]:
     except RunError:  # the disk, not the design
         raise
     except Exception as error:
-        log.warning("trial %d failed: %s", trial.number, error)
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         raise DesignFailedError from error
     trial.set_user_attr("outcome", outcome.model_dump_json())

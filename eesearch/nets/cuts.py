@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from eesearch.core.design import OUTPUT
 from eesearch.core.errors import SplitError
 from eesearch.nets.facts import Fact
 from eesearch.nets.trace import PREFIX, Traced, attribute
@@ -81,8 +82,10 @@ class Places:
         for call in self.traced.calls:
             count[call.path] += 1
             if call.path.startswith(f"{PREFIX}."):
-                suffix = f"@{count[call.path]}" if times[call.path] > 1 else ""
-                places[_own_name(call.path) + suffix] = Place(call.position, call.output)
+                name = _own_name(call.path)
+                # A module called `output` must not be taken for the network's own classifier.
+                numbered = times[call.path] > 1 or name == OUTPUT
+                places[f"{name}@{count[call.path]}" if numbered else name] = Place(call.position, call.output)
         for position, node in enumerate(self.traced.nodes):
             if node.op in ("call_function", "call_method"):
                 free = node.name if node.name not in places else f"{node.name}@fx"
@@ -138,7 +141,8 @@ class Places:
         for node in self.alive(place.position):
             fact = self.facts[node]
             if fact.kind != "tensor" or not fact.batched:
-                return f"'{_own_name(node.name)}' is needed after it and is not a tensor with the batch first"
+                value = _own_name(str(node.target)) if node.op == "call_module" else node.name
+                return f"'{value}' is needed after it and is not a tensor with the batch first"
         for first, last, name in self._shared:
             if first <= place.position < last:
                 return f"'{_own_name(name)}' is used before and after it, and no two segments may share a weight"
@@ -157,8 +161,8 @@ class Places:
         for before, after in list(pairwise(self.heavy))[:-1]:
             for position in reversed(range(before, after)):
                 alive = self.alive(position)
-                place = Place(position, alive[0])
-                if len(alive) == 1 and place in self._names and self.problem(place) is None:
+                place = Place(position, alive[0] if len(alive) == 1 else None)
+                if place in self._names and self.problem(place) is None:
                     points.append(Point(self._names[place], position, alive))
                     break
         if not points:
@@ -200,7 +204,7 @@ class Places:
         what = f"cannot cut {self.traced.name} after '{name}'"
         if f"{name}@1" in self.named:
             calls = [other for other in self.named if other.rpartition("@")[0] == name]
-            raise SplitError(f"{what}: it is called {len(calls)} times", expected=f"one of {', '.join(calls)}")
+            raise SplitError(f"{what}: it is called {len(calls)} time(s)", expected=f"one of {', '.join(calls)}")
         if name in self._modules:
             around = [path for path in map(_own_name, self.traced.whole) if name.startswith(f"{path}.")]
             why = f"it runs inside '{around[0]}', which is kept whole" if around else "the forward never calls it"
@@ -216,8 +220,8 @@ class Places:
 
 
 def _own_name(path: str) -> str:
-    """A path or node name as the user knows it, without the root's prefix."""
-    return path.removeprefix(f"{PREFIX}.").removeprefix(f"{PREFIX}_")
+    """A path as the user knows it, without the root's prefix."""
+    return path.removeprefix(f"{PREFIX}.")
 
 
 def _is_heavy(node: fx.Node, root: nn.Module) -> bool:

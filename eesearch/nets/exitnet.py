@@ -65,18 +65,16 @@ class ExitNet(nn.Module):
 
     Args:
         backbone: Taken over, not copied.
-        heads: (name of a cut, name of the head) -> head, at least one. Exits stand in the order of the cuts, those at
-            one cut as given, the network's own classifier last.
+        heads: (name of a cut, name of the head) -> head; none: the backbone alone. Exits stand in the order of the
+            cuts, those at one cut as given, the network's own classifier last.
 
     Raises:
-        HeadError: there is no head, or one is for another cut or another shape.
+        HeadError: one is for another cut or another shape.
     """
 
     def __init__(self, backbone: Backbone, heads: Mapping[tuple[str, str], Head]) -> None:
         super().__init__()
         depth = {cut.name: k for k, cut in enumerate(backbone.cuts)}
-        if not heads:
-            raise HeadError("a network with exits needs at least one head")
         for (cut, name), head in heads.items():
             if cut not in depth:
                 raise HeadError(f"the head '{name}' hangs on no cut", got=cut, expected=f"one of {', '.join(depth)}")
@@ -94,6 +92,19 @@ class ExitNet(nn.Module):
     def exits(self) -> tuple[ExitId, ...]:
         """All exits, the network's own classifier last. [E]"""
         return tuple(ExitId(network=self.network, cut=cut, head=name) for cut, name in (*self.places, (OUTPUT, OWN)))
+
+    def head(self, cut: str, name: str) -> Head:
+        """The head `name` at a cut.
+
+        Raises:
+            HeadError: there is none.
+        """
+        if (cut, name) not in self.places:
+            known = ", ".join(f"'{n}' at '{c}'" for c, n in self.places)
+            raise HeadError(f"the network has no head '{name}' at '{cut}'", expected=f"one of {known}")
+        found = self.heads[self.places.index((cut, name))]
+        assert isinstance(found, Head)
+        return found
 
     def refresh(self) -> None:
         """Recompute `network` after the backbone was trained."""

@@ -54,8 +54,8 @@ def split(
     batch = _batch(example, twin)
     expected = {rows: run_model(twin, batch[:rows]) for rows in (len(batch), 1)}
     for module in twin.modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
+            hooks.clear()
     traced = trace_model(twin)
     facts = learn_facts(traced, batch)
     places = Places(traced, facts)

@@ -206,13 +206,18 @@ def structure(traced: Traced) -> str:
     parts = [traced.graph.python_code("self").src]
     for target in sorted({str(node.target) for node in traced.nodes if node.op == "call_module"}):
         for path, module in attribute(traced.root, target).named_modules():
-            settings = {k: v for k, v in sorted(vars(module).items()) if _is_setting(k, v)}
+            settings = {k: _setting(v) for k, v in sorted(vars(module).items()) if k[0] != "_" and k != "training"}
             parts.append(f"{target}.{path}: {type(module).__qualname__} {settings} {_source(type(module))}")
     return "\n".join(parts)
 
 
-def _is_setting(name: str, value: object) -> bool:
-    return name != "training" and not name.startswith("_") and isinstance(value, (bool, int, float, str, tuple))
+def _setting(value: object) -> object:
+    """A plain value as it is, a function by its name; of anything else only its type (its text may hold an address)."""
+    if isinstance(value, (tuple, list)):
+        return [_setting(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _source(cls: type[nn.Module]) -> str:

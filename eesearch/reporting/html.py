@@ -1,11 +1,15 @@
-r"""The report: one self-contained page that works offline.
+"""The report: one self-contained page that works offline.
 
-`report.html` is the template; it escapes whatever it is given (jinja2's autoescape). Data for scripts goes through the
-`tojson` filter, which writes `<`, `>` and `&` as `\u003c`... so that no string ends the script element.
+`report.html` is the template; it escapes whatever it is given (jinja2's autoescape). The plots travel as
+compressed JSON: hover texts of thousands of points repeat themselves, and base64 has no character that could end a
+script element.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
+from base64 import b64encode
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,7 +21,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from eesearch.core.costs import Axis
-from eesearch.reporting.figures import FrontData, Style, front_data, records, strategy_styles
+from eesearch.reporting.figures import FrontData, front_data, records, strategy_styles
 from eesearch.reporting.formats import (
     UNITS,
     StopWords,
@@ -30,6 +34,9 @@ from eesearch.reporting.formats import (
 )
 from eesearch.reporting.plots import front_plot
 from eesearch.study.answers import TIE, Answers, DeviceAnswer, Point, TrialAnswer
+
+ROWS = 200
+"""Rows of a table of front points; of longer fronts it shows points spread evenly, and says so."""
 
 NONE = "-"
 """What a table shows where there is nothing to show."""
@@ -74,8 +81,8 @@ class DeviceView:
     axis: Axis
     units: list[str]
     points: list[PointRow]
+    left_out: int
     seeds: list[SeedRow]
-    plot: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,13 @@ def render_html(answers: Answers) -> str:
     """The whole page; under 6 MB, most of it plotly, and it asks the network for nothing."""
     source = files("eesearch.reporting").joinpath("report.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    styles = strategy_styles(answers)
+    fronts = [(device, front_data(device)) for device in answers.devices]
     return page.from_string(source).render(
         answers=answers,
+        plots=_packed([front_plot(device, data, styles) for device, data in fronts]),
         verdicts=[device.verdict() for device in answers.devices],
-        devices=[_device_view(device, strategy_styles(answers)) for device in answers.devices],
+        devices=[_device_view(device, data) for device, data in fronts],
         trials=_trial_rows(answers),
         failed=sum(trial.state == "failed" for trial in answers.trials),
         phases=_phase_rows(answers.phases),
@@ -111,16 +121,21 @@ def render_html(answers: Answers) -> str:
     )
 
 
-def _device_view(device: DeviceAnswer, styles: dict[str, Style]) -> DeviceView:
-    data = front_data(device)
+def _device_view(device: DeviceAnswer, data: FrontData) -> DeviceView:
+    rows = _point_rows(device, data)
     return DeviceView(
         name=device.device,
         axis=device.axis,
         units=[UNITS[axis] for axis in _axes(device)],
-        points=_point_rows(device, data),
+        points=rows,
+        left_out=len(device.points) + 1 - len(rows),
         seeds=_seed_rows(device, data),
-        plot=front_plot(device, styles),
     )
+
+
+def _packed(plots: list[dict[str, Any]]) -> str:
+    """JSON, gzipped, in base64; the same for the same plots."""
+    return b64encode(gzip.compress(json.dumps(plots, allow_nan=False).encode(), mtime=0)).decode()
 
 
 def _axes(device: DeviceAnswer) -> list[Axis]:
@@ -133,9 +148,11 @@ def _axes(device: DeviceAnswer) -> list[Axis]:
 def _point_rows(device: DeviceAnswer, data: FrontData) -> list[PointRow]:
     free = device.at_no_loss()
     rows = []
-    for point, numbers in zip(device.points, records(data.points), strict=True):
+    spread = set(range(0, len(device.points), max(1, -(-len(device.points) // ROWS))))
+    for number, (point, numbers) in enumerate(zip(device.points, records(data.points), strict=True)):
         marks = (("knee",) if numbers["knee"] else ()) + (("no loss",) if point == free else ())
-        rows.append(_point_row(device, point, str(numbers["point"]), numbers, marks))
+        if marks or number in spread:
+            rows.append(_point_row(device, point, str(number), numbers, marks))
     (numbers,) = records(data.backbone)
     return [*rows, _point_row(device, device.backbone, "backbone", numbers, ())]
 

@@ -17,7 +17,6 @@ from eesearch.reporting.figures import (
     FrontData,
     Style,
     by_strategy,
-    front_data,
     in_unit_column,
     seed_spots,
 )
@@ -27,9 +26,8 @@ from eesearch.study.answers import DeviceAnswer, Point
 Trace = dict[str, Any]
 
 
-def front_plot(device: DeviceAnswer, styles: dict[str, Style]) -> dict[str, Any]:
+def front_plot(device: DeviceAnswer, data: FrontData, styles: dict[str, Style]) -> dict[str, Any]:
     """The figure `{data, layout}` for `Plotly.newPlot`; colours of text and grid are the page's, set when drawn."""
-    data = front_data(device)
     size = 8 if len(data.points) <= CROWD else 6
     traces = [
         _strategy_trace(device, group, escape(f"{strategy}, on test"), styles[strategy], size)

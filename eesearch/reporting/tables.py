@@ -19,8 +19,7 @@ def profile_table(profile: DeviceProfile) -> Table:
     for k, name in enumerate((*profile.cuts, "output")):
         latency = f"{timed.prefix_ms[k]:.4f}" if timed else ""
         heads = (timed.head_ms if timed else profile.macs_head).get(name, {})
-        axis = "latency_ms" if timed else "macs"
-        words = "\n".join(f"{cost_words(cost, axis)}  {head}" for head, cost in heads.items())
+        words = "\n".join(f"{cost_words(cost, profile.axis)}  {head}" for head, cost in heads.items())
         table.add_row(Text(name), cost_words(profile.macs_prefix[k], "macs", unit=False), latency, Text(words))
     if timed:
         decisions = ", ".join(f"{name} {ms:.4f}" for name, ms in timed.decision_ms.items())

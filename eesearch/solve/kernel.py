@@ -24,14 +24,16 @@ def pack(members: NDArray[np.bool_]) -> Bits:
     return np.ascontiguousarray(octets).view("<u8").astype(np.uint64)
 
 
-@intrinsic
-def popcount(typing_context: Any, word: Any) -> Any:
+def _popcount(typing_context: Any, word: Any) -> Any:
     """Number of bits set in one word: a single instruction, which numba has no name for."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.uint64(types.uint64), generate
+
+
+popcount: Any = intrinsic(_popcount)
 
 
 @numba.njit(cache=True)

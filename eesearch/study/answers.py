@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
+from statistics import NormalDist
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
-from scipy.stats import binomtest
 
 from eesearch.core.costs import Axis
 from eesearch.core.design import Value
@@ -76,17 +77,21 @@ class DeviceAnswer(Value):
         point = self.at_no_loss()
         unit = {"macs": "multiply-adds", "latency_ms": "mean latency"}[self.axis]
         if point is None or self.ratio(point) > 1.0 - TIE:
-            best = min((self.ratio(p) for p in self.points), default=1.0)
-            return (
-                f"{self.device}: exits do not pay at no loss on calibration; the cheapest point of the front needs "
-                f"{best:.2f} x the backbone's {unit}."
-            )
-        drop = self.backbone.test.accuracy - point.test.accuracy
-        change = f"{abs(drop):.2%} {'below' if drop > 0 else 'above'}" if drop else "the same as"
+            return f"{self.device}: exits do not pay at no loss on calibration{self._alternative(unit)}."
+        drop = 100.0 * (self.backbone.test.accuracy - point.test.accuracy)
+        change = f"{abs(drop):.2f} points {'below' if drop > 0 else 'above'}" if round(drop, 2) else "equal to"
         return (
-            f"{self.device}: exits pay. At no loss on calibration, {self.ratio(point):.2f} x the backbone's {unit}; "
-            f"on test {point.test.accuracy:.2%}, {change} the backbone's {self.backbone.test.accuracy:.2%}."
+            f"{self.device}: exits pay. At no loss on calibration {self.ratio(point):.2f} x the backbone's {unit}; "
+            f"accuracy on test {point.test.accuracy:.2%}, {change} the backbone's {self.backbone.test.accuracy:.2%}."
         )
+
+    def _alternative(self, unit: str) -> str:
+        """What a drop of one point would buy, if anything."""
+        found = self.front().within(0.01)
+        point = next((p for p in self.points if p.cal == found), None)
+        if point is None or self.ratio(point) > 1.0 - TIE:
+            return ", nor at one point lost"
+        return f"; at one point lost they need {self.ratio(point):.2f} x the backbone's {unit}"
 
 
 class TrialAnswer(Value):
@@ -136,8 +141,11 @@ class Answers(Value):
 
 def wilson(accuracy: float, samples: int) -> tuple[float, float]:
     """The 95 % interval of an accuracy (Wilson 1927)."""
-    interval = binomtest(round(accuracy * samples), samples).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    z = NormalDist().inv_cdf(0.975)
+    shrunk = 1.0 + z * z / samples
+    centre = (accuracy + z * z / (2 * samples)) / shrunk
+    half = z / shrunk * sqrt(accuracy * (1.0 - accuracy) / samples + (z / (2 * samples)) ** 2)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def table_rows(devices: Sequence[DeviceAnswer]) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Dataset, load_dataset
-from eesearch.training.reference import train_backbone
+from eesearch.training.loop import train_backbone
 from eesearch.training.samples import Samples
 
 log = logging.getLogger(__name__)
@@ -205,6 +205,7 @@ def trained_backbone(study: Study, dataset: Dataset, backbone: Backbone, run: Ru
     trained = train_backbone(backbone, samples, spec, checkpoint=checkpoint, progress=progress)
     state: dict[str, Tensor] = trained.state_dict()
     run.store.put("weights", key, {name: t.numpy() for name, t in state.items()}, {"study": study.name})
+    checkpoint.clear()
     return trained
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from math import inf
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,9 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
 from eesearch.core.design import Design, ExitId, ExitSpec, content_key
 from eesearch.core.front import Evaluation, Front
+from eesearch.core.policy import Policy, Stop
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
 from eesearch.exits.evaluate import backbone_evaluation, evaluate
+from eesearch.exits.routing import score_table
+from eesearch.seeding.bank import propose, reference_thresholds
 from eesearch.seeding.placement import Seed
 from eesearch.solve.exact import solve_front
 from eesearch.study.materials import Materials
@@ -205,7 +209,24 @@ class BankProblem(Problem):
         return sorted(valued, key=lambda pair: -pair[1])
 
     def _proposed(self, profile: DeviceProfile) -> list[Seed]:
-        raise AssertionError("wired below")
+        bank, criterion = self.workshop.bank_design, self.space.criteria[0]
+        table = self.workshop.table(bank, "cal")
+        scores = score_table(table, criterion, self.workshop.fit(bank))
+        return propose(table, self.costs(bank, profile, criterion)[0], scores)
+
+    def seed_evaluation(self, seed: Seed, profile: DeviceProfile) -> Evaluation:
+        """A rule's placement at the rule's own thresholds: leave where that costs no accuracy on calibration."""
+        bank, criterion = self.workshop.bank_design, self.space.criteria[0]
+        table, fit = self.workshop.table(bank, "cal"), self.workshop.fit(bank)
+        thresholds = reference_thresholds(table, score_table(table, criterion, fit))
+        stops: list[Stop] = []
+        for exit_id in (*seed.exits, table.exits[-1]):
+            stops.append(Stop(exit=exit_id, threshold=float(thresholds[table.row(exit_id)])))
+            if stops[-1].threshold == -inf:  # everybody leaves: what comes after is never met
+                break
+        policy = Policy(stops=tuple(stops), criterion=criterion, fits=(fit.key,))
+        costs = self.costs(bank, profile, criterion)
+        return evaluate(policy, table, costs, fit, design=bank.key, strategy=bank.strategy)
 
     def _as_params(self, seed: Seed) -> Params:
         chosen = {e.cut: e.head for e in seed.exits}

@@ -2,11 +2,14 @@
 
 import os
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import cloudpickle
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from eesearch.core.errors import CostError
@@ -26,6 +29,11 @@ def _like_a_notebook():
     cloudpickle.register_pickle_by_value(module)
     yield
     cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture(autouse=True)
+def _own_lock(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 class Witness(nn.Module):
@@ -86,6 +94,37 @@ def test_noise_is_the_spread_between_processes(monkeypatch):
 def test_noise_is_never_below_the_floor(monkeypatch):
     answer_with(monkeypatch, [("a", rounds(1.0))])
     assert measure([Job("a", nn.Identity(), ())], CPU, Protocol(processes=1)).noise == Protocol().floor
+
+
+def test_one_measurement_at_a_time(monkeypatch, tmp_path):
+    locked = []
+
+    def replies(payload, device):
+        (path,) = tmp_path.glob("eesearch-measure-*.lock")
+        with pytest.raises(Timeout):
+            FileLock(path).acquire(timeout=0)
+        locked.append(path)
+        return iter([("a", rounds(1.0))])
+
+    monkeypatch.setattr(latency, "_replies", replies)
+    measure([Job("a", nn.Identity(), ())], CPU, Protocol(processes=2))
+    assert len(locked) == 2
+    FileLock(locked[0]).acquire(timeout=0).lock.release()
+
+
+def test_waiting_for_another_measurement_is_told(monkeypatch):
+    answer_with(monkeypatch, [("a", rounds(1.0))])
+    path = Path(tempfile.gettempdir()) / f"eesearch-measure-{os.getuid()}.lock"
+    other = FileLock(path)
+    other.acquire()
+    seen = []
+
+    def listen(phase, done, total):
+        seen.append((phase, done, total))
+        other.release()
+
+    measure([Job("a", nn.Identity(), ())], CPU, Protocol(processes=1), listen)
+    assert seen[:2] == [("wait for another measurement", 0, 1), ("measure latency", 0, 1)]
 
 
 def test_environment_of_the_worker(monkeypatch):

@@ -91,6 +91,12 @@ def test_exits_stand_in_the_order_of_the_cuts_then_as_given(net):
     assert {e.network for e in net.exits} == {net.backbone.key}
 
 
+def test_a_head_is_found_by_cut_and_name(net):
+    assert net.head("stages.0.0", "linear-avg1") is net.heads[2]
+    with pytest.raises(HeadError, match=r"no head 'other' at 'stem\.2'; expected one of 'linear-avg1' at 'stem\.2'"):
+        net.head("stem.2", "other")
+
+
 def test_forward_gives_each_heads_logits_and_the_backbones(net, x):
     logits = net(x)
     assert len(logits) == 5
@@ -131,9 +137,10 @@ def test_heads_that_do_not_belong_are_refused(backbone, place, shape, says):
         ExitNet(backbone, {place: build_head(LINEAR, shape, 3)})
 
 
-def test_at_least_one_head_is_needed(backbone):
-    with pytest.raises(HeadError, match="at least one"):
-        ExitNet(backbone, {})
+def test_without_heads_it_is_the_backbone(backbone):
+    x = torch.rand(3, *backbone.example.shape[1:])
+    (logits,) = ExitNet(backbone, {}).eval()(x)
+    assert torch.equal(logits, backbone.eval()(x))
 
 
 class TestStages:

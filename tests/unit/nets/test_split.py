@@ -162,9 +162,23 @@ class TestByHand:
 
     def test_asks_which_call_of_a_module_is_meant(self):
         looped = _Looped(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
-        with pytest.raises(SplitError, match="called 2 times; expected one of act@1, act@2"):
+        with pytest.raises(SplitError, match=r"called 2 time\(s\); expected one of act@1, act@2"):
             split(looped, torch.rand(2, 4), ["act"])
         assert names(split(looped, torch.rand(2, 4), ["act@2"])) == ["act@2"]
+
+    def test_a_module_called_output_is_not_taken_for_the_networks_own_classifier(self):
+        class Named(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.output, self.model_x = nn.Linear(4, 4), nn.Linear(4, 2)
+
+            def forward(self, x):
+                return self.model_x(F.relu(self.output(x))).exp()
+
+        backbone = split(Named(), torch.rand(2, 4), ["output@1", "model_x"])
+        assert names(backbone) == ["output@1", "model_x"]
+        with pytest.raises(SplitError, match="output@1"):
+            split(Named(), torch.rand(2, 4), ["output"])
 
     def test_refuses_to_separate_two_uses_of_a_weight(self):
         looped = _Looped(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))

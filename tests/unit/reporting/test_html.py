@@ -1,5 +1,7 @@
+import gzip
 import json
 import re
+from base64 import b64decode
 from html import unescape
 from html.parser import HTMLParser
 
@@ -7,6 +9,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from eesearch.reporting.html import render_html
+from eesearch.study.answers import Point
 
 
 class Page(HTMLParser):
@@ -45,6 +48,11 @@ class Page(HTMLParser):
 @pytest.fixture
 def page(answers):
     return Page(render_html(answers))
+
+
+def plots_of(page):
+    """The figures that the page's script unpacks."""
+    return json.loads(gzip.decompress(b64decode(page.scripts[0])))
 
 
 def own_part(source):
@@ -125,7 +133,7 @@ def test_plotly_is_inlined_once_and_its_cloud_button_is_off(answers):
 
 
 def test_the_plots_are_json_that_a_script_can_read(page, answers):
-    plots = json.loads(page.scripts[0])
+    plots = plots_of(page)
     drawn = [n for trace in plots[1]["data"] for n in trace.get("customdata", ())]
     assert sorted(drawn) == list(range(len(answers.devices[1].points)))
     assert len(plots) == len([a for tag, a in page.elements if a.get("class") == "plot"]) == 2
@@ -142,7 +150,7 @@ def test_foreign_strings_stay_text(hostile):
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     text = " ".join(page.text)
     assert text.count(evil) >= 9  # verdict, study, nav, heading, exits, trial, error, data, class, noise, phase
-    hover = json.loads(page.scripts[0])[0]["data"][0]["hovertext"][0]
+    hover = plots_of(page)[0]["data"][0]["hovertext"][0]
     assert "<img" not in hover
     assert evil in unescape(hover)
 
@@ -151,6 +159,27 @@ def test_light_and_dark_follow_the_system(answers):
     source = own_part(render_html(answers))
     assert re.search(r"@media \(prefers-color-scheme: dark\)", source)
     assert 'name="viewport" content="width=device-width' in source
+
+
+def test_a_front_of_thousands_stays_under_6_mb_and_says_what_the_table_leaves_out(answers, monkeypatch):
+    monkeypatch.setattr("eesearch.reporting.figures.wilson", lambda accuracy, n: (accuracy - 0.01, accuracy + 0.01))
+    device = answers.devices[0]
+    points = []
+    for number in range(2000):
+        cal = device.points[number % 5].cal.model_copy(update={"accuracy": 0.5 + number / 5000})
+        costs = {"macs": cal.costs["macs"].model_copy(update={"mean": 1e6 * (1 + number / 20)})}
+        cal = cal.model_copy(update={"costs": costs})
+        points.append(Point(cal=cal, test=cal))
+    long = device.model_copy(update={"points": tuple(points)})
+    source = render_html(answers.model_copy(update={"devices": (long,)}))
+    assert len(source.encode()) < 6_000_000
+    page = Page(source)
+    shown = [row[0] for row in page.tables["front"][1:]]
+    assert 200 <= len(shown) <= 203
+    assert any("knee" in name for name in shown)
+    assert f"leaves out {2001 - len(shown)} points" in " ".join(page.text)
+    drawn = [n for trace in plots_of(page)[0]["data"] for n in trace.get("customdata", ())]
+    assert sorted(drawn) == list(range(2000))
 
 
 def test_an_empty_search_has_a_page(answers):

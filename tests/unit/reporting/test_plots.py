@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from eesearch.reporting.figures import strategy_styles
+from eesearch.reporting.figures import front_data, strategy_styles
 from eesearch.reporting.plots import front_plot, point_hover
 
 
 def traces(answers, number=0):
     device = answers.devices[number]
-    return {trace["name"]: trace for trace in front_plot(device, strategy_styles(answers))["data"]}
+    return {trace["name"]: trace for trace in front_plot(device, front_data(device), strategy_styles(answers))["data"]}
 
 
 def test_points_keep_their_numbers_in_the_plot(answers):
@@ -24,7 +24,9 @@ def test_points_keep_their_numbers_in_the_plot(answers):
 
 
 def test_it_is_json_without_infinities(answers):
-    json.dumps(front_plot(answers.devices[1], strategy_styles(answers)), allow_nan=False)
+    json.dumps(
+        front_plot(answers.devices[1], front_data(answers.devices[1]), strategy_styles(answers)), allow_nan=False
+    )
 
 
 def test_hover_shows_the_whole_configuration(answers):
@@ -53,11 +55,13 @@ def test_foreign_names_are_escaped(hostile):
     renamed = device.model_copy(update={"points": (device.points[0].model_copy(update={"test": odd}),)})
     names = [
         trace["name"]
-        for trace in front_plot(renamed, {"<a href='x'>": next(iter(strategy_styles(hostile).values()))})["data"]
+        for trace in front_plot(
+            renamed, front_data(renamed), {"<a href='x'>": next(iter(strategy_styles(hostile).values()))}
+        )["data"]
     ]
     assert names[0] == "&lt;a href=&#x27;x&#x27;&gt;, on test"
 
 
 def test_a_device_without_points_still_has_its_backbone(answers):
     empty = answers.devices[0].model_copy(update={"points": (), "seeds": ()})
-    assert [trace["name"] for trace in front_plot(empty, {})["data"]] == ["backbone, no exits"]
+    assert [trace["name"] for trace in front_plot(empty, front_data(empty), {})["data"]] == ["backbone, no exits"]

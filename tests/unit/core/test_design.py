@@ -1,0 +1,51 @@
+"""Names and content keys of designs."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from eesearch.core.design import Design, ExitSpec, HeadSpec, TapSpec, TrainSpec, content_key
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (HeadSpec(), "linear-avg1"),
+        (HeadSpec(kind="mlp", hidden=(64, 32), pool="mixed", size=2), "mlp64x32-mixed2"),
+        (HeadSpec(kind="conv", pool="none", channels=16), "conv16-map"),
+        (HeadSpec(kind="dsconv", pool="avg", size=4), "dsconv32-avg4"),
+    ],
+)
+def test_heads_are_named_by_what_they_are(spec, name):
+    assert spec.name == name
+
+
+def test_a_head_on_the_full_map_reads_the_same_tap_whatever_its_size():
+    assert HeadSpec(kind="conv", pool="none", size=3).tap == TapSpec(pool="none", size=1)
+
+
+def design(strategy="joint", alpha=1.0, seed=0, cut="a"):
+    exits = (ExitSpec(cut=cut, head=HeadSpec(), alpha=alpha),)
+    return Design(backbone="b", data="d", strategy=strategy, exits=exits, train=TrainSpec(), seed=seed)
+
+
+def test_keys_differ_when_training_would():
+    keys = {d.key for d in (design(), design(alpha=0.5), design(seed=1), design(cut="b"), design("separate"))}
+    assert len(keys) == 5
+
+
+def test_alpha_does_not_count_where_the_strategy_ignores_it():
+    assert design("separate", alpha=0.5).key == design("separate").key
+
+
+def test_content_key_ignores_the_order_of_names():
+    assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
+    assert content_key(1, 2) != content_key(2, 1)
+
+
+def test_a_design_needs_exits_and_each_only_once():
+    spec = ExitSpec(cut="a", head=HeadSpec())
+    for exits, why in (((), "at least one exit"), ((spec, spec), "only once per cut")):
+        with pytest.raises(ValidationError, match=why):
+            Design(backbone="b", data="d", strategy="separate", exits=exits, train=TrainSpec())

@@ -1,0 +1,294 @@
+"""Profiles of a small network: multiply-adds by formula, latency through a `measure` that needs no time."""
+
+import json
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eesearch.core.costs import Timing
+from eesearch.core.design import HeadSpec
+from eesearch.core.errors import CostError, HeadError
+from eesearch.costs import profile as profiles
+from eesearch.costs.latency import Measured
+from eesearch.costs.pieces import Decided, InPlace, Prefix, Resumed
+from eesearch.costs.profile import (
+    Measuring,
+    estimate_seconds,
+    is_current,
+    latency_jobs,
+    load_profile,
+    profile,
+    profile_content,
+    save_profile,
+)
+from eesearch.costs.timer import Protocol, Rounds
+from eesearch.nets.split import split
+
+CPU = "cpu:eager:t1:b1"
+LINEAR = HeadSpec()
+MLP = HeadSpec(kind="mlp", hidden=(8,), pool="mixed", size=2)
+CRITERIA = ("entropy", "max_prob", "margin")
+
+
+def small_network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3, padding=1, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(6 * 16, 16),
+            nn.ReLU(),
+            nn.Linear(16, 5),
+        )
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return split(small_network(), torch.ones(1, 1, 8, 8), cuts=["1", "3", "5", "8"])
+
+
+@pytest.fixture
+def heads(backbone):
+    return {"1": [LINEAR, MLP], "3": [LINEAR], "5": [LINEAR, MLP], "8": [LINEAR]}
+
+
+def timing(ms):
+    return Timing(ms=ms, min=ms, p10=ms, p50=ms, p90=ms, p95=ms, p99=ms, rounds=1, contention=1.0, noisy=False)
+
+
+class FakeMeasure:
+    """Figures by the name of the job, 1 ms if it has none."""
+
+    def __init__(self, **ms):
+        self.ms = ms
+        self.jobs = []
+
+    def __call__(self, jobs, device, protocol, progress):
+        self.jobs = list(jobs)
+        progress("measure latency", 1, 1)
+        return Measured({job.name: timing(self.ms.get(job.name.replace(" ", "_"), 1.0)) for job in jobs}, 0.02)
+
+
+def quickly(backbone, heads, device=CPU, fake=None):
+    return profile(backbone, heads, device, criteria=CRITERIA, measuring=Measuring(measure=fake or FakeMeasure()))
+
+
+@pytest.fixture(autouse=True)
+def _own_lock(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def refuse(*args):
+    raise AssertionError("nothing is to be measured")
+
+
+def test_macs_are_formulas_of_the_dimensions(backbone, heads):
+    found = quickly(backbone, heads, "macs", refuse)
+    steps = [64 * 4 * 9, 64 * 4 * 4 * 9, 16 * 6 * 4 * 9, 96 * 16, 16 * 5]
+    assert found.macs_prefix == tuple(np.cumsum(steps))
+    assert found.macs_head == {
+        "1": {"linear-avg1": 4 * 5, "mlp8-mixed2": 2 * 4 * 4 * 8 + 8 * 5},
+        "3": {"linear-avg1": 4 * 5},
+        "5": {"linear-avg1": 6 * 5, "mlp8-mixed2": 2 * 6 * 4 * 8 + 8 * 5},
+        "8": {"linear-avg1": 16 * 5},
+    }
+    assert (found.cuts, found.latency, found.axes) == (("1", "3", "5", "8"), None, ("macs",))
+
+
+def test_latency_comes_from_prefixes_and_differences_in_place(backbone, heads):
+    figures = {"prefix_0": 1.0, "prefix_1": 2.0, "prefix_2": 4.0, "prefix_3": 5.0, "prefix_4": 6.0}
+    figures |= {"head_linear-avg1_on_4x8x8": 0.3, "head_mlp8-mixed2_on_6x4x4": 0.7}
+    figures |= {"decision_entropy": 0.1, "decision_max_prob": 0.05, "resume": 0.01}
+    timed = quickly(backbone, heads, fake=FakeMeasure(**figures)).latency
+    assert timed.prefix_ms == (1.0, 2.0, 4.0, 5.0, 6.0)
+    assert timed.head_ms["1"] == {"linear-avg1": 0.3, "mlp8-mixed2": 1.0}
+    assert timed.head_ms["3"] == {"linear-avg1": 0.3}  # the same tap, measured once
+    assert timed.head_ms["5"] == {"linear-avg1": 1.0, "mlp8-mixed2": 0.7}
+    assert timed.decision_ms == {"entropy": 0.1, "max_prob": 0.05, "margin": 1.0}
+    assert (timed.resume_ms, timed.noise) == (0.01, 0.02)
+    assert timed.timings["prefix 2"] == timing(4.0)
+
+
+def test_prefixes_never_decrease(backbone, heads):
+    figures = {"prefix_0": 1.0, "prefix_1": 3.0, "prefix_2": 2.0, "prefix_3": 5.0, "prefix_4": 4.9}
+    timed = quickly(backbone, heads, fake=FakeMeasure(**figures)).latency
+    assert timed.prefix_ms == pytest.approx((1.0, 2.5, 2.5, 4.95, 4.95))
+    assert timed.timings["prefix 1"].ms == 3.0  # the raw figure stays
+
+
+def test_jobs_run_what_their_names_say(backbone, heads):
+    jobs = {job.name: job for job in latency_jobs(backbone, heads, CRITERIA)}
+    x = backbone.example
+    with torch.inference_mode():
+        assert torch.equal(jobs["prefix 4"].module(x), backbone(x))
+        hidden = backbone.run(backbone.start(x), 0, 3)
+        assert torch.equal(jobs["prefix 2"].module(x)[0], hidden[0])
+        job = jobs["head mlp8-mixed2 on 6x4x4"]
+        assert torch.equal(job.module(x), job.module.head(hidden[0]))
+        assert torch.equal(job.minus(x)[0], hidden[0])
+        decision = jobs["decision margin"]
+        assert decision.module(x).answer == decision.minus(x).argmax(-1).numpy()
+        assert torch.equal(jobs["resume"].module(x)[0], jobs["resume"].minus(x)[0])
+    assert [type(j.module) for n, j in jobs.items() if not n.startswith(("prefix", "head"))] == [Decided] * 3 + [
+        Resumed
+    ]
+
+
+def test_each_head_is_measured_once_per_shape_in_the_middle_of_its_cuts(backbone, heads):
+    in_place = [(j.name, j.module.cut) for j in latency_jobs(backbone, heads, CRITERIA) if type(j.module) is InPlace]
+    assert in_place == [
+        ("head linear-avg1 on 4x8x8", 1),
+        ("head mlp8-mixed2 on 4x8x8", 0),
+        ("head linear-avg1 on 6x4x4", 2),
+        ("head mlp8-mixed2 on 6x4x4", 2),
+        ("head linear-avg1 on 16", 3),
+    ]
+    others = {j.name: j for j in latency_jobs(backbone, heads, CRITERIA)}
+    assert others["decision margin"].minus.cut == others["resume"].module.stop == 2
+
+
+def test_without_heads_only_prefixes_are_measured(backbone):
+    fake = FakeMeasure()
+    timed = quickly(backbone, {}, fake=fake).latency
+    assert {type(job.module) for job in fake.jobs} == {Prefix}
+    assert (timed.head_ms, timed.decision_ms, timed.resume_ms) == ({}, {}, 0.0)
+
+
+def test_callers_random_state_and_network_are_left_alone(backbone, heads):
+    state, key = torch.get_rng_state(), backbone.key
+    quickly(backbone, heads)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert backbone.key == key
+    assert not backbone.training
+
+
+def test_head_that_does_not_fit_is_refused(backbone):
+    with pytest.raises(HeadError):
+        quickly(backbone, {"8": [HeadSpec(kind="conv", pool="none")]}, "macs")
+
+
+def test_content_is_what_was_profiled_not_its_weights(backbone, heads):
+    content = profile_content(backbone, heads, CRITERIA)
+    other = small_network()
+    with torch.no_grad():
+        other[0].weight.mul_(2)
+    cuts = ["1", "3", "5", "8"]
+    assert profile_content(split(other, torch.ones(1, 1, 8, 8), cuts), heads, CRITERIA[::-1]) == content
+    different = [
+        profile_content(split(other, torch.ones(1, 1, 8, 8), cuts[:3]), heads, CRITERIA),
+        profile_content(split(nn.Sequential(*other, nn.Tanh()), torch.ones(1, 1, 8, 8), cuts), heads, CRITERIA),
+        profile_content(backbone, {**heads, "3": [MLP]}, CRITERIA),
+        profile_content(backbone, heads, CRITERIA[:1]),
+    ]
+    assert len({content, *different}) == 5
+
+
+def test_profile_is_current_until_something_changes(backbone, heads, monkeypatch):
+    found = quickly(backbone, heads)
+    full = Protocol()
+    assert is_current(found, backbone, heads, criteria=CRITERIA, protocol=full)
+    assert not is_current(found, backbone, heads, criteria=CRITERIA, protocol=Protocol.quick())
+    assert not is_current(found, backbone, {"1": [LINEAR]}, criteria=CRITERIA, protocol=full)
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    assert not is_current(found, backbone, heads, criteria=CRITERIA, protocol=full)
+    counted = quickly(backbone, heads, "macs")
+    assert is_current(counted, backbone, heads, criteria=CRITERIA, protocol=Protocol.quick())
+
+
+def test_file_and_back(backbone, heads, tmp_path):
+    found = quickly(backbone, heads)
+    save_profile(found, tmp_path / "new" / "cpu.json")
+    assert load_profile(tmp_path / "new" / "cpu.json") == found
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "is damaged"),
+        (lambda text: b"", "is damaged"),
+        (lambda text: b"\xff\x00", "is damaged"),
+        (lambda text: json.dumps({**json.loads(text), "cuts": 3}).encode(), "is damaged; got cuts: "),
+        (lambda text: json.dumps({**json.loads(text), "colour": 3}).encode(), "is damaged; got colour: "),
+    ],
+)
+def test_damaged_file_is_refused_with_its_path(backbone, heads, tmp_path, damage, message):
+    path = tmp_path / "cpu.json"
+    save_profile(quickly(backbone, heads), path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CostError, match=f"cpu.json {message}.*eesearch profile"):
+        load_profile(path)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(CostError, match=r"none\.json cannot be read; got No such file"):
+        load_profile(tmp_path / "none.json")
+
+
+@pytest.fixture
+def elsewhere(backbone, heads, tmp_path):
+    """A profile that another machine wrote."""
+    path = tmp_path / "board.json"
+    save_profile(quickly(backbone, heads), path)
+    return path
+
+
+def test_profile_from_elsewhere_is_used_as_it_is(backbone, heads, elsewhere):
+    fewer = backbone.keep(["1", "5"])
+    found = quickly(fewer, {"5": [LINEAR]}, str(elsewhere), refuse)
+    assert found.device == str(elsewhere)
+    assert found.latency == load_profile(elsewhere).latency
+
+
+def test_profile_from_elsewhere_must_cover_the_study(backbone, heads, elsewhere):
+    with pytest.raises(CostError, match=r"board\.json does not cover this study; got no head 'mlp8-mixed2' at '3'"):
+        quickly(backbone, {"3": [LINEAR, MLP]}, str(elsewhere))
+    with pytest.raises(CostError, match="no criterion 'gate'"):
+        profile(backbone, heads, str(elsewhere), criteria=["gate"])
+    more = split(small_network(), torch.ones(1, 1, 8, 8), cuts=["1", "2", "5"])
+    with pytest.raises(CostError, match=r"board\.json does not know cut 2"):
+        quickly(more, {}, str(elsewhere))
+    other = small_network()
+    other[2] = nn.Conv2d(4, 4, 5, padding=2)
+    with pytest.raises(CostError, match=r"another network: the multiply-adds up to '3' differ"):
+        quickly(split(other, torch.ones(1, 1, 8, 8), cuts=["1", "3"]), {}, str(elsewhere))
+
+
+def test_estimate_counts_calls_and_processes(backbone, heads, monkeypatch):
+    monkeypatch.setattr(profiles, "time_call", lambda *_: Rounds([9000.0, 1.0], 1.0, True))
+
+    def seconds(protocol):
+        return estimate_seconds(backbone, heads, CPU, criteria=CRITERIA, protocol=protocol)
+
+    jobs = latency_jobs(backbone, heads, CRITERIA)
+    calls = sum(1 if job.minus is None else 2 for job in jobs)
+    assert seconds(Protocol()) == pytest.approx(3 * (3.0 + calls * (0.25 + 17.5 * 0.05)))
+    assert seconds(Protocol(processes=1)) == pytest.approx(seconds(Protocol()) / 3)
+    assert estimate_seconds(backbone, heads, "macs", criteria=CRITERIA, protocol=Protocol()) == 0.0
+
+
+def test_estimate_of_a_slow_network_counts_one_call_per_round(backbone, monkeypatch):
+    monkeypatch.setattr(profiles, "time_call", lambda *_: Rounds([2000.0], 1.0, True))
+    seconds = estimate_seconds(backbone, {}, CPU, criteria=(), protocol=Protocol(processes=1))
+    assert seconds == pytest.approx(3.0 + 5 * (3 * 2.0 + 17.5 * 2.0))
+
+
+def test_real_worker_profiles_a_split_network(backbone):
+    protocol = Protocol(processes=1, warmup=0.0, warmup_max=0.001, round=0.001, rounds_min=3, rounds_max=3)
+    seen = []
+    measuring = Measuring(protocol, progress=lambda *step: seen.append(step))
+    timed = profile(backbone, {"1": [MLP]}, CPU, criteria=["margin"], measuring=measuring).latency
+    assert len(timed.prefix_ms) == 5
+    assert all(0 < a <= b for a, b in zip(timed.prefix_ms, timed.prefix_ms[1:], strict=False))
+    assert set(timed.timings) == {*(f"prefix {k}" for k in range(5)), "head mlp8-mixed2 on 4x8x8"} | {
+        "decision margin",
+        "resume",
+    }
+    assert seen[-1] == ("measure latency", 8, 8)
