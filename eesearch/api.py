@@ -133,8 +133,7 @@ def search_study(
         problem = MODES[study.mode](materials, watchers.progress)
         limits = Limits(study.budget.trials, study.budget.timeout, study.seed)
         try:
-            with materials.watch.phase("trials"):
-                DRIVERS[study.driver](problem, run.database, limits, watchers.trial)
+            DRIVERS[study.driver](problem, run.database, limits, watchers.trial)
         except KeyboardInterrupt:
             _answer(run, problem)
             raise

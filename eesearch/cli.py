@@ -110,6 +110,7 @@ def search(
         watchers = Watchers(bars, (lambda trial: None) if quiet else _print_trial)
         found = search_study(question, run or Path("runs") / question.name, fresh=fresh, watchers=watchers)
     _print_answers(found.answers, quiet=quiet)
+    print(f"all points: eesearch front {found.directory.path}")
     print(f"report: {found.directory.path / 'report.html'}")
 
 
@@ -224,12 +225,12 @@ def _console() -> Console:
 
 
 def _print_answers(answers: Answers, *, quiet: bool) -> None:
-    from eesearch.reporting.console import front_table, verdict_text
+    from eesearch.reporting.console import front_table, highlights, verdict_text
 
     console = _console()
     console.print(verdict_text(answers))
     for device in () if quiet else answers.devices:
-        console.print(front_table(device))
+        console.print(front_table(device, highlights(device)))
 
 
 def _print_trial(trial: Finished) -> None:

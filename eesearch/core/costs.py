@@ -110,9 +110,18 @@ class StageCosts:
     axis: Axis
     backbone: float
 
+    def _row(self, exit_id: ExitId) -> int:
+        if exit_id not in self.exits:
+            raise CostError(f"nothing is known of the cost of exit {exit_id}", got=[str(e) for e in self.exits])
+        return self.exits.index(exit_id)
+
     def select(self, exits: Sequence[ExitId]) -> StageCosts:
-        """The costs of these exits only, in this order."""
-        rows = np.array([self.exits.index(e) for e in exits], dtype=np.intp)
+        """The costs of these exits only, in this order.
+
+        Raises:
+            CostError: an exit whose cost is not known.
+        """
+        rows = np.array([self._row(e) for e in exits], dtype=np.intp)
         step = self.step[np.ix_(np.concatenate([[0], rows + 1]), rows)]
         return StageCosts(step, tuple(exits), self.axis, self.backbone)
 
@@ -120,9 +129,9 @@ class StageCosts:
         """Cost of leaving at each of these stops, when all of them are active (gamma_i). [k]
 
         Raises:
-            CostError: the order is forbidden.
+            CostError: the order is forbidden, or the cost of an exit is not known.
         """
-        path = [0, *(self.exits.index(e) + 1 for e in exits)]
+        path = [0, *(self._row(e) + 1 for e in exits)]
         steps = np.array([self.step[i, j - 1] for i, j in pairwise(path)])
         if not np.isfinite(steps).all():
             raise CostError("a sample cannot meet these exits in this order", got=[str(e) for e in exits])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import inf
 from typing import Any, Literal
@@ -83,7 +84,7 @@ class Fit:
     deployed: NDArray[np.float32]
     calibration: NDArray[np.float32]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Content key of the fitted values and of what they are for."""
         return content_key(self.kind, [str(e) for e in self.exits], self.deployed.tolist(), self.calibration.tolist())

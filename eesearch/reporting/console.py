@@ -51,6 +51,18 @@ def front_table(device: DeviceAnswer, points: Sequence[int] | None = None) -> Ta
     return table
 
 
+def highlights(device: DeviceAnswer, count: int = 7) -> list[int]:
+    """Numbers of the points to show first: the marked ones, and others evenly spread over the front."""
+    total = len(device.points)
+    if total <= count:
+        return list(range(total))
+    cal = [point.cal for point in device.points]
+    free = device.at_no_loss()
+    marked = {cal.index(device.front().knee()), *([cal.index(free.cal)] if free else [])}
+    spread = [round(i * (total - 1) / (count - len(marked) - 1)) for i in range(count - len(marked))]
+    return sorted(marked | set(spread))
+
+
 def _cells(device: DeviceAnswer, point: Point, name: str) -> list[Text]:
     """Text, not markup: an exit may be called `[red]`."""
     stops = "\n".join(f"{s.share:>6} {s.exit} ({s.head})" for s in stop_words(point.test))

@@ -156,8 +156,7 @@ class BankProblem(Problem):
                 return self.front(_EVALUATIONS.validate_json(file.read_bytes()), profile)
             except ValidationError:
                 log.warning("%s is damaged. It is solved again.", file)
-        with self.materials.watch.phase("solve"):
-            points = [p for criterion in space.criteria for p in self.solve(design, profile, criterion).points]
+        points = [p for criterion in space.criteria for p in self.solve(design, profile, criterion).points]
         front = self.front(points, profile)
         write_atomic(file, _EVALUATIONS.dump_json(front.points))
         return front
@@ -166,22 +165,24 @@ class BankProblem(Problem):
         self, design: Design, profile: DeviceProfile, criterion: str, exits: Sequence[ExitId] | None = None
     ) -> Front:
         """All policies of one criterion on a trained design, or on some of its exits and the own classifier."""
-        table, (costs, *also) = self.workshop.table(design, "cal"), self.costs(design, profile, criterion)
+        table, fit = self.workshop.table(design, "cal"), self.workshop.fit(design)
+        costs = self.costs(design, profile, criterion)
         if exits is not None:
             table = table.select([e for e in table.exits if e in exits or e.is_output])
-        return solve_front(
-            table,
-            costs,
-            max_exits=self.space.max_exits,
-            criterion=criterion,
-            levels=self.space.levels,
-            fit=self.workshop.fit(design),
-            also=also,
-            design=design.key,
-            strategy=design.strategy,
-            device=profile.device,
-            progress=self.progress,
-        )
+        with self.materials.watch.phase("solve"):
+            return solve_front(
+                table,
+                costs[0],
+                max_exits=self.space.max_exits,
+                criterion=criterion,
+                levels=self.space.levels,
+                fit=fit,
+                also=costs[1:],
+                design=design.key,
+                strategy=design.strategy,
+                device=profile.device,
+                progress=self.progress,
+            )
 
     def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
         """The trial's front on a device."""
@@ -202,10 +203,9 @@ class BankProblem(Problem):
                 distinct.setdefault(seed.exits, seed)
         bank, criterion = self.workshop.bank_design, self.space.criteria[0]
         valued = []
-        with self.materials.watch.phase("replay seeds"):
-            for seed in distinct.values():
-                fronts = [self.solve(bank, p, criterion, seed.exits) for p in self.materials.profiles]
-                valued.append((seed, self.value(fronts)))
+        for seed in distinct.values():
+            fronts = [self.solve(bank, p, criterion, seed.exits) for p in self.materials.profiles]
+            valued.append((seed, self.value(fronts)))
         return sorted(valued, key=lambda pair: -pair[1])
 
     def _proposed(self, profile: DeviceProfile) -> list[Seed]:

@@ -76,7 +76,9 @@ class Workshop:
 
     def _collect(self, design: Design, split: Literal["cal", "test"]) -> ExitTable:
         data = getattr(self.materials.dataset, split)
-        table = collect(self.network(design), data, progress=self.progress)
+        net = self.network(design)
+        with self.materials.watch.phase("collect tables"):
+            table = collect(net, data, progress=self.progress)
         self.materials.store.put("table", f"{design.key}-{split}", *table.arrays())
         return table
 
@@ -90,7 +92,8 @@ class Workshop:
         kept = recall(self.materials.store, "weights", design.key)
         if kept is not None:
             return ExitNet.from_arrays(self.materials.backbone, *kept)
-        net = self._train(design)
+        with self.materials.watch.phase("train bank" if design == self.bank_design else "train designs"):
+            net = self._train(design)
         self.materials.store.put("weights", design.key, *net.arrays())
         for file in self._checkpoint(design).path.parent.glob(f"{design.key}*"):
             file.unlink()

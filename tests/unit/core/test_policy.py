@@ -10,6 +10,7 @@ import pytest
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.errors import PolicyError
 from eesearch.core.policy import Fit, Policy, Stop
+from eesearch.core.store import Store
 
 
 def exit_at(cut, network="n"):
@@ -67,3 +68,11 @@ def test_fit_finds_rows_and_refuses_what_it_does_not_know():
 def test_fit_key_depends_on_the_values():
     assert fit().key == fit().key
     assert fit().key != fit((1.0, 2.5)).key
+
+
+def test_fit_survives_the_store(tmp_path):
+    store = Store(tmp_path)
+    store.put("fit", "k", *fit().arrays())
+    back = Fit.from_arrays(*store.get("fit", "k"))
+    assert back.key == fit().key
+    assert back.exits == fit().exits

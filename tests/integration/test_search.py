@@ -1,0 +1,181 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eesearch.api import Watchers, search, search_study
+from eesearch.exits.routing import route, score_table
+from eesearch.study.answers import COLUMNS
+from eesearch.study.materials import load_study_data
+from eesearch.study.question import Study
+from eesearch.study.run import Run
+from eesearch.training.data import digits
+
+
+@pytest.fixture(scope="session")
+def rows(searched):
+    return pd.read_csv(searched.directory.path / "front.csv")
+
+
+def test_everything_that_is_promised_is_there(searched):
+    files = {p.name for p in searched.directory.path.iterdir()}
+    assert {"study.yaml", "study.db", "profiles", "store", "front.csv", "front.json", "front.png"} <= files
+    assert "report.html" in files
+    assert not list((searched.directory.path / "checkpoints").iterdir()), "finished trainings need no checkpoint"
+
+
+def test_trials_are_the_bank_three_seeds_and_the_sampler(searched):
+    trials = searched.answers.trials
+    assert [t.state for t in trials] == ["complete"] * 6
+    assert [t.strategy for t in trials] == ["separate"] + ["joint"] * 5
+    assert trials[0].origin == "bank"
+    assert len({t.origin for t in trials[1:4]} - {"sampler"}) == 3
+    assert {t.origin for t in trials[4:]} == {"sampler"}
+    assert sum(seed.enqueued for seed in searched.device("macs").seeds) == 3
+
+
+def test_the_table_has_the_promised_columns_and_a_backbone_per_device(rows):
+    assert tuple(rows.columns) == COLUMNS
+    for device, group in rows.groupby("device"):
+        assert list(group["point"]) == [*map(str, range(len(group) - 1)), "backbone"], device
+        assert group.iloc[-1]["macs_ratio"] == 1.0
+
+
+def test_rows_are_consistent(rows):
+    assert ((rows["accuracy_test_low"] < rows["accuracy_test"]) & (rows["accuracy_test"] < rows["accuracy_test_high"])).all()
+    timed = rows[rows["device"] != "macs"]
+    assert (timed["latency_ms"] <= timed["latency_ms_worst"] + 1e-12).all()
+    assert rows[rows["device"] == "macs"]["latency_ms"].isna().all()
+    for row in rows.itertuples():
+        lists = [getattr(row, name).split("|") for name in ("exits", "heads", "thresholds", "exit_rate")]
+        assert len({len(entries) for entries in lists}) == 1
+        assert lists[2][-1] == "-inf"
+        assert sum(map(float, lists[3])) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_fronts_are_selected_on_calibration(searched):
+    for device in searched.answers.devices:
+        cal = [(p.cal.costs[device.axis].mean, p.cal.error) for p in device.points]
+        assert cal == sorted(cal)
+        assert all(b[1] < a[1] for a, b in zip(cal, cal[1:], strict=False)), "each point costs more and errs less"
+        assert all(p.test.policy == p.cal.policy for p in device.points)
+
+
+def test_splits_are_recorded(searched):
+    data = searched.answers.data
+    dataset = load_study_data(searched.directory.study())
+    assert data["hashes"]["test"] == dataset.test.key
+    assert data["sizes"] == {"train": 754, "cal": 503, "test": 540}
+    assert data["seed"] == 0
+
+
+@pytest.mark.parametrize("device", ["cpu:eager:t1:b1", "macs"])
+def test_the_table_is_the_network(searched, device):
+    """Sample by sample, the deployed network stops where routing says and answers what the table says."""
+    dataset = load_study_data(searched.directory.study())
+    x, checked = dataset.test.x, set()
+    for point in searched.device(device).points[:: max(1, len(searched.device(device).points) // 6)]:
+        policy = point.cal.policy
+        net, fit = searched.network(point, x)
+        table = _table(searched, point).select(policy.exits)
+        scores = score_table(table, policy.criterion, fit)
+        stops = route(scores, policy.thresholds)
+        answers = table.logits.argmax(-1)[stops, np.arange(len(x))]
+        safe = (np.abs(scores.astype(float) - np.array(policy.thresholds)[:, None]) > 1e-5).all(0)
+        assert safe.mean() >= 0.995
+        batch = net.predict(x, policy, fit)
+        np.testing.assert_array_equal(batch.exit[safe], stops[safe])
+        np.testing.assert_array_equal(batch.answer[safe], answers[safe])
+        np.testing.assert_allclose(batch.score[safe], scores[stops, np.arange(len(x))][safe], atol=1e-5)
+        for n in np.flatnonzero(safe)[:25]:
+            alone = net.predict(x[n : n + 1], policy, fit)
+            assert (alone.exit[0], alone.answer[0]) == (stops[n], answers[n])
+        checked.add(len(policy.exits))
+    assert max(checked) > 1, "some policy stops early"
+
+
+def _table(run, point):
+    from eesearch.core.tables import ExitTable
+
+    return ExitTable.from_arrays(*run.directory.store.get("table", f"{point.cal.design}-test"))
+
+
+def test_the_reported_accuracy_is_the_deployed_network_s(searched):
+    dataset = load_study_data(searched.directory.study())
+    _, point = searched.pick("knee@macs")
+    prediction = searched.predict(point, dataset.test.x)
+    assert np.mean(prediction.answer == dataset.test.y) == pytest.approx(point.test.accuracy, abs=0.004)
+
+
+def test_the_bank_leaves_the_backbone_bit_identical(searched):
+    bank = searched.answers.trials[0]
+    assert bank.last_accuracy == searched.device("macs").backbone.cal.accuracy
+
+
+def test_continuing_trains_nothing_anew_and_changes_nothing(searched, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(searched.directory.path, copy)
+    seen = []
+    search_study(searched.directory.study(), copy, watchers=Watchers(lambda phase, done, total: seen.append(phase)))
+    assert not [phase for phase in seen if "train" in phase or "measure" in phase]
+    assert (copy / "front.csv").read_bytes() == (searched.directory.path / "front.csv").read_bytes()
+
+
+def test_devices_may_change_on_continuing(tiny, tmp_path):
+    tiny["budget"]["trials"] = 3
+    search_study(Study.model_validate(tiny), tmp_path / "run")
+    tiny["devices"] = ["cpu:eager:t1:b1"]
+    seen = []
+    watchers = Watchers(lambda phase, done, total: seen.append(phase))
+    again = search_study(Study.model_validate(tiny), tmp_path / "run", watchers=watchers)
+    assert [d.device for d in again.answers.devices] == ["cpu:eager:t1:b1"]
+    assert [t.state for t in again.answers.trials] == ["complete"] * 3
+    assert not [phase for phase in seen if "train" in phase]
+
+
+def test_a_damaged_store_is_made_again(tiny, tmp_path):
+    tiny["budget"]["trials"] = 2
+    run = search_study(Study.model_validate(tiny), tmp_path / "run").directory
+    before = (run.path / "front.csv").read_bytes()
+    for file in [*run.store.root.rglob("*.safetensors"), *run.store.root.rglob("*.json"), *run.path.glob("profiles/*")]:
+        file.write_bytes(file.read_bytes()[:-40])
+    search_study(Study.model_validate(tiny), run.path)
+    assert (run.path / "front.csv").read_bytes() == before
+    assert list(run.store.root.rglob("*.damaged"))
+
+
+def test_joint_trials_is_the_plain_way(tiny, tmp_path):
+    tiny |= {"mode": "joint-trials"}
+    tiny["budget"]["trials"] = 4
+    run = search_study(Study.model_validate(tiny), tmp_path / "run")
+    assert len(run.answers.trials) == 4
+    assert {t.strategy for t in run.answers.trials} <= {"joint", ""}
+    assert not run.device().seeds
+    assert len(run.front()) >= 1
+    assert all(len(p.cal.policy.exits) >= 1 for p in run.device().points)
+
+
+def test_the_notebook_s_one_call(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from eesearch.nets.zoo import residual_cnn
+
+    model = residual_cnn(channels=[4, 8], blocks=1, classes=10, in_channels=1)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    study = {"name": "notebook", "space": tiny["space"], "training": tiny["training"], "budget": {"trials": 2}}
+    run = search(model, digits(), device="macs", max_drop="2%", study=study)
+    frame = run.front().to_pandas()
+    assert list(frame["point"]) == list(range(len(frame)))
+    assert {"accuracy", "macs", "exits"} <= set(frame.columns)
+    assert all((before[k] == v).all() for k, v in model.state_dict().items())
+    _, point = run.pick("point=0")
+    assert len(run.predict(point, digits()["x_test"][:5]).answer) == 5
+    assert Run.load(tmp_path / "runs" / "notebook").answers == run.answers
+
+
+def test_front_json_reads_back(searched):
+    text = (searched.directory.path / "front.json").read_text()
+    assert json.loads(text)["version"] == 1
+    assert type(searched.answers).model_validate_json(text) == searched.answers
