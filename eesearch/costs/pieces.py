@@ -99,7 +99,7 @@ class Decided(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """Raw sample to its answer."""
-        return self.net._route(x, self.stages, self.criterion, self.temperature)
+        return self.net.route(x, self.stages, self.criterion, self.temperature)
 
 
 class Resumed(nn.Module):

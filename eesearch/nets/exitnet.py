@@ -170,9 +170,39 @@ class ExitNet(nn.Module):
         criterion: Criterion = CRITERIA[policy.criterion]
         samples = as_samples(x).to(self.backbone.example.device)
         with _eval_mode(self), torch.inference_mode():
-            return self._route(samples, stages, criterion, temperature.to(samples.device))
+            return self.route(samples, stages, criterion, temperature.to(samples.device))
 
-    def _route(self, x: Tensor, stages: tuple[Stage, ...], criterion: Criterion, temperature: Tensor) -> Prediction:
+    def route(self, x: Tensor, stages: tuple[Stage, ...], criterion: Criterion, temperature: Tensor) -> Prediction:
+        """What `predict` does once policy and fit are read: run stage after stage until everybody has left.
+
+        Args:
+            x: Raw samples [N, ...] on the device of the network.
+            stages: Of a policy, as `stages` gives them.
+            criterion: Scores the answers.
+            temperature: Of each stage. [k, 1]
+        """
+        if len(x) == 1:
+            return self._route_one(x, stages, criterion, temperature)
+        return self._route_batch(x, stages, criterion, temperature)
+
+    def _route_one(self, x: Tensor, stages: tuple[Stage, ...], criterion: Criterion, temperature: Tensor) -> Prediction:
+        """A single sample needs no bookkeeping: on small networks that would cost as much as a segment."""
+        carry = self.backbone.start(x)
+        seen: list[Tensor] = []
+        for number, stage in enumerate(stages):
+            carry, logits = self.run_stage(stage, carry)
+            seen = [*seen, logits] if criterion.memory == "all" else [logits]
+            said, sure = criterion.function(torch.stack(seen), temperature[number + 1 - len(seen) : number + 1])
+            score = sure.item()
+            if score >= stage.threshold or number == len(stages) - 1:
+                break
+        chosen = (logits if criterion.memory == "last" else said).argmax(-1).item()
+        return Prediction(np.array([chosen]), np.array([number]), np.array([score], np.float32))
+
+    def _route_batch(
+        self, x: Tensor, stages: tuple[Stage, ...], criterion: Criterion, temperature: Tensor
+    ) -> Prediction:
+        """Samples that leave are not computed any further."""
         answer = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         stop, score = torch.zeros_like(answer), torch.zeros(len(x), device=x.device)
         rows = torch.arange(len(x), device=x.device)  # the samples that are still on their way

@@ -1,0 +1,232 @@
+"""The command line in this process: every verb, every kind of bad input, exit codes and messages."""
+
+import errno
+import io
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from eesearch import __version__
+from eesearch.cli import app
+from eesearch.study.files import load_study
+from eesearch.training.data import digits
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def study_file(path, fields):
+    file = path / "study.yaml"
+    file.write_text(yaml.safe_dump(fields))
+    return file
+
+
+def refused(result, *words):
+    """Exit code 2, one error, no traceback."""
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.output, result.output
+
+
+@pytest.fixture
+def finished(searched):
+    return searched.directory.path
+
+
+class TestVerbs:
+    def test_version(self):
+        assert run("--version").output.strip() == f"eesearch {__version__}"
+
+    def test_search_says_the_verdict_first_and_continues(self, tiny, tmp_path):
+        tiny["budget"]["trials"] = 2
+        file = study_file(tmp_path, tiny)
+        first = run("search", file, "--run", tmp_path / "run")
+        assert first.exit_code == 0, first.output
+        assert first.stdout.startswith("macs: exits ")
+        assert "report.html" in first.stdout.splitlines()[-1]
+        more = run("search", file, "--run", tmp_path / "run", "--trials", 3, "--quiet")
+        assert more.exit_code == 0, more.output
+        assert len(json.loads((tmp_path / "run" / "front.json").read_text())["trials"]) == 3
+
+    def test_dry_run_tells_the_plan_and_writes_nothing(self, tiny, tmp_path):
+        result = run("search", study_file(tmp_path, tiny), "--run", tmp_path / "run", "--dry-run")
+        assert result.exit_code == 0, result.output
+        for word in ("stages.0.0", "linear-mixed2", "cached hidden states", "trainings", "time: about"):
+            assert word in result.output
+        assert not (tmp_path / "run").exists()
+
+    def test_front_in_all_forms(self, finished):
+        table = run("front", finished, "--device", "macs")
+        assert "backbone" in table.output
+        rows = pd.read_csv(io.StringIO(run("front", finished, "--format", "csv").output))
+        pd.testing.assert_frame_equal(rows, pd.read_csv(finished / "front.csv"))
+        records = json.loads(run("front", finished, "--device", "macs", "--format", "json").output)
+        assert {r["device"] for r in records} == {"macs"}
+
+    def test_front_keeps_constraints(self, finished):
+        everything = pd.read_csv(finished / "front.csv")
+        timed = everything[everything["device"] != "macs"]
+        floor = timed.iloc[-1]["accuracy_cal"] - 0.02
+        arguments = ("front", finished, "--device", timed.iloc[0]["device"], "--format", "csv")
+        rows = pd.read_csv(io.StringIO(run(*arguments, "--max-drop", "2%").output))
+        assert list(rows["point"][:-1].astype(int)) == [
+            i for i, a in enumerate(timed["accuracy_cal"][:-1]) if a >= floor - 1e-12
+        ]
+        refused(run(*arguments, "--budget-ms", "1e-9"), "no point")
+        refused(run("front", finished, "--device", "macs", "--budget-ms", "5"), "has no latencies")
+
+    def test_predict_answers_and_really_stops(self, finished, tmp_path):
+        data = digits()
+        np.savez(tmp_path / "in.npz", x=data["x_test"], y=data["y_test"])
+        out = tmp_path / "out.csv"
+        result = run("predict", finished, tmp_path / "in.npz", "--pick", "max-drop=5%@macs", "--out", out)
+        assert result.exit_code == 0, result.output
+        table = pd.read_csv(out)
+        assert list(table.columns) == ["index", "answer", "exit", "score"]
+        assert list(table["index"]) == list(range(540))
+        assert np.mean(table["answer"] == data["y_test"]) > 0.8
+        assert "accuracy" in result.output
+        np.savez(tmp_path / "one.npz", x=data["x_test"][:1])
+        assert run("predict", finished, tmp_path / "one.npz").stdout.startswith("index,answer,exit,score\n0,")
+
+    @pytest.mark.parametrize("pick", ["best", "point=99", "max-drop=x", "knee@gpu", "budget-ms=1e-9", "budget-ms=1@macs"])
+    def test_picks_that_mean_nothing(self, finished, tmp_path, pick):
+        np.savez(tmp_path / "in.npz", x=digits()["x_test"][:2])
+        refused(run("predict", finished, tmp_path / "in.npz", "--pick", pick), "PickError")
+
+    def test_predict_refuses_what_does_not_fit(self, finished, tmp_path):
+        np.savez(tmp_path / "flat.npz", x=np.zeros((3, 64), np.uint8))
+        refused(run("predict", finished, tmp_path / "flat.npz"), "Error")
+        np.savez(tmp_path / "none.npz", z=np.zeros(3))
+        refused(run("predict", finished, tmp_path / "none.npz"), "holds no samples")
+        refused(run("predict", finished, tmp_path / "absent.npz"), "cannot read")
+
+    def test_report_draws_again(self, finished):
+        assert run("report", finished).output.strip().endswith("report.html")
+
+    def test_profile_writes_a_profile_that_a_study_can_name(self, tiny, tmp_path):
+        file, out = study_file(tmp_path, tiny), tmp_path / "this-machine.json"
+        result = run("profile", file, "--device", "cpu:eager:t1:b1", "--out", out, "--run", tmp_path / "a", "--quiet")
+        assert result.exit_code == 0, result.output
+        assert "stages.0.0" in result.output
+        tiny["devices"] = [str(out)]
+        tiny["budget"]["trials"] = 1
+        result = run("search", study_file(tmp_path, tiny), "--run", tmp_path / "b")
+        assert result.exit_code == 0, result.output
+        rows = pd.read_csv(tmp_path / "b" / "front.csv")
+        assert rows["latency_ms"].notna().all()
+        out.write_text(out.read_text()[:-50])
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "c"), "this-machine.json")
+
+    def test_schema(self):
+        assert json.loads(run("schema", "study").output)["title"] == "Study"
+        refused(run("schema", "run"), "study or space")
+
+    def test_init_copies_a_study_that_loads(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert run("init", "--example", "digits").output.split() == ["digits.yaml", "digits_space.yaml"]
+        assert load_study("digits.yaml").space == load_study("digits").space
+        refused(run("init", "--example", "digits"), "there already")
+
+    def test_doctor(self):
+        result = run("doctor")
+        for word in ("torch", "2.13", "pinning", "entropy, margin, max_prob", "cpu:eager:t1:b1"):
+            assert word in result.output
+
+
+class TestBadInput:
+    def test_three_mistakes_in_one_file(self, tiny, tmp_path):
+        tiny |= {"colour": "red", "seed": -1}
+        tiny["budget"]["trials"] = 0
+        refused(run("search", study_file(tmp_path, tiny)), "3 mistakes", "colour", "seed", "budget.trials")
+
+    def test_a_model_that_returns_a_tuple(self, tiny, tmp_path, monkeypatch):
+        (tmp_path / "twins.py").write_text(
+            "from torch import nn\n"
+            "class Twins(nn.Module):\n"
+            "    def __init__(self):\n        super().__init__()\n        self.body = nn.Linear(64, 10)\n"
+            "    def forward(self, x):\n        y = self.body(x.flatten(1))\n        return y, y\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        tiny["backbone"] = {"model": "twins:Twins"}
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "tuple")
+
+    def test_a_model_that_cannot_be_imported(self, tiny, tmp_path):
+        tiny["backbone"] = {"model": "nowhere.models:build"}
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "cannot import 'nowhere.models'")
+
+    def test_a_cut_that_does_not_exist(self, tiny, tmp_path):
+        tiny["space"]["cuts"] = {"candidates": ["stages.0.9"]}
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "stages.0.9", "stages.0.0")
+
+    def test_weights_of_another_architecture(self, tiny, tmp_path):
+        from safetensors.numpy import save_file
+
+        save_file({"w": np.zeros(3, np.float32)}, tmp_path / "w.safetensors")
+        tiny["backbone"]["weights"] = str(tmp_path / "w.safetensors")
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "another architecture")
+
+    @pytest.mark.parametrize(
+        ("spoil", "words"),
+        [
+            (lambda d: d["y_train"].__setitem__(3, 11), ["out of range", "11"]),
+            (lambda d: d.__setitem__("x_test", d["x_test"] + np.where(d["x_test"] > 15, np.nan, 0.0)), ["x_test", "NaN"]),
+            (lambda d: d.update(x_cal=d["x_test"][:0], y_cal=d["y_test"][:0]), ["cal split is empty"]),
+            (lambda d: d.update(x_test=d["x_test"][d["y_test"] != 4], y_test=d["y_test"][d["y_test"] != 4]), ["class 4"]),
+            (lambda d: d.pop("y_test"), ["y_test"]),
+        ],
+        ids=["label out of range", "NaN", "empty calibration", "class missing", "array missing"],
+    )
+    def test_data(self, tiny, tmp_path, spoil, words):
+        data = {name: np.array(array) for name, array in digits().items()}
+        data["x_train"], data["x_test"] = data["x_train"].astype(np.float32), data["x_test"].astype(np.float32)
+        spoil(data)
+        np.savez(tmp_path / "data.npz", **data)
+        tiny["data"] = {"source": str(tmp_path / "data.npz")}
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "DataError", *words)
+
+    def test_the_run_directory_of_another_study(self, tiny, finished, tmp_path):
+        before = (finished / "study.yaml").read_bytes()
+        tiny["seed"] = 5
+        refused(run("search", study_file(tmp_path, tiny), "--run", finished), "another study", "seed: 0 there, 5 now")
+        assert (finished / "study.yaml").read_bytes() == before
+
+    def test_a_run_directory_below_a_file(self, tiny, tmp_path):
+        (tmp_path / "file").write_text("")
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "file" / "run"), "cannot write")
+
+    def test_a_disk_that_fills_up_loses_no_finished_trial(self, tiny, tmp_path, monkeypatch):
+        tiny["budget"]["trials"] = 4
+        file, replace, written = study_file(tmp_path, tiny), os.replace, []
+
+        def full_later(source, target):
+            if str(target).endswith(".safetensors"):
+                written.append(target)
+                if len(written) > 7:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full_later)
+            refused(run("search", file, "--run", tmp_path / "full"), "No space left on device", "Free some space")
+        assert not [p for p in (tmp_path / "full").rglob(".*") if p.name != ".lock"], "nothing half written"
+        assert run("search", file, "--run", tmp_path / "full").exit_code == 0
+        assert run("search", file, "--run", tmp_path / "whole").exit_code == 0
+        assert (tmp_path / "full" / "front.csv").read_bytes() == (tmp_path / "whole" / "front.csv").read_bytes()
+
+    def test_a_failing_design_is_a_failed_trial(self, tiny, tmp_path):
+        tiny["training"]["joint"] |= {"lr": 1e30, "optimizer": "sgd"}
+        tiny["budget"]["trials"] = 3
+        result = run("search", study_file(tmp_path, tiny), "--run", tmp_path / "run")
+        assert result.exit_code == 0, result.output
+        answers = json.loads((tmp_path / "run" / "front.json").read_text())
+        assert [t["state"] for t in answers["trials"]] == ["complete", "failed", "failed"]
+        assert "diverged" in answers["trials"][1]["error"]
+        assert "diverged" in (tmp_path / "run" / "report.html").read_text()
