@@ -30,6 +30,12 @@ TINY = {
 }
 
 
+@pytest.fixture(scope="session")
+def tiny_fields():
+    """Fields of the study; not to be changed."""
+    return TINY
+
+
 @pytest.fixture
 def tiny():
     """Fields of the study; change them at will."""
