@@ -24,6 +24,9 @@ from eesearch.study.answers import Answers, DeviceAnswer, Point, SeedAnswer, wil
 INK = "#7d8590"
 """Backbone, seeds and calibration front: a grey that is read on white and on black."""
 
+DEPTH = 0.12
+"""Plots begin this far below the backbone's accuracy, or at their lowest point if that is higher."""
+
 CROWD = 40
 """With more points than this, markers are smaller."""
 
@@ -157,6 +160,15 @@ def draw_front(answers: Answers) -> Figure:
     return figure
 
 
+def lowest_shown(data: FrontData) -> float | None:
+    """The accuracy (%) below which points are left out of the first view; None if none lies that deep.
+
+    A cheap exit right after the stem may be 50 points below the backbone and would flatten everything of interest.
+    """
+    floor = 100.0 * (float(data.backbone["accuracy"].iloc[0]) - DEPTH)
+    return floor if (100.0 * data.points["low"] < floor).any() else None
+
+
 def _draw_panel(axes: Axes, data: FrontData, styles: dict[str, Style]) -> None:
     _draw_backbone(axes, data)
     _draw_points(axes, data, styles)
@@ -167,6 +179,12 @@ def _draw_panel(axes: Axes, data: FrontData, styles: dict[str, Style]) -> None:
     axes.set_axisbelow(True)
     axes.margins(x=0.06, y=0.1)
     axes.set_xlim(left=0.0)
+    floor = lowest_shown(data)
+    if floor is not None:
+        axes.set_ylim(floor, min(axes.get_ylim()[1], 101.0))
+        hidden = int((100.0 * data.points["accuracy"] < floor).sum())
+        text = f"not shown: {hidden} below {floor:.0f} %" if hidden else ""
+        axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", fontsize="small", color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(handles)), key=lambda i: not isinstance(handles[i], ErrorbarContainer))  # strategies first

@@ -18,6 +18,7 @@ from eesearch.reporting.figures import (
     Style,
     by_strategy,
     in_unit_column,
+    lowest_shown,
     seed_spots,
 )
 from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES, cost_words, percent, points_words, stop_words
@@ -40,9 +41,12 @@ def front_plot(device: DeviceAnswer, data: FrontData, styles: dict[str, Style]) 
 def _layout(data: FrontData) -> dict[str, Any]:
     level = 100.0 * float(data.backbone["accuracy"].iloc[0])
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "layer": "below"}
+    floor = lowest_shown(data)  # the first view; zooming out shows everything
+    best = 100.0 * max([*data.points["high"], *data.backbone["accuracy"], *data.seeds["accuracy"]])
+    window = {} if floor is None else {"range": [floor, best + 1.0]}
     return {
         "xaxis": {"title": {"text": AXIS_TITLES[data.axis]}, "rangemode": "tozero", "zeroline": False},
-        "yaxis": {"title": {"text": ACCURACY_TITLE}, "zeroline": False},
+        "yaxis": {"title": {"text": ACCURACY_TITLE}, "zeroline": False} | window,
         "shapes": [line | {"line": {"color": INK, "width": 1, "dash": "dash"}}],
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},

@@ -96,7 +96,9 @@ class TestVerbs:
         np.savez(tmp_path / "one.npz", x=data["x_test"][:1])
         assert run("predict", finished, tmp_path / "one.npz").stdout.startswith("index,answer,exit,score\n0,")
 
-    @pytest.mark.parametrize("pick", ["best", "point=99", "max-drop=x", "knee@gpu", "budget-ms=1e-9", "budget-ms=1@macs"])
+    @pytest.mark.parametrize(
+        "pick", ["best", "point=99", "max-drop=x", "knee@gpu", "budget-ms=1e-9", "budget-ms=1@macs"]
+    )
     def test_picks_that_mean_nothing(self, finished, tmp_path, pick):
         np.savez(tmp_path / "in.npz", x=digits()["x_test"][:2])
         refused(run("predict", finished, tmp_path / "in.npz", "--pick", pick), "PickError")
@@ -177,9 +179,15 @@ class TestBadInput:
         ("spoil", "words"),
         [
             (lambda d: d["y_train"].__setitem__(3, 11), ["out of range", "11"]),
-            (lambda d: d.__setitem__("x_test", d["x_test"] + np.where(d["x_test"] > 15, np.nan, 0.0)), ["x_test", "NaN"]),
+            (
+                lambda d: d.__setitem__("x_test", d["x_test"] + np.where(d["x_test"] > 15, np.nan, 0.0)),
+                ["x_test", "NaN"],
+            ),
             (lambda d: d.update(x_cal=d["x_test"][:0], y_cal=d["y_test"][:0]), ["cal split is empty"]),
-            (lambda d: d.update(x_test=d["x_test"][d["y_test"] != 4], y_test=d["y_test"][d["y_test"] != 4]), ["class 4"]),
+            (
+                lambda d: d.update(x_test=d["x_test"][d["y_test"] != 4], y_test=d["y_test"][d["y_test"] != 4]),
+                ["class 4"],
+            ),
             (lambda d: d.pop("y_test"), ["y_test"]),
         ],
         ids=["label out of range", "NaN", "empty calibration", "class missing", "array missing"],

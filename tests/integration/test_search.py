@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,9 @@ def test_the_table_has_the_promised_columns_and_a_backbone_per_device(rows):
 
 
 def test_rows_are_consistent(rows):
-    assert ((rows["accuracy_test_low"] < rows["accuracy_test"]) & (rows["accuracy_test"] < rows["accuracy_test_high"])).all()
+    assert (
+        (rows["accuracy_test_low"] < rows["accuracy_test"]) & (rows["accuracy_test"] < rows["accuracy_test_high"])
+    ).all()
     timed = rows[rows["device"] != "macs"]
     assert (timed["latency_ms"] <= timed["latency_ms_worst"] + 1e-12).all()
     assert rows[rows["device"] == "macs"]["latency_ms"].isna().all()
@@ -58,7 +61,7 @@ def test_fronts_are_selected_on_calibration(searched):
     for device in searched.answers.devices:
         cal = [(p.cal.costs[device.axis].mean, p.cal.error) for p in device.points]
         assert cal == sorted(cal)
-        assert all(b[1] < a[1] for a, b in zip(cal, cal[1:], strict=False)), "each point costs more and errs less"
+        assert all(b[1] < a[1] for a, b in pairwise(cal)), "each point costs more and errs less"
         assert all(p.test.policy == p.cal.policy for p in device.points)
 
 
