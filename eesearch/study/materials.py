@@ -94,6 +94,8 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         dataset = load_study_data(study) if given is None else given.dataset
         backbone = load_backbone(study, dataset.train.x[:2], model=given.model if given else None)
         _check_classes(backbone, dataset)
+    splits = {f"{each.name} split": each.key for each in (dataset.train, dataset.cal, dataset.test)}
+    run.check_inputs({**splits, "network": backbone.key})
     if study.backbone.weights is None and given is None:
         with watch.phase("train backbone"):
             backbone = trained_backbone(study, dataset, backbone, run, progress)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,26 @@ class RunDir:
                 got=f"{error.error_count()} mistakes in it",
                 do="Run `eesearch search` with the same study and --run again: it rewrites the file from the store.",
             ) from None
+
+    def check_inputs(self, inputs: Mapping[str, str]) -> None:
+        """Remember the content hashes of data and model at the first search, and refuse others later.
+
+        A study names files and functions; what they hold may have changed since, and its trials with it.
+
+        Raises:
+            RunError: something changed.
+        """
+        file = self.path / "inputs.json"
+        known = json.loads(file.read_text()) if file.is_file() else None
+        if known is None:
+            write_atomic(file, json.dumps(inputs, indent=1))
+        elif known != inputs:
+            changed = ", ".join(sorted(name for name in known if known[name] != inputs.get(name)))
+            raise RunError(
+                f"{self.path} was begun with another {changed}",
+                got="the same names with other contents",
+                do="Restore it, pass another directory with --run, or start anew with --fresh.",
+            )
 
     def write_answers(self, answers: Answers) -> None:
         """Write `front.json` and `front.csv`.

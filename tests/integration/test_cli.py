@@ -206,6 +206,17 @@ class TestBadInput:
         refused(run("search", study_file(tmp_path, tiny), "--run", finished), "another study", "seed: 0 there, 5 now")
         assert (finished / "study.yaml").read_bytes() == before
 
+    def test_a_data_file_that_changed_since(self, tiny, tmp_path):
+        data = digits()
+        np.savez(tmp_path / "data.npz", **data)
+        tiny["data"]["source"] = str(tmp_path / "data.npz")
+        tiny["budget"]["trials"] = 1
+        file = study_file(tmp_path, tiny)
+        assert run("search", file, "--run", tmp_path / "r").exit_code == 0
+        data["x_test"][0] += 1
+        np.savez(tmp_path / "data.npz", **data)
+        refused(run("search", file, "--run", tmp_path / "r"), "begun with another test split")
+
     def test_a_run_directory_below_a_file(self, tiny, tmp_path):
         (tmp_path / "file").write_text("")
         refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "file" / "run"), "cannot write")
