@@ -64,6 +64,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 def main() -> None:
     """Run the command line and exit."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("eesearch").setLevel(logging.INFO)
     if str(Path.cwd()) not in sys.path:  # a study may name a model that lies in this directory
         sys.path.insert(0, str(Path.cwd()))
     app()
@@ -106,6 +107,8 @@ def search(
     from eesearch.api import Watchers, search_study
     from eesearch.reporting.console import ProgressBars
 
+    if quiet:
+        logging.getLogger("eesearch").setLevel(logging.WARNING)
     with ProgressBars(quiet=quiet) as bars:
         watchers = Watchers(bars, (lambda trial: None) if quiet else _print_trial)
         found = search_study(question, run or Path("runs") / question.name, fresh=fresh, watchers=watchers)
@@ -228,7 +231,7 @@ def _print_answers(answers: Answers, *, quiet: bool) -> None:
     from eesearch.reporting.console import front_table, highlights, verdict_text
 
     console = _console()
-    console.print(verdict_text(answers))
+    console.print(verdict_text(answers), soft_wrap=True)
     for device in () if quiet else answers.devices:
         console.print(front_table(device, highlights(device)))
 

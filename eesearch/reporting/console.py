@@ -15,6 +15,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
+from eesearch.core.front import MAX_DROP
 from eesearch.reporting.formats import UNITS, cost_words, duration, percent, points_words, stop_words
 from eesearch.study.answers import Answers, DeviceAnswer, Point
 
@@ -52,15 +53,18 @@ def front_table(device: DeviceAnswer, points: Sequence[int] | None = None) -> Ta
 
 
 def highlights(device: DeviceAnswer, count: int = 7) -> list[int]:
-    """Numbers of the points to show first: the marked ones, and others evenly spread over the front."""
-    total = len(device.points)
-    if total <= count:
-        return list(range(total))
-    cal = [point.cal for point in device.points]
-    free = device.at_no_loss()
-    marked = {cal.index(device.front().knee()), *([cal.index(free.cal)] if free else [])}
-    spread = [round(i * (total - 1) / (count - len(marked) - 1)) for i in range(count - len(marked))]
-    return sorted(marked | set(spread))
+    """Numbers of the points to show first: the marked ones, and others spread over the end near the backbone.
+
+    Points whose calibration accuracy lies more than `MAX_DROP` below the backbone's are shown only if marked.
+    """
+    points = device.points
+    floor = device.backbone.cal.accuracy - MAX_DROP
+    near = [n for n, point in enumerate(points) if point.cal.accuracy >= floor] or list(range(len(points)))
+    knee, free = device.front().knee() if points else None, device.at_no_loss()
+    marked = {n for n, point in enumerate(points) if point.cal == knee or point == free}
+    chosen = max(count - len(marked), 2)
+    spread = {near[round(i * (len(near) - 1) / (chosen - 1))] for i in range(chosen)} if near else set()
+    return sorted(marked | spread)
 
 
 def _cells(device: DeviceAnswer, point: Point, name: str) -> list[Text]:

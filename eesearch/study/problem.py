@@ -24,14 +24,13 @@ from eesearch.solve.exact import solve_front
 from eesearch.study.materials import Materials
 from eesearch.study.space import NO_EXIT, Parameter, parameters
 from eesearch.study.trial import Outcome, Params
-from eesearch.study.workshop import Workshop
+from eesearch.study.workshop import SplitName, Workshop
 
 log = logging.getLogger(__name__)
 
 ENQUEUED_SEEDS = 3
 """How many distinct placements of the seeding rules are trained jointly before the sampler proposes."""
 
-SplitName = Literal["cal", "test"]
 _EVALUATIONS = TypeAdapter(tuple[Evaluation, ...])
 
 

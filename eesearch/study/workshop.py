@@ -25,6 +25,8 @@ from eesearch.training.plans import train_design
 
 log = logging.getLogger(__name__)
 
+SplitName = Literal["train", "cal", "test"]
+
 Arrays = tuple[dict[str, NDArray[np.generic]], dict[str, str]]
 
 
@@ -61,7 +63,7 @@ class Workshop:
         self._fits: dict[str, Fit] = {}
         self._backbone: dict[str, ExitTable] = {}
 
-    def table(self, design: Design, split: Literal["cal", "test"]) -> ExitTable:
+    def table(self, design: Design, split: SplitName) -> ExitTable:
         """The design's table on a split; trains the design if nothing is stored.
 
         Raises:
@@ -74,7 +76,7 @@ class Workshop:
             self._tables[key] = ExitTable.from_arrays(*kept) if kept else self._collect(design, split)
         return self._tables[key]
 
-    def _collect(self, design: Design, split: Literal["cal", "test"]) -> ExitTable:
+    def _collect(self, design: Design, split: SplitName) -> ExitTable:
         data = getattr(self.materials.dataset, split)
         net = self.network(design)
         with self.materials.watch.phase("collect tables"):
@@ -129,7 +131,7 @@ class Workshop:
             self._fits[design.key] = fit if kept is None else Fit.from_arrays(*kept)
         return self._fits[design.key]
 
-    def backbone_table(self, split: Literal["cal", "test"]) -> ExitTable:
+    def backbone_table(self, split: SplitName) -> ExitTable:
         """What the unmodified backbone says about a split: a table of one row."""
         if split not in self._backbone:
             data = getattr(self.materials.dataset, split)

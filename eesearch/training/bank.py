@@ -9,6 +9,7 @@ the samples in an order derived from the seed, so a head is the same whichever o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from eesearch.training.loop import Phase, train
 from eesearch.training.losses import separate_loss
 from eesearch.training.modes import evaluating
 from eesearch.training.samples import Samples, as_tensor, derive_seed
+
+log = logging.getLogger(__name__)
 
 FLOAT32_BYTES = 4
 PASS_BATCH = 256
@@ -77,7 +80,10 @@ def train_bank(
     """
     if design.strategy != "separate":
         raise InputError("the bank trains heads separately", got=f"a {design.strategy} design", expected="separate")
-    fits = plan_cache(backbone, design.exits, len(split)) <= max_cache_gb * 1e9
+    size = plan_cache(backbone, design.exits, len(split)) / 1e9
+    fits = size <= max_cache_gb
+    what = "cached" if fits else "not cached: the backbone runs in every epoch"
+    log.info("hidden states of the bank: %.3f GB, at most %.3f GB: %s", size, max_cache_gb, what)
     heads = build_heads(backbone, design.exits, design.seed)
     reads = {place: Tap.of(find_cut(backbone, place[0]), head.tap) for place, head in heads.items()}
     cached = HeadBank([(reads[p], head) for p, head in heads.items() if fits and reads[p].cacheable])

@@ -4,6 +4,9 @@ import errno
 import io
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -43,6 +46,12 @@ def finished(searched):
 class TestVerbs:
     def test_version(self):
         assert run("--version").output.strip() == f"eesearch {__version__}"
+
+    @pytest.mark.parametrize("command", [["-m", "eesearch"], ["cli.py"]])
+    def test_the_module_and_the_script_are_the_same_thing(self, command):
+        root = Path(__file__).parents[2]
+        done = subprocess.run([sys.executable, *command, "--version"], cwd=root, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, f"eesearch {__version__}\n")
 
     def test_search_says_the_verdict_first_and_continues(self, tiny, tmp_path):
         tiny["budget"]["trials"] = 2

@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from eesearch.reporting.console import ProgressBars, front_table, pace_words, verdict_text
+from eesearch.reporting.console import ProgressBars, front_table, highlights, pace_words, verdict_text
 
 
 def printed(renderable, width=100):
@@ -141,3 +141,16 @@ def test_a_phase_that_starts_over_starts_its_clock_over(bars):
 )
 def test_pace(done, left, seconds, words):
     assert pace_words(done, left, seconds) == words
+
+
+def test_highlights_are_the_marked_points_and_a_spread_near_the_backbone(answers):
+    device = answers.devices[0]
+    everything = highlights(device, count=100)
+    floor = device.backbone.cal.accuracy - 0.05
+    near = [n for n, p in enumerate(device.points) if p.cal.accuracy >= floor]
+    assert set(near) <= set(everything)
+    few = highlights(device, count=4)
+    knee = [p.cal for p in device.points].index(device.front().knee())
+    assert {knee, device.points.index(device.at_no_loss()), near[0], near[-1]} <= set(few)
+    assert len(few) <= 4
+    assert highlights(device.model_copy(update={"points": ()})) == []
