@@ -1,9 +1,9 @@
 """What the bank and the solver are worth: `mode: bank` against `mode: joint-trials` on the same study and clock.
 
 Both search scikit-learn's digits for counted MACs, each with a backbone trained alike. For each seed the two modes take
-turns. After every trial the test hypervolume of the front so far (selected on calibration) is written with the seconds
-that the trials took until then (training, tables, solving). The hypervolume is that of a trial's value: the share of the
-rectangle (0, 0) .. (backbone's error + 5 points, backbone's cost) that the front dominates.
+turns. After every trial the test hypervolume of the front so far (selected on calibration) is written with the
+seconds that the trials took until then (training, tables, solving). The hypervolume is that of a trial's value: the
+share of the rectangle (0, 0) .. (backbone's error + 5 points, backbone's cost) that the front dominates.
 
     python benchmarks/modes.py [--quick] [--budget 10m] [--out benchmarks/results]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -32,7 +33,7 @@ CROWD = 40
 
 _POINT_COLUMNS = ("cost", "ratio", "accuracy", "low", "high", "drop", "cost_cal", "accuracy_cal")
 _FRONT_COLUMNS = ("point", "strategy", "knee", *_POINT_COLUMNS)
-_SEED_COLUMNS = ("label", "rule", "value", "enqueued", "distance", *_POINT_COLUMNS)
+_SEED_COLUMNS = ("label", "rule", "value", "enqueued", "distance", "best", *_POINT_COLUMNS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +47,9 @@ class FrontData:
     Attributes:
         points: `point strategy knee` and the columns above; a row per point of the front.
         backbone: The columns above; one row.
-        seeds: `label rule value enqueued distance` and the columns above. `label` is a letter for plots; `distance` is
-            the seed's cost over that of the cheapest front point that is at least as accurate, both on calibration
-            (NaN if no point is).
+        seeds: `label rule value enqueued distance best` and the columns above. `label` is a letter for plots;
+            `distance` is the seed's cost over that of the cheapest front point that is at least as accurate, both on
+            calibration (NaN if no point is); `best`: no seed of the same rule has a higher value, and plots show it.
     """
 
     axis: Axis
@@ -86,9 +87,10 @@ def front_data(device: DeviceAnswer) -> FrontData:
         {"point": i, "strategy": p.test.strategy, "knee": p.cal == knee} | _numbers(device, p)
         for i, p in enumerate(device.points)
     ]
+    best = list({_without_numbers(s.rule): s for s in sorted(device.seeds, key=lambda s: s.value)}.values())
     seeds = [
         {"label": _label(i), "rule": seed.rule, "value": seed.value, "enqueued": seed.enqueued}
-        | {"distance": _distance(front, seed)}
+        | {"distance": _distance(front, seed), "best": seed in best}
         | _numbers(device, seed.point)
         for i, seed in enumerate(device.seeds)
     ]
@@ -98,6 +100,11 @@ def front_data(device: DeviceAnswer) -> FrontData:
         backbone=pd.DataFrame([_numbers(device, device.backbone)], columns=list(_POINT_COLUMNS)),
         seeds=pd.DataFrame(seeds, columns=list(_SEED_COLUMNS)),
     )
+
+
+def _without_numbers(rule: str) -> str:
+    """`th_rule 0.93 re-measured` is `th_rule re-measured` with a parameter."""
+    return re.sub(r"\s+\d[\w.]*", "", rule)
 
 
 def _numbers(device: DeviceAnswer, point: Point) -> dict[str, float]:
@@ -148,15 +155,15 @@ def draw_front(answers: Answers) -> Figure:
     """One panel per device: the calibration front, its points on test, backbone and seeds."""
     columns = min(2, len(answers.devices))
     rows = -(-len(answers.devices) // columns)
-    seeds = max(len(device.seeds) for device in answers.devices)
-    height = 5.2 + 0.07 * seeds  # the legend has three columns
+    shown = [front_data(device) for device in answers.devices]
+    height = 5.2 + 0.07 * max(len(seed_spots(data)) for data in shown)  # the legend has three columns
     figure = Figure(figsize=(7.0 * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
     styles = strategy_styles(answers)
-    for place, device in enumerate(answers.devices, start=1):
+    for place, (device, data) in enumerate(zip(answers.devices, shown, strict=True), start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.set_title(fill(f"{answers.study} · {device.device}", 64), parse_math=False)
-        _draw_panel(axes, front_data(device), styles)
+        _draw_panel(axes, data, styles)
     return figure
 
 
@@ -250,8 +257,8 @@ def by_strategy(points: pd.DataFrame, styles: dict[str, Style]) -> list[tuple[st
 
 
 def seed_spots(data: FrontData) -> list[pd.DataFrame]:
-    """The seeds by where they landed: rules that chose the same placement share a marker."""
-    return [spot for _, spot in data.seeds.groupby(["cost", "accuracy"], sort=False)]
+    """The best seed of each rule by where it landed: rules that chose the same placement share a marker."""
+    return [spot for _, spot in data.seeds[data.seeds["best"].astype(bool)].groupby(["cost", "accuracy"], sort=False)]
 
 
 def records(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:

@@ -139,3 +139,11 @@ def test_a_disk_that_refuses_is_a_run_error(answers, tmp_path):
 def test_foreign_dollars_are_not_formulas(hostile, tmp_path):
     save_png(hostile, tmp_path / "front.png")  # `$x^$` as a formula would raise
     assert (tmp_path / "front.png").stat().st_size > 10_000
+
+
+def test_plots_show_the_best_seed_of_each_rule(answers):
+    device = answers.devices[0]
+    worse = device.seeds[0].model_copy(update={"value": -1.0, "rule": f"{device.seeds[0].rule} 0.5"})
+    data = front_data(device.model_copy(update={"seeds": (*device.seeds, worse)}))
+    assert list(data.seeds["best"])[-1] is False
+    assert sum(len(spot) for spot in seed_spots(data)) == data.seeds["best"].sum()
