@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,6 +26,9 @@ from eesearch.study.trial import BANK, SAMPLER, Finished, Outcome, Question
 
 HEARTBEAT_S = 30
 GRACE_S = 120
+DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
+READY = "ready"
+"""Attribute of a study that holds all trials it was to take over."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def drive(question: Question, database: Path, limits: Limits, listener: Listener
         except KeyboardInterrupt:
             _requeue_killed(study, len(question.parameters))
             raise
-    except SQLAlchemyError as error:
+    except DATABASE_ERRORS as error:
         raise _database_error(database, error) from error
 
 
@@ -81,12 +84,12 @@ def finished(question: Question, database: Path) -> list[Finished]:
     """The trials that ended, by number; killed ones that were tried again are left out."""
     try:
         trials = _open(question, database).get_trials(deepcopy=False)
-    except SQLAlchemyError as error:
+    except DATABASE_ERRORS as error:
         raise _database_error(database, error) from error
     return [_finished(t) for t in trials if _counts(t)]
 
 
-def _database_error(database: Path, error: SQLAlchemyError) -> RunError:
+def _database_error(database: Path, error: Exception) -> RunError:
     return RunError(
         f"cannot use the database {database}",
         got=str(error).splitlines()[0],
@@ -135,24 +138,52 @@ def _first_trial(study: optuna.Study, question: Question, listener: Listener) ->
 
 
 def _open(question: Question, database: Path) -> optuna.Study:
-    """The Optuna study of this question; on changed devices or objectives a new one that knows the old trials."""
+    """The Optuna study of this question.
+
+    Each question (devices, objectives) has a study of its own in the database. It takes over the trials of the study
+    that knows the most, valued anew; a take-over that was interrupted is begun again.
+    """
+    storage = _storage(database)
+    known = {name: optuna.load_study(study_name=name, storage=storage) for name in _ready_studies(storage)}
+    own = known.get(question.key)
+    richest = max(known.values(), key=_ended, default=None)
+    if own is not None and _ended(own) == _ended(richest):
+        return own
+    trials = richest.get_trials(deepcopy=False) if richest is not None else []
+    revalued = [_revalued(t, question) for t in trials if _counts(t)]  # may take minutes: before anything is written
+    if own is not None:
+        optuna.delete_study(study_name=question.key, storage=storage)
+    study = optuna.create_study(study_name=question.key, storage=storage, directions=list(question.directions))
+    study.add_trials(revalued)
+    study.set_user_attr(READY, True)
+    return study
+
+
+def _storage(database: Path) -> optuna.storages.RDBStorage:
     database.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():  # heartbeats are marked experimental; the version is pinned to one major release
         warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = optuna.storages.RDBStorage(
+        return optuna.storages.RDBStorage(
             f"sqlite:///{database}",
             engine_kwargs={"connect_args": {"timeout": 60}},
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
         )
-    names = optuna.get_all_study_names(storage)
-    if question.key in names:
-        return optuna.load_study(study_name=question.key, storage=storage)
-    older = [optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False) for name in names]
-    study = optuna.create_study(study_name=question.key, storage=storage, directions=list(question.directions))
-    latest = max(older, key=len, default=[])
-    study.add_trials([_revalued(t, question) for t in latest if _counts(t)])
-    return study
+
+
+def _ready_studies(storage: optuna.storages.RDBStorage) -> list[str]:
+    """Names of the complete studies; one whose take-over was interrupted is removed."""
+    ready = []
+    for name in optuna.get_all_study_names(storage):
+        if READY in optuna.load_study(study_name=name, storage=storage).user_attrs:
+            ready.append(name)
+        else:
+            optuna.delete_study(study_name=name, storage=storage)
+    return ready
+
+
+def _ended(study: optuna.Study | None) -> int:
+    return sum(_counts(t) for t in study.get_trials(deepcopy=False)) if study is not None else 0
 
 
 def _revalued(trial: FrozenTrial, question: Question) -> FrozenTrial:
@@ -189,9 +220,9 @@ def _enqueue_next_seed(study: optuna.Study, question: Question) -> None:
     trials = study.get_trials(deepcopy=False)
     if any(t.state == TrialState.WAITING for t in trials):
         return
-    tried = {_origin(t) for t in trials if _counts(t)}
+    tried = [t.params for t in trials if _counts(t)]  # not by origin: two devices may propose by the same rule
     for origin, params in question.seeds():
-        if origin not in tried:
+        if params not in tried:
             study.enqueue_trial(dict(params), user_attrs={"origin": origin})
             return
 
