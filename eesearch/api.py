@@ -23,6 +23,7 @@ from eesearch.costs.profile import estimate_seconds, save_profile
 from eesearch.costs.profile import profile as measured_macs
 from eesearch.drivers.optuna_driver import Limits, Listener, finished
 from eesearch.nets.split import Backbone, split
+from eesearch.reporting.console import ProgressBars
 from eesearch.reporting.figures import save_png
 from eesearch.reporting.html import render_html
 from eesearch.solve.exact import solve_front
@@ -45,7 +46,7 @@ from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir, open_run
 from eesearch.training.bank import plan_cache
 from eesearch.training.checkpoint import weights_hash
-from eesearch.training.data import Dataset, load_dataset, make_dataset
+from eesearch.training.data import Calibration, Dataset, load_dataset, make_dataset
 
 __all__ = ["plan", "profile", "report", "search", "search_study", "solve_front", "split"]
 
@@ -65,7 +66,9 @@ def search(
 
     Args:
         model: Maps raw samples [N, ...] to logits [N, C]. Stays as it is.
-        data: The arrays `x_train y_train x_test y_test [x_cal y_cal]`, or an `.npz` file that holds them.
+        data: The arrays `x_train y_train x_test y_test [x_cal y_cal]`, or an `.npz` file that holds them. Without
+            `x_cal`, one half of test calibrates and the other is reported (`study={"data": {"calibration": ...}}`
+            says otherwise): the model has learnt the training split, and thresholds chosen there are worth nothing.
         device: Whose cost is minimised: `macs`, `cpu:eager:t1:b1`, or a profile's JSON file.
         max_drop: How far below the backbone's accuracy points still count, such as `"2%"`; None: 5 points.
         budget: Wall time of the trials, such as `"30m"`.
@@ -88,14 +91,20 @@ def search(
     if max_drop is not None:
         fields["objectives"] = {"max_drop": max_drop}
     resolved = validate(Study, fields, "eesearch.search")
-    return search_study(resolved, Path("runs") / resolved.name, given=Given(model, dataset))
+    with ProgressBars() as bars:  # silent unless standard error is a terminal
+        path = Path("runs") / resolved.name
+        return search_study(resolved, path, given=Given(model, dataset), watchers=Watchers(progress=bars))
 
 
-def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: Mapping[str, Any]) -> Dataset:
+def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: dict[str, Any]) -> Dataset:
+    """Arrays without a calibration split give one half of test for it: the model has learnt the training split."""
     if isinstance(data, Dataset):
         return data
-    seed = int(fields.get("seed", 0))
-    return make_dataset(data, seed=seed) if isinstance(data, Mapping) else load_dataset(str(data), seed=seed)
+    given = fields.pop("data", {}).get("calibration", {"from": "test", "share": 0.5})
+    calibration, seed = validate(Calibration, given, "data.calibration"), int(fields.get("seed", 0))
+    if isinstance(data, Mapping):
+        return make_dataset(data, calibration=calibration, seed=seed)
+    return load_dataset(str(data), calibration=calibration, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,8 @@ def search_study(
         InputError: of the part that cannot be used; nothing is lost.
         KeyboardInterrupt: after the answers so far were written.
     """
-    run = open_run(path, study, fresh=fresh)
-    with run.locked():
+    with RunDir(path).locked():
+        run = open_run(path, study, fresh=fresh)
         materials = prepare(study, run, given=given, progress=watchers.progress)
         problem = MODES[study.mode](materials, watchers.progress)
         limits = Limits(study.budget.trials, study.budget.timeout, study.seed)
@@ -144,6 +153,7 @@ def search_study(
 def _answer(run: RunDir, problem: Mode) -> Answers:
     """Write what the finished trials found."""
     answers = compose(problem, finished(problem, run.database))
+    answers = answers.model_copy(update={"phases": run.add_phases(answers.phases)})
     run.write_answers(answers)
     report(run.path)
     return answers
@@ -258,6 +268,7 @@ def _seconds_per_sample(backbone: Backbone, x: NDArray[np.generic], batch: int =
             backbone(inputs)
 
     def step() -> None:
+        trained.requires_grad_(True)
         trained(inputs).sum().backward()
 
     times = []

@@ -131,7 +131,8 @@ def front(
     from eesearch.study.rundir import RunDir
 
     answers = RunDir(run).answers()
-    devices = [find_device(answers.devices, device)] if device else answers.devices
+    timed = [d for d in answers.devices if d.axis == "latency_ms" or budget_ms is None]
+    devices = [find_device(answers.devices, device)] if device else timed or answers.devices
     wanted = Wanted.parse(max_drop=max_drop, budget_ms=budget_ms, at=at)
     chosen = [(d, chosen_points(d, wanted)) for d in devices]
     _print_points(chosen, form)

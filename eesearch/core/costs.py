@@ -44,10 +44,11 @@ class LatencyProfile(Value):
     """Measured milliseconds at the device's batch size.
 
     Attributes:
-        prefix_ms: From the input to each cut, then to the output: non-decreasing. [K + 1]
+        prefix_ms: From the input to each cut, then to the output, each merged into one segment as it is deployed; the
+            last is the unmodified backbone. Non-decreasing. [K + 1]
         head_ms: cut -> head name -> head in place (prefix + head, minus prefix).
         decision_ms: criterion -> deciding at one exit whether to leave.
-        resume_ms: What going on after a decision costs, beyond the segments themselves.
+        resume_ms: What going on after a decision costs: two merged segments in a row, minus one.
         timings: Every raw figure, by its name.
         noise: Relative spread between processes: smaller differences are ties.
     """
@@ -141,13 +142,14 @@ class StageCosts:
 def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], criterion: str, axis: Axis) -> StageCosts:
     """Turn a profile into steps between the exits of one network.
 
-    A head pays for itself and for its decision, whether anyone leaves or not; the network's own classifier is part of
-    the backbone and decides nothing. Going on after a decision pays the resumption.
+    A head pays for itself and for its decision, whether anyone leaves or not. Going on after a decision pays the
+    resumption. The network's own classifier is part of the backbone, and alone it decides nothing; but behind an early
+    exit its score is computed as at every stop, and paid.
 
     Args:
         profile: Must know every cut and head of `exits`.
         exits: In the order of the cuts. [E]
-        criterion: Whose decision is paid at each head.
+        criterion: Whose decision is paid at each stop.
         axis: `macs`, or `latency_ms` if the profile was timed.
 
     Raises:
@@ -173,5 +175,6 @@ def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], criterion: str,
         step[0, j] = prefix[depth_j] + own[j]
         for i, depth_i in enumerate(depths):
             if depth_i < depth_j:
-                step[i + 1, j] = prefix[depth_j] - prefix[depth_i] + resume + own[j]
+                scored = decision if exits[j].is_output else 0.0  # a head's decision is in `own` already
+                step[i + 1, j] = prefix[depth_j] - prefix[depth_i] + resume + own[j] + scored
     return StageCosts(step, tuple(exits), axis, float(prefix[-1]))

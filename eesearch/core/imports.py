@@ -22,7 +22,7 @@ def import_object(path: str, error: type[InputError] = InputError) -> object:
         raise error(f"'{path}' is no import path", expected="package.module:name")
     try:
         found: object = import_module(module_name)
-    except ImportError as cause:
+    except (ImportError, SyntaxError, ValueError, TypeError) as cause:
         raise error(
             f"cannot import '{module_name}' of '{path}'",
             got=cause,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from eesearch.core.design import ExitId, Value, content_key
+from eesearch.core.design import ExitId, Value
 from eesearch.core.errors import PolicyError
 
 
@@ -67,6 +68,21 @@ class Policy(Value):
         """One per stop; the last is -inf."""
         return tuple(stop.threshold for stop in self.stops)
 
+    def require(self, fit: Fit | None) -> None:
+        """Refuse any other fit than the one that the thresholds were chosen with; none, if there was none.
+
+        Raises:
+            PolicyError: policy and fit do not belong together.
+        """
+        given = () if fit is None else (fit.key,)
+        if given != self.fits:
+            raise PolicyError(
+                "policy and fit do not belong together",
+                got=f"fit {given[0]}" if given else "no fit",
+                expected=f"fit {', '.join(self.fits)}" if self.fits else "no fit",
+                do="Pass the fit that the policy's thresholds were chosen with.",
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -87,7 +103,10 @@ class Fit:
     @cached_property
     def key(self) -> str:
         """Content key of the fitted values and of what they are for."""
-        return content_key(self.kind, [str(e) for e in self.exits], self.deployed.tolist(), self.calibration.tolist())
+        digest = hashlib.sha256(json.dumps([self.kind, *(e.model_dump() for e in self.exits)]).encode())
+        for values in (self.deployed, self.calibration):
+            digest.update(f"{values.shape}".encode() + values.astype("<f4").tobytes())
+        return digest.hexdigest()[:16]
 
     def rows(self, exits: tuple[ExitId, ...]) -> NDArray[np.intp]:
         """Row of each of `exits`.

@@ -26,7 +26,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         RunError: the disk is full, or the directory cannot be written.
     """
     payload = data.encode() if isinstance(data, str) else data
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -42,7 +42,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about writing `path` into a `RunError` with advice."""
     try:
         yield
     except OSError as error:

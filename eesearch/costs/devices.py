@@ -24,7 +24,7 @@ ALLOCATOR = {
 }
 """glibc keeps freed memory instead of asking the kernel again: a quarter of the variation between processes."""
 
-_FORMAT = "KIND:BACKEND:tTHREADS:bBATCH, such as cpu:eager:t1:b1; or macs; or the path of a profile (.json)"
+FORMAT = "KIND:BACKEND:tTHREADS:bBATCH, such as cpu:eager:t1:b1; or macs; or the path of a profile (.json)"
 _NAME = re.compile(r"(?P<kind>\w+):(?P<backend>[\w.-]+):t(?P<threads>\d+):b(?P<batch>\d+)")
 
 
@@ -54,6 +54,11 @@ class Device:
         return self.kind not in (MACS, "file")
 
 
+def is_device_name(name: str) -> bool:
+    """Whether a name has the form of a device, available here or not."""
+    return name == MACS or name.endswith(".json") or _NAME.fullmatch(name) is not None
+
+
 def parse_device(name: str) -> Device:
     """Read a device's name.
 
@@ -69,7 +74,7 @@ def parse_device(name: str) -> Device:
         return Device(name, "file", path=Path(name))
     found = _NAME.fullmatch(name)
     if found is None:
-        raise CostError(f"'{name}' is not a device", expected=_FORMAT)
+        raise CostError(f"'{name}' is not a device", expected=FORMAT)
     device = Device(name, found["kind"], found["backend"], int(found["threads"]), int(found["batch"]))
     _require(device)
     return device

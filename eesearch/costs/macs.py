@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from eesearch.core.errors import CostError, EesearchError
+from eesearch.nets.modes import evaluating
 
 if TYPE_CHECKING:
     from fvcore.nn import FlopCountAnalysis
@@ -179,7 +180,6 @@ def count_macs(module: nn.Module, args: tuple[Tensor, ...]) -> float:
     """
     analysis = _analysis(module, args)
     with _as_it_was(module), _quiet_tracer(), torch.no_grad():
-        module.eval()
         try:
             total = float(analysis.total())
         except EesearchError:
@@ -219,16 +219,16 @@ def _refuse_unknown(analysis: FlopCountAnalysis, module: nn.Module) -> None:
 
 @contextmanager
 def _as_it_was(module: nn.Module) -> Iterator[None]:
-    """Restore modes, hooks (fvcore leaves its own behind when a trace fails) and the attention fast path."""
-    before = [(m, m.training, tuple(m._forward_pre_hooks), tuple(m._forward_hooks)) for m in module.modules()]
+    """Eval mode; restores modes, hooks (fvcore leaves its own behind when a trace fails), the attention fast path."""
+    before = [(m, tuple(m._forward_pre_hooks), tuple(m._forward_hooks)) for m in module.modules()]
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fast path is one fused operation without shapes inside
     try:
-        yield
+        with evaluating(module):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for part, training, pre_hooks, hooks in before:
-            part.training = training
+        for part, pre_hooks, hooks in before:
             for kept, now in ((pre_hooks, part._forward_pre_hooks), (hooks, part._forward_hooks)):
                 for key in set(now) - set(kept):
                     del now[key]

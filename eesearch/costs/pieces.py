@@ -1,4 +1,4 @@
-"""The parts of a network with exits whose cost is taken, each as a module that starts from the raw sample."""
+"""The parts of a network with exits whose cost is taken, as they are deployed; each starts from the raw sample."""
 
 from __future__ import annotations
 
@@ -8,53 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eesearch.core.design import ExitId
 from eesearch.core.policy import Criterion
 from eesearch.core.registry import CRITERIA
-from eesearch.nets.exitnet import ExitNet, Stage
+from eesearch.nets.backbone import Backbone, Carry
 from eesearch.nets.heads import Head
-from eesearch.nets.split import Backbone, Carry
-
-
-class Span(nn.Module):
-    """One segment, from carry to carry; the first one starts from the raw sample, the last one gives the logits.
-
-    Args:
-        backbone: Whose segment.
-        segment: Its index.
-    """
-
-    def __init__(self, backbone: Backbone, segment: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.segment = segment
-
-    def forward(self, *carry: Tensor) -> Carry:
-        """Run the segment; the logits come as a tuple of one."""
-        if self.segment == 0:
-            carry = self.backbone.start(*carry)
-        carry = self.backbone.run(carry, self.segment, self.segment + 1)
-        if self.segment == len(self.backbone.segments) - 1:
-            return (self.backbone.output(carry),)
-        return carry
-
-
-class Prefix(nn.Module):
-    """From the input to a cut, or to the output, in one call.
-
-    Args:
-        backbone: The network.
-        cut: Index of the cut; the number of cuts for the output.
-    """
-
-    def __init__(self, backbone: Backbone, cut: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.cut = cut
-
-    def forward(self, x: Tensor) -> Any:
-        """Raw sample to the carry at the cut, or to the logits."""
-        carry = self.backbone.run(self.backbone.start(x), 0, self.cut + 1)
-        return carry if self.cut < len(self.backbone.cuts) else self.backbone.output(carry)
+from eesearch.nets.stages import Stage, route
 
 
 class InPlace(nn.Module):
@@ -68,14 +27,13 @@ class InPlace(nn.Module):
 
     def __init__(self, backbone: Backbone, cut: int, head: Head) -> None:
         super().__init__()
-        self.backbone = backbone
         self.cut = cut
+        self.prefix = backbone.span(0, cut + 1)
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw sample to the head's logits."""
-        carry = self.backbone.run(self.backbone.start(x), 0, self.cut + 1)
-        logits: Tensor = self.head(self.backbone.tap(self.cut, carry))
+        logits: Tensor = self.head(self.prefix(x)[0])
         return logits
 
 
@@ -91,19 +49,19 @@ class Decided(nn.Module):
 
     def __init__(self, place: InPlace, criterion: str) -> None:
         super().__init__()
-        cut = place.backbone.cuts[place.cut].name
-        self.net = ExitNet(place.backbone, {(cut, place.head.spec.name): place.head})
+        self.place = place
         self.criterion: Criterion = CRITERIA[criterion]
-        self.stages = (Stage(0, place.cut + 1, self.net.exits[0], place.head, place.cut, -inf),)
+        here = ExitId(network="", cut=str(place.cut), head=place.head.spec.name)
+        self.stages = (Stage(place.prefix, place.head, here, -inf),)
         self.register_buffer("temperature", torch.ones(1, 1))
 
     def forward(self, x: Tensor) -> Any:
         """Raw sample to its answer."""
-        return self.net.route(x, self.stages, self.criterion, self.temperature)
+        return route(x, self.stages, self.criterion, self.temperature)
 
 
 class Resumed(nn.Module):
-    """A prefix in two calls with a stop at a cut in between, as stages are run.
+    """A prefix as two stages, with a stop at a cut in between.
 
     Args:
         backbone: The network.
@@ -113,12 +71,11 @@ class Resumed(nn.Module):
 
     def __init__(self, backbone: Backbone, stop: int, cut: int) -> None:
         super().__init__()
-        self.backbone = backbone
         self.stop = stop
-        self.cut = cut
+        self.before = backbone.span(0, stop + 1)
+        self.after = backbone.span(stop + 1, cut + 1)
 
-    def forward(self, x: Tensor) -> Any:
-        """Raw sample to the carry at the cut, or to the logits."""
-        carry = self.backbone.run(self.backbone.start(x), 0, self.stop + 1)
-        carry = self.backbone.run(carry, self.stop + 1, self.cut + 1)
-        return carry if self.cut < len(self.backbone.cuts) else self.backbone.output(carry)
+    def forward(self, x: Tensor) -> Carry:
+        """Raw sample to the carry at the cut; to the logits, as a tuple of one, at the output."""
+        carry: Carry = self.after(*self.before(x))
+        return carry

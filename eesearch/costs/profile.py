@@ -20,7 +20,7 @@ from eesearch.costs import macs
 from eesearch.costs.devices import Device, fingerprint, parse_device
 from eesearch.costs.latency import Job, Measure, measure
 from eesearch.costs.macs import count_macs
-from eesearch.costs.pieces import Decided, InPlace, Prefix, Resumed, Span
+from eesearch.costs.pieces import Decided, InPlace, Resumed
 from eesearch.costs.timer import Clock, Protocol, time_call
 from eesearch.nets.heads import Head, build_head
 from eesearch.nets.split import Backbone, Cut
@@ -160,6 +160,8 @@ def estimate_seconds(
 def latency_jobs(backbone: Backbone, heads: Heads, criteria: Sequence[str]) -> list[Job]:
     """All figures to measure: prefixes as a whole; heads, decisions and the resumption as differences in place.
 
+    Everything is measured as it is deployed: a prefix is one merged segment, and the last one the unmodified backbone.
+
     A head is measured once for each shape of hidden state that it reads, in the middle of the cuts where it does;
     decisions and the resumption in the middle of all cuts with heads. Not at the first ones: after a stem alone the
     caches still hold the code of head and decision, and both take half of what they take further down.
@@ -168,18 +170,19 @@ def latency_jobs(backbone: Backbone, heads: Heads, criteria: Sequence[str]) -> l
         HeadError: a head does not fit its cut.
     """
     x = (backbone.example,)
-    jobs = [Job(_prefix(k), Prefix(backbone, k), x) for k in range(len(backbone.segments))]
+    prefixes = [backbone.span(0, k + 1) for k in range(len(backbone.segments))]
+    jobs = [Job(_prefix(k), prefix, x) for k, prefix in enumerate(prefixes)]
     places: dict[str, list[InPlace]] = {}
     for k, cut in enumerate(backbone.cuts):
         for spec in heads.get(cut.name, ()):
             places.setdefault(_head(spec, cut), []).append(InPlace(backbone, k, _build(spec, cut, backbone.classes)))
     for name, alike in places.items():
         in_place = _middle(alike)
-        jobs.append(Job(name, in_place, x, Prefix(backbone, in_place.cut)))
+        jobs.append(Job(name, in_place, x, in_place.prefix))
     if places:
         stop = _middle(sorted(chain(*places.values()), key=lambda in_place: in_place.cut))
         jobs += [Job(_decision(name), Decided(stop, name), x, stop) for name in criteria]
-        jobs.append(Job(_RESUME, Resumed(backbone, stop.cut, stop.cut + 1), x, Prefix(backbone, stop.cut + 1)))
+        jobs.append(Job(_RESUME, Resumed(backbone, stop.cut, stop.cut + 1), x, prefixes[stop.cut + 1]))
     return jobs
 
 
@@ -235,11 +238,10 @@ def _count(backbone: Backbone, heads: Heads) -> tuple[tuple[float, ...], dict[st
     """Multiply-adds of each prefix, and of each head by cut and name; they add up, so each part is counted once."""
     steps: list[float] = []
     carry: tuple[torch.Tensor, ...] = (backbone.example,)
-    for k in range(len(backbone.segments)):
-        span = Span(backbone, k)
-        steps.append(count_macs(span, carry))
+    for segment in backbone.segments:
+        steps.append(count_macs(segment, carry))
         with torch.no_grad():
-            carry = span(*carry)
+            carry = segment(*carry)
     counted: dict[str, float] = {}
     for cut in backbone.cuts:
         for spec in heads.get(cut.name, ()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
 
@@ -48,8 +48,8 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """What sets figures apart that were measured by different protocols."""
-        return f"{self.processes}x{self.rounds_min}-{self.rounds_max}x{1000 * self.round:g}ms"
+        """All fields: figures that were measured by different protocols are never taken for each other."""
+        return " ".join(f"{part.name}={getattr(self, part.name):.12g}" for part in fields(self))
 
 
 @dataclass(frozen=True)

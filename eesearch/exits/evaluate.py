@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import ExitId
-from eesearch.core.errors import PolicyError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Fit, Policy, Stop
 from eesearch.core.tables import ExitTable
@@ -33,7 +32,7 @@ def evaluate(
         policy: Its exits must be rows of the table.
         table: One split; the accuracy is of this split.
         costs: One per axis; may know more exits than the policy uses.
-        fit: The temperatures that the policy's scores use.
+        fit: The one that the policy's thresholds were chosen with, if any.
         design: Key of the design, to be kept in the result.
         strategy: How the network was trained, to be kept in the result.
 
@@ -41,8 +40,7 @@ def evaluate(
         PolicyError: an exit is not in the table, or fit and policy do not belong together.
         CostError: an exit has no cost, or a sample cannot meet the exits in this order.
     """
-    if bool(policy.fits) != (fit is not None):
-        raise PolicyError("policy and fit do not belong together", got=f"fit {fit and fit.kind}", expected=policy.fits)
+    policy.require(fit)
     active = table.select(policy.exits)
     scores = score_table(active, policy.criterion, fit)
     return tally(policy, scores, active.correct, costs, design=design, strategy=strategy)

@@ -7,13 +7,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Literal
+from operator import is_
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from eesearch.core.errors import ModelError, SplitError
-from eesearch.nets.segments import merge_segments
+from eesearch.nets.segments import merge_segments, own_tensors
 
 Carry = tuple[Tensor, ...]
 """What travels from one segment to the next, batch first; the tap comes first."""
@@ -71,6 +72,11 @@ class Backbone(nn.Module):
         self.cuts = tuple(cuts)
         self.origin = origin
         self.register_buffer("example", example, persistent=False)
+        self._spans: dict[tuple[int, int], tuple[tuple[Tensor, ...], nn.Module]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles merge their own segments: these would still be made of this one's modules."""
+        return {**self.__dict__, "_spans": {}}
 
     @property
     def classes(self) -> int:
@@ -90,6 +96,17 @@ class Backbone(nn.Module):
         for k in range(first, last):
             carry = self.segments[k](*carry)
         return carry
+
+    def span(self, first: int, last: int) -> nn.Module:
+        """The segments `first`, ..., `last - 1` as one module, carry to carry; shares all weights; built once."""
+        segments = list(self.segments)[first:last]
+        held = own_tensors(segments)
+        before, merged = self._spans.get((first, last), (None, None))
+        # a module is shared as it is, but a tensor that no module holds may have been replaced (by `.to`, `assign`)
+        if merged is None or before is None or not all(map(is_, held, before)):
+            merged = merge_segments(segments)
+            self._spans[first, last] = held, merged
+        return merged
 
     def tap(self, k: int, carry: Carry) -> Tensor:
         """What a head at cut `k` reads, from the carry after segment `k`. [N, *cuts[k].shape]"""

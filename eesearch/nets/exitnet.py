@@ -1,12 +1,10 @@
-"""`ExitNet`: a backbone with heads, and the one place where a network really stops computing."""
+"""`ExitNet`: a backbone with heads."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -18,46 +16,17 @@ from eesearch.core.errors import HeadError, ModelError, PolicyError
 from eesearch.core.policy import Criterion, Fit, Policy
 from eesearch.core.registry import CRITERIA
 from eesearch.nets.heads import Head, build_head
-from eesearch.nets.inputs import as_samples
-from eesearch.nets.split import Backbone, Carry
+from eesearch.nets.inputs import as_tensor
+from eesearch.nets.modes import evaluating
+from eesearch.nets.split import Backbone
+from eesearch.nets.stages import Prediction, Stage, route
+
+__all__ = ["ExitNet", "Prediction", "Stage"]
 
 Arrays = dict[str, NDArray[np.generic]]
 
-
-@dataclass(frozen=True)
-class Stage:
-    """What runs between two decisions: some segments, then what answers.
-
-    Attributes:
-        first: First segment to run.
-        last: One past the last segment to run.
-        exit: The exit that answers.
-        head: Its head; None for the network's own classifier.
-        tap: Index of the cut that the head reads; the number of cuts for the network's own classifier.
-        threshold: A sample leaves iff its score is at least this.
-    """
-
-    first: int
-    last: int
-    exit: ExitId
-    head: Head | None
-    tap: int
-    threshold: float
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a network with exits says.
-
-    Attributes:
-        answer: Class of each sample. int64 [N]
-        exit: Index into `policy.stops` of the stop where each sample left. int64 [N]
-        score: Score with which it left, the last stop's included. float32 [N]
-    """
-
-    answer: NDArray[np.int64]
-    exit: NDArray[np.int64]
-    score: NDArray[np.float32]
+BATCH = 256
+"""Samples that are computed at once."""
 
 
 class ExitNet(nn.Module):
@@ -122,7 +91,9 @@ class ExitNet(nn.Module):
         return [*logits, self.backbone.output(carry)]
 
     def stages(self, policy: Policy) -> tuple[Stage, ...]:
-        """The stages of a policy, one per stop; cuts without an active exit are merged away.
+        """The stages of a policy, one per stop: all that is deployed.
+
+        What lies between two stops is merged into one segment; nothing behind the last stop is contained.
 
         Raises:
             PolicyError: a stop is not an exit of this network, or the stops do not go up from cut to cut.
@@ -134,98 +105,37 @@ class ExitNet(nn.Module):
         for stop in policy.stops:
             if stop.exit not in row:
                 raise PolicyError(f"the network has no exit {stop.exit}", expected=[str(e) for e in row])
-            i = row[stop.exit]
-            last = taps[i] + 1
+            last = taps[row[stop.exit]] + 1
             if last <= first:
                 raise PolicyError(
                     f"a sample cannot meet {stop.exit} after {stages[-1].exit}", expected="stops from cut to later cut"
                 )
-            head = None if stop.exit.is_output else self.heads[i]
-            stages.append(Stage(first, last, stop.exit, head, taps[i], stop.threshold))  # type: ignore[arg-type]
+            head = None if stop.exit.is_output else self.head(stop.exit.cut, stop.exit.head)
+            stages.append(Stage(self.backbone.span(first, last), head, stop.exit, stop.threshold))
             first = last
         return tuple(stages)
-
-    def run_stage(self, stage: Stage, carry: Carry) -> tuple[Carry, Tensor]:
-        """Go on from the stage before: the new carry, and the logits [N, C] of this stage's exit."""
-        carry = self.backbone.run(carry, stage.first, stage.last)
-        if stage.head is None:
-            return carry, self.backbone.output(carry)
-        return carry, stage.head(self.backbone.tap(stage.tap, carry))
 
     def predict(self, x: Tensor | NDArray[np.generic], policy: Policy, fit: Fit | None = None) -> Prediction:
         """Answer, and stop computing where the policy says: samples that leave a batch are not computed any further.
 
-        Runs in eval mode, whatever the mode of the network, which is kept.
+        Runs in eval mode, whatever the mode of the network, which is kept; in batches of 256.
 
         Args:
             x: Raw samples [N, ...].
             policy: Which exits are active, and when a sample leaves.
-            fit: The temperatures, if the policy's thresholds were chosen with some; the deployed values are used.
+            fit: The one that the policy's thresholds were chosen with, if any; its deployed temperatures are used.
 
         Raises:
-            PolicyError: the policy or the fit is not for this network, or the policy needs a fit.
+            PolicyError: the policy is not for this network, or policy and fit do not belong together.
         """
+        policy.require(fit)
         stages = self.stages(policy)
-        temperature = _temperatures(policy, fit)
         criterion: Criterion = CRITERIA[policy.criterion]
-        samples = as_samples(x).to(self.backbone.example.device)
-        with _eval_mode(self), torch.inference_mode():
-            return self.route(samples, stages, criterion, temperature.to(samples.device))
-
-    def route(self, x: Tensor, stages: tuple[Stage, ...], criterion: Criterion, temperature: Tensor) -> Prediction:
-        """What `predict` does once policy and fit are read: run stage after stage until everybody has left.
-
-        Args:
-            x: Raw samples [N, ...] on the device of the network.
-            stages: Of a policy, as `stages` gives them.
-            criterion: Scores the answers.
-            temperature: Of each stage. [k, 1]
-        """
-        if len(x) == 1:
-            return self._route_one(x, stages, criterion, temperature)
-        return self._route_batch(x, stages, criterion, temperature)
-
-    def _route_one(self, x: Tensor, stages: tuple[Stage, ...], criterion: Criterion, temperature: Tensor) -> Prediction:
-        """A single sample needs no bookkeeping: on small networks that would cost as much as a segment."""
-        carry = self.backbone.start(x)
-        seen: list[Tensor] = []
-        for number, stage in enumerate(stages):
-            carry, logits = self.run_stage(stage, carry)
-            seen = [*seen, logits] if criterion.memory == "all" else [logits]
-            said, sure = criterion.function(torch.stack(seen), temperature[number + 1 - len(seen) : number + 1])
-            score = sure.item()
-            if score >= stage.threshold or number == len(stages) - 1:
-                break
-        chosen = (logits if criterion.memory == "last" else said).argmax(-1).item()
-        return Prediction(np.array([chosen]), np.array([number]), np.array([score], np.float32))
-
-    def _route_batch(
-        self, x: Tensor, stages: tuple[Stage, ...], criterion: Criterion, temperature: Tensor
-    ) -> Prediction:
-        """Samples that leave are not computed any further."""
-        answer = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        stop, score = torch.zeros_like(answer), torch.zeros(len(x), device=x.device)
-        rows = torch.arange(len(x), device=x.device)  # the samples that are still on their way
-        carry = self.backbone.start(x)
-        seen = torch.empty(0)  # [k, n, C]
-        for number, stage in enumerate(stages if len(x) else ()):
-            carry, logits = self.run_stage(stage, carry)
-            seen = torch.cat([seen, logits[None]]) if number and criterion.memory == "all" else logits[None]
-            said, sure = criterion.function(seen, temperature[number + 1 - len(seen) : number + 1])
-            # Where an exit speaks for itself its answer is that of its logits: probabilities may be rounded to a tie.
-            chosen = (logits if criterion.memory == "last" else said).argmax(-1)
-            leaves = sure.double() >= stage.threshold  # in double precision, as thresholds are midpoints of scores
-            if number == len(stages) - 1:
-                leaves = torch.ones_like(leaves)
-            gone = rows[leaves]
-            answer[gone], stop[gone], score[gone] = chosen[leaves], number, sure[leaves].float()
-            if len(gone) == len(rows):
-                break
-            if len(gone):
-                goes_on = ~leaves
-                rows, seen = rows[goes_on], seen[:, goes_on]
-                carry = tuple(tensor[goes_on] for tensor in carry)
-        return Prediction(answer.cpu().numpy(), stop.cpu().numpy(), score.cpu().numpy())
+        device = self.backbone.example.device
+        temperature = _temperatures(policy, fit).to(device)
+        with evaluating(self), torch.inference_mode():
+            batches = (as_tensor(x[i : i + BATCH]).to(device) for i in range(0, max(len(x), 1), BATCH))
+            return Prediction.join([route(batch, stages, criterion, temperature) for batch in batches])
 
     def arrays(self) -> tuple[Arrays, dict[str, str]]:
         """All weights and what is needed to build the heads again, as the store keeps them."""
@@ -279,24 +189,9 @@ class ExitNet(nn.Module):
 
 def _temperatures(policy: Policy, fit: Fit | None) -> Tensor:
     """Of each stop. [k, 1]"""
-    if fit is None and policy.fits:
-        raise PolicyError("the policy's thresholds were chosen with a fit", got="none", do="Pass it to predict.")
     if fit is None:
         return torch.ones(len(policy.stops), 1)
     return torch.from_numpy(fit.deployed[fit.rows(policy.exits)].astype(np.float32))[:, None]
-
-
-@contextmanager
-def _eval_mode(net: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; each module gets its own mode back."""
-    training = [module for module in net.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _below(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:

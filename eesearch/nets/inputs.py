@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from eesearch.core.errors import ModelError
 
 
-def as_samples(x: Tensor | NDArray[np.generic]) -> Tensor:
-    """Raw samples [N, ...] as a tensor; shares memory with an array where torch allows it."""
+def as_tensor(x: Tensor | NDArray[np.generic]) -> Tensor:
+    """A tensor over the memory of an array; over a copy where torch would refuse or warn (read-only, strided)."""
     if isinstance(x, Tensor):
         return x
-    return torch.from_numpy(np.require(x, requirements=["C", "W"]))  # copies what is read-only or strided
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))
 
 
 class Normalize(nn.Module):

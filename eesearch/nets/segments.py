@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from eesearch.nets.cuts import Point
 from eesearch.nets.facts import Fact
@@ -85,6 +85,12 @@ def _spare_input(node: fx.Node, parts: dict[str, Any]) -> None:
         node.target = str(node.target).removesuffix("_")
 
 
+def own_tensors(segments: Sequence[nn.Module]) -> tuple[Tensor, ...]:
+    """The tensors that segments read themselves, without one of the model's modules around them."""
+    nodes = ((segment, node) for segment in segments for node in segment.graph.nodes)  # type: ignore[union-attr]
+    return tuple(attribute(segment, str(node.target)) for segment, node in nodes if node.op == "get_attr")
+
+
 def merge_segments(segments: Sequence[nn.Module]) -> nn.Module:
     """One segment that does what several in a row do, with the same modules."""
     if len(segments) == 1:
@@ -113,5 +119,6 @@ def _inline(
             continue
         made[node] = graph.node_copy(node, made.__getitem__)
         if node.op in ("call_module", "get_attr"):
-            parts[str(node.target)] = attribute(segment, str(node.target))
+            # The first to use a module decides: it alone may have to spare the input of the merged segment.
+            parts.setdefault(str(node.target), attribute(segment, str(node.target)))
     raise AssertionError("a graph without an output")

@@ -16,7 +16,7 @@ from eesearch.core.errors import ModelError, SplitError
 from eesearch.nets.backbone import Backbone, Carry, Cut, Origin
 from eesearch.nets.cuts import Places, Point
 from eesearch.nets.facts import Fact, learn_facts
-from eesearch.nets.inputs import as_samples
+from eesearch.nets.inputs import as_tensor
 from eesearch.nets.proof import prove_gradients, prove_outputs, run_model
 from eesearch.nets.segments import make_segments
 from eesearch.nets.trace import PREFIX, structure, trace_model
@@ -86,7 +86,7 @@ def _copy(model: nn.Module) -> nn.Module:
 
 def _batch(example: Tensor | NDArray[np.generic], model: nn.Module) -> Tensor:
     """A few rows of the example, where the model's weights are; two different ones where there is only one."""
-    raw = as_samples(example)
+    raw = as_tensor(example)
     if raw.dim() < 2 or not len(raw):
         raise ModelError("the example is not a batch of samples", got=f"shape {list(raw.shape)}", expected="[N, ...]")
     weight = next(model.parameters(), raw)

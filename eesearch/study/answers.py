@@ -18,6 +18,10 @@ TIE = 0.03
 """Relative cost differences below this are ties: the noise floor of the timer between processes."""
 
 
+NOISY = 0.1
+"""Noise above this is told with the verdict."""
+
+
 class Point(Value):
     """One policy: what it was selected by (`cal`), and what it is reported to do (`test`)."""
 
@@ -76,20 +80,29 @@ class DeviceAnswer(Value):
         """Do exits pay on this device, how much, at what drop: one plain sentence."""
         point = self.at_no_loss()
         unit = {"macs": "multiply-adds", "latency_ms": "mean latency"}[self.axis]
-        if point is None or self.ratio(point) > 1.0 - TIE:
-            return f"{self.device}: exits do not pay at no loss on calibration{self._alternative(unit)}."
+        if point is None or self.ratio(point) > 1.0 - max(TIE, self.noise):
+            return (
+                f"{self.device}: exits do not pay at no loss on calibration{self._alternative(unit)}.{self._caution()}"
+            )
         drop = 100.0 * (self.backbone.test.accuracy - point.test.accuracy)
         change = f"{abs(drop):.2f} points {'below' if drop > 0 else 'above'}" if round(drop, 2) else "equal to"
         return (
             f"{self.device}: exits pay. At no loss on calibration {self.ratio(point):.2f} x the backbone's {unit}; "
             f"accuracy on test {point.test.accuracy:.2%}, {change} the backbone's {self.backbone.test.accuracy:.2%}."
+            f"{self._caution()}"
         )
+
+    def _caution(self) -> str:
+        """What to think of the measured costs, where the machine was too restless to believe them."""
+        if self.noise <= NOISY:
+            return ""
+        return f" Measured with {self.noise:.0%} noise between processes: measure again on a quiet machine."
 
     def _alternative(self, unit: str) -> str:
         """What a drop of one point would buy, if anything."""
         found = self.front().within(0.01)
         point = next((p for p in self.points if p.cal == found), None)
-        if point is None or self.ratio(point) > 1.0 - TIE:
+        if point is None or self.ratio(point) > 1.0 - max(TIE, self.noise):
             return ", nor at one point lost"
         return f"; at one point lost they need {self.ratio(point):.2f} x the backbone's {unit}"
 

@@ -35,6 +35,8 @@ def _device(problem: Mode, finished: Sequence[Finished], profile: DeviceProfile)
     backbone = Point(cal=problem.backbone(profile, "cal"), test=problem.backbone(profile, "test"))
     points = [point for outcome in outcomes for point in problem.points(outcome, profile)]
     front = problem.front(points, profile)
+    for key in {point.design for point in front.points} & designs.keys():
+        problem.workshop.keep_network(designs[key])
     timed = profile.latency
     return DeviceAnswer(
         device=profile.device,

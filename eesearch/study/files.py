@@ -40,7 +40,19 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     # A space by name or path is read here; its own mistakes are told with their path below `space`.
     if isinstance(fields.get("space"), str):
         fields["space"] = read_yaml(find(fields["space"], "search_spaces", beside=file.parent))
-    return validate(Study, fields, str(file))
+    return _absolute(validate(Study, fields, str(file)))
+
+
+def _absolute(study: Study) -> Study:
+    """With the paths of files made absolute, so that a run can be continued and used from another directory."""
+    data, backbone = study.data, study.backbone
+    if data.source.endswith(".npz"):
+        data = data.model_copy(update={"source": str(Path(data.source).expanduser().absolute())})
+    if backbone.weights is not None:
+        weights = str(Path(backbone.weights).expanduser().absolute())
+        backbone = backbone.model_copy(update={"weights": weights})
+    devices = tuple(str(Path(d).absolute()) if d.endswith(".json") else d for d in study.devices)
+    return study.model_copy(update={"data": data, "backbones": (backbone,), "devices": devices})
 
 
 def find(path: Path | str, folder: str, *, beside: Path | None = None) -> Path:

@@ -27,7 +27,7 @@ class JointTrials(Problem):
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Placement, heads, alphas, and one criterion and a threshold per cut."""
-        return parameters(self.space, self.cuts, thresholds=True)
+        return parameters(self.space, self.materials.heads, thresholds=True)
 
     def first(self) -> None:
         """There is no bank."""
@@ -39,6 +39,9 @@ class JointTrials(Problem):
     def run(self, params: Params) -> Outcome:
         """Train the proposed design and evaluate it at the proposed thresholds."""
         design = self.design(params, start="")
+        if design is not None:  # a policy of this space has so many early exits; those behind are not trained
+            first = design.exits[: self.space.max_exits]
+            design = design.model_copy(update={"exits": first}) if first else None
         if design is None:
             error = self.backbone(self.materials.profiles[0], "cal").error
             return Outcome(design=None, values=(error, 1.0))

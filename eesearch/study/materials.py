@@ -32,11 +32,22 @@ from eesearch.study.question import BackboneSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
 from eesearch.training.checkpoint import Checkpoint
-from eesearch.training.data import Dataset, load_dataset
+from eesearch.training.data import Calibration, Dataset, load_dataset
 from eesearch.training.loop import train_backbone
 from eesearch.training.samples import Samples
 
 log = logging.getLogger(__name__)
+
+Arrays = tuple[dict[str, NDArray[np.generic]], dict[str, str]]
+
+
+def recall(store: Store, kind: str, key: str) -> Arrays | None:
+    """An entry of the store; None, with a warning, if it is damaged: it can be made again."""
+    try:
+        return store.get(kind, key)
+    except StoreError as error:
+        log.warning("%s It is made again.", error)
+        return None
 
 
 @dataclass(eq=False)
@@ -89,6 +100,8 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
     Raises:
         InputError: of the part that cannot be used.
     """
+    for device in study.devices:
+        parse_device(device)  # refused before anything else is done
     watch = Stopwatch()
     with watch.phase("load"):
         dataset = load_study_data(study) if given is None else given.dataset
@@ -96,19 +109,27 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         _check_classes(backbone, dataset)
     splits = {f"{each.name} split": each.key for each in (dataset.train, dataset.cal, dataset.test)}
     run.check_inputs({**splits, "network": backbone.key})
+    untrained, backbone = backbone, thinned(backbone, study.space.cuts.max_cuts)
+    heads = fitting_heads(study.space, backbone)
+    with watch.phase("profile"):  # weights do not matter, and a device that cannot be measured is told at once
+        profiles = tuple(device_profile(study, run, d, (backbone, heads), progress) for d in study.devices)
     if study.backbone.weights is None and given is None:
         with watch.phase("train backbone"):
-            backbone = trained_backbone(study, dataset, backbone, run, progress)
-    backbone = thinned(backbone, study.space.cuts.max_cuts)
-    heads = fitting_heads(study.space, backbone)
-    with watch.phase("profile"):
-        profiles = tuple(device_profile(study, run, d, (backbone, heads), progress) for d in study.devices)
+            trained = trained_backbone(study, dataset, untrained, run, progress)
+        backbone = trained.keep([cut.name for cut in backbone.cuts])
     return Materials(study, dataset, backbone, heads, profiles, run.store, watch)
 
 
 def load_study_data(study: Study) -> Dataset:
-    """The study's data set, checked."""
-    return load_dataset(study.data.source, study.data.args, calibration=study.data.calibration, seed=study.seed)
+    """The study's data set, checked.
+
+    Thresholds chosen on samples that the network has learnt are worth nothing. So where the study says nothing, a
+    network that comes with weights is calibrated on one half of the test split, and reported on the other.
+    """
+    calibration = study.data.calibration
+    if calibration is None:
+        calibration = Calibration(origin="test", share=0.5) if study.backbone.weights else Calibration()
+    return load_dataset(study.data.source, study.data.args, calibration=calibration, seed=study.seed)
 
 
 def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Module | None = None) -> Backbone:
@@ -147,6 +168,10 @@ def build_model(spec: BackboneSpec, seed: int) -> nn.Module:
     Raises:
         ModelError: it cannot be imported, fails, or returns no module.
     """
+    if spec.model.startswith("given:"):
+        raise ModelError(
+            f"the model {spec.model} was given as an object", do="Go on from where it is: eesearch.search."
+        )
     build = import_object(spec.model, ModelError)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -177,8 +202,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(
             f"cannot read {path}", got=got, expected="safetensors, or a state dict of tensors only"
         ) from error
-    if isinstance(state.get("state_dict"), Mapping):
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise ModelError(f"{path} holds no state dict", got=type(state).__name__, expected="names to tensors")
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -194,11 +221,7 @@ def trained_backbone(study: Study, dataset: Dataset, backbone: Backbone, run: Ru
     """The backbone after the study's `training`, from the store if it was trained before."""
     spec = study.training.backbone
     key = backbone_key(study, backbone, dataset.train.key)
-    try:
-        kept = run.store.get("weights", key)
-    except StoreError as error:
-        log.warning("%s It is trained again.", error)
-        kept = None
+    kept = recall(run.store, "weights", key)
     if kept is not None:
         backbone.load_state_dict({name: torch.from_numpy(array) for name, array in kept[0].items()})
         return backbone
@@ -224,25 +247,29 @@ def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[Hea
     """The heads of the space that can read each cut; on a vector, heads that differ in pooling only count once.
 
     Raises:
-        HeadError: no head fits a cut.
+        HeadError: a cut that no head fits, or a head that fits no cut.
     """
+    refusals: dict[str, HeadError] = {}
     fitting: dict[str, tuple[HeadSpec, ...]] = {}
-    for cut in backbone.cuts:
-        distinct: dict[object, HeadSpec] = {}
-        reason: HeadError | None = None
-        for spec in space.heads:
-            same = (spec.kind, spec.hidden, spec.channels) if cut.kind == "vector" else spec
-            try:
-                build_head(spec, cut.shape, backbone.classes)
-            except HeadError as error:
-                reason = error
-            else:
-                distinct.setdefault(same, spec)
-        if not distinct:
-            raise HeadError(
-                f"no head of the space fits cut '{cut.name}'", got=reason, do="Add one that does, or leave the cut out."
-            )
-        fitting[cut.name] = tuple(distinct.values())
+    with torch.random.fork_rng(devices=[]):
+        for cut in backbone.cuts:
+            distinct: dict[object, HeadSpec] = {}
+            for spec in space.heads:
+                same = (spec.kind, spec.hidden, spec.channels) if cut.kind == "vector" else spec
+                try:
+                    build_head(spec, cut.shape, backbone.classes)
+                except HeadError as error:
+                    refusals[spec.name] = error
+                else:
+                    distinct.setdefault(same, spec)
+            if not distinct:
+                raise HeadError(
+                    f"no head of the space fits cut '{cut.name}'", got="; ".join(map(str, refusals.values()))
+                )
+            fitting[cut.name] = tuple(distinct.values())
+    never = set(refusals) - {h.name for heads in fitting.values() for h in heads}
+    if never:
+        raise HeadError(f"the head {min(never)} fits no cut", got=refusals[min(never)])
     return fitting
 
 

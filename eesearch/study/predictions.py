@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from eesearch.core.errors import DataError
 from eesearch.core.front import exit_name
 from eesearch.study.run import Run
+from eesearch.training.checks import read_samples
+from eesearch.training.data import read_npz
 
 
 def predict_file(run: Path, selection: str, inputs: Path) -> tuple[str, str]:
@@ -48,17 +51,11 @@ def predict_file(run: Path, selection: str, inputs: Path) -> tuple[str, str]:
     return table.to_csv(index=False), summary
 
 
-def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in ("x", "y")}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise DataError(f"cannot read {path}", got=error, expected="an .npz file with x, and maybe y") from None
-    if "x" not in arrays or arrays["x"].ndim < 2 or not len(arrays["x"]):
+def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    arrays = read_npz(path, "x, and maybe y")
+    if "x" not in arrays or not len(arrays["x"]):
         raise DataError(f"{path} holds no samples", expected="an array x [N, ...] with N at least 1")
-    x, y = arrays["x"], arrays.get("y")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise DataError(f"x in {path} holds values that are not finite")
+    x, y = read_samples("x", arrays["x"]), arrays.get("y")
     if y is not None and y.shape != (len(x),):
         raise DataError(f"x and y in {path} differ in length", got=f"{len(x)} and {list(y.shape)}")
-    return x.astype(np.float32) if x.dtype.kind == "f" else x, y
+    return x, y

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 ENQUEUED_SEEDS = 3
 """How many distinct placements of the seeding rules are trained jointly before the sampler proposes."""
 
+SOLVER_VERSION = 1
+"""Raised when the solver would answer otherwise, so that remembered fronts are solved again."""
+
 _EVALUATIONS = TypeAdapter(tuple[Evaluation, ...])
 
 
@@ -121,7 +124,7 @@ class BankProblem(Problem):
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """The flat static list of a trained design; empty if the space trains nothing beyond the bank."""
-        return parameters(self.space, self.cuts) if self.space.trained else ()
+        return parameters(self.space, self.materials.heads) if self.space.trained else ()
 
     def first(self) -> Outcome:
         """Train the bank; its front is trial 0's."""
@@ -147,7 +150,7 @@ class BankProblem(Problem):
     def device_front(self, design: Design, profile: DeviceProfile) -> Front:
         """The whole front of a trained design on a device, solved once and remembered."""
         space = self.space
-        solver = (space.criteria, space.max_exits, space.levels)
+        solver = (SOLVER_VERSION, space.criteria, space.max_exits, space.levels)
         key = content_key("front", design.key, profile.model_dump(mode="json"), solver)
         file = self.materials.store.root / "front" / f"{key}.json"
         if file.exists():
@@ -199,7 +202,8 @@ class BankProblem(Problem):
         distinct: dict[tuple[ExitId, ...], Seed] = {}
         for profile in self.materials.profiles:
             for seed in self._proposed(profile):
-                distinct.setdefault(seed.exits, seed)
+                rule = seed.rule if len(self.materials.profiles) == 1 else f"{seed.rule} ({profile.device})"
+                distinct.setdefault(seed.exits, Seed(rule, seed.exits))
         bank, criterion = self.workshop.bank_design, self.space.criteria[0]
         valued = []
         for seed in distinct.values():

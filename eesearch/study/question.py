@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from eesearch.core.design import TrainSpec, Value
 from eesearch.core.front import MAX_DROP
+from eesearch.core.registry import DRIVERS
+from eesearch.costs.devices import FORMAT, is_device_name
 from eesearch.costs.timer import Protocol
 from eesearch.study.space import SearchSpace
 from eesearch.training.data import Calibration
@@ -52,11 +54,16 @@ class BackboneSpec(Value):
 
 
 class DataSpec(Value):
-    """The data: `source` is an `.npz` file, or `package.module:function` that returns the same arrays."""
+    """The data: `source` is an `.npz` file, or `package.module:function` that returns the same arrays.
+
+    Attributes:
+        calibration: Where the calibration split comes from if the data have none of their own; by default a fifth of
+            the training split, or, for a network that comes with weights, one half of the test split.
+    """
 
     source: str
     args: dict[str, Any] = Field(default_factory=dict)
-    calibration: Calibration = Calibration()
+    calibration: Calibration | None = None
 
 
 class InputSpec(Value):
@@ -140,11 +147,26 @@ class Study(Value):
     def _supported(self) -> Study:
         if len(self.backbones) != 1:
             raise ValueError(f"backbones: exactly one network can be searched so far; got {len(self.backbones)}")
-        if not self.devices or len(set(self.devices)) < len(self.devices):
-            raise ValueError(f"devices must be distinct and at least one; got {list(self.devices)}")
         if self.mode == "joint-trials" and not self.space.trained:
             raise ValueError("mode joint-trials needs a strategy that trains designs, such as joint")
         return self
+
+    @field_validator("devices")
+    @classmethod
+    def _devices_named(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
+        if not devices or len(set(devices)) < len(devices):
+            raise ValueError(f"devices must be distinct and at least one; got {list(devices)}")
+        for name in devices:
+            if not is_device_name(name):
+                raise ValueError(f"'{name}' is not a device; expected {FORMAT}")
+        return devices
+
+    @field_validator("driver")
+    @classmethod
+    def _driver_known(cls, driver: str) -> str:
+        if driver not in DRIVERS:
+            raise ValueError(f"there is no driver '{driver}'; expected one of {', '.join(sorted(DRIVERS))}")
+        return driver
 
     @property
     def backbone(self) -> BackboneSpec:

@@ -68,22 +68,29 @@ class Run:
             ModelError: the study's model cannot be built any more.
         """
         study, store = self.directory.study(), self.directory.store
-        untrained = self.backbone or load_backbone(study, example)
         design = point.cal.design
+        if design:  # the store holds all weights: the file that the study names need not be there any more
+            plain = study.backbone.model_copy(update={"weights": None})
+            study = study.model_copy(update={"backbones": (plain,)})
+        untrained = self.backbone or load_backbone(study, example)
         if not design:  # the unmodified backbone
             if self.backbone is None and study.backbone.weights is None:
                 kept = store.get("weights", backbone_key(study, untrained, self.answers.data["hashes"]["train"]))
-                arrays = kept[0] if kept else {}
-                untrained.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+                if kept is None:
+                    raise self._missing("the backbone")
+                untrained.load_state_dict({name: torch.from_numpy(array) for name, array in kept[0].items()})
             return ExitNet(untrained, {}), None
         kept, fit = store.get("weights", design), store.get("fit", design)
         if kept is None or fit is None:
-            raise RunError(
-                f"the store of {self.directory.path} lacks the network of design {design}",
-                do="Run `eesearch search` with the same study and --run again: it trains what is missing.",
-            )
+            raise self._missing(f"design {design}")
         backbone = untrained if self.backbone else thinned(untrained, study.space.cuts.max_cuts)
         return ExitNet.from_arrays(backbone, *kept), Fit.from_arrays(*fit)
+
+    def _missing(self, what: str) -> RunError:
+        return RunError(
+            f"the store of {self.directory.path} lacks the network of {what}",
+            do="Run `eesearch search` with the same study and --run again: it trains what is missing.",
+        )
 
     def predict(self, point: Point, x: NDArray[np.generic]) -> Prediction:
         """Answer raw samples [N, ...] with real early stopping.
@@ -95,4 +102,4 @@ class Run:
         shape = tuple(net.backbone.example.shape[1:])
         if x.shape[1:] != shape:
             raise DataError("the samples do not fit the network", got=list(x.shape), expected=["N", *shape])
-        return net.predict(torch.from_numpy(np.array(x)), point.cal.policy, fit)
+        return net.predict(x, point.cal.policy, fit)

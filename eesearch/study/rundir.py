@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from eesearch.core.errors import RunError, StudyError
-from eesearch.core.store import Store, write_atomic
+from eesearch.core.store import Store, disk_errors, write_atomic
 from eesearch.study.answers import Answers, table_rows
 from eesearch.study.files import load_study
 from eesearch.study.question import Study, differences
@@ -88,7 +88,10 @@ class RunDir:
             RunError: something changed.
         """
         file = self.path / "inputs.json"
-        known = json.loads(file.read_text()) if file.is_file() else None
+        try:
+            known = json.loads(file.read_text()) if file.is_file() else None
+        except ValueError:
+            known = None  # damaged: what it says is written again
         if known is None:
             write_atomic(file, json.dumps(inputs, indent=1))
         elif known != inputs:
@@ -98,6 +101,14 @@ class RunDir:
                 got="the same names with other contents",
                 do="Restore it, pass another directory with --run, or start anew with --fresh.",
             )
+
+    def add_phases(self, phases: Mapping[str, float]) -> dict[str, float]:
+        """Wall seconds by phase, those of earlier continuations included."""
+        try:
+            earlier = self.answers().phases
+        except RunError:  # the first answers
+            earlier = {}
+        return {name: earlier.get(name, 0.0) + phases.get(name, 0.0) for name in {**earlier, **phases}}
 
     def write_answers(self, answers: Answers) -> None:
         """Write `front.json` and `front.csv`.
@@ -110,18 +121,25 @@ class RunDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for one search; a second one is refused.
+        """Hold the run for one search; a second one is refused. The lock lies beside the directory, not in it.
 
         Raises:
-            RunError: another process searches here.
+            RunError: another process searches here, or the directory above cannot be written.
         """
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with disk_errors(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held = FileLock(lock, timeout=0)
+            try:
+                held.acquire()
+            except Timeout:
+                raise RunError(
+                    f"another search is running in {self.path}", do="Wait for it, or pass another --run."
+                ) from None
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise RunError(
-                f"another search is running in {self.path}", do="Wait for it, or pass another --run."
-            ) from None
+            yield
+        finally:
+            held.release()
 
 
 def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
@@ -141,7 +159,7 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
         os.rename(path, _free_name(path))
     if run.study_file.is_file():
         _check_same(run, study)
-    elif path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+    elif path.is_dir() and any(p.name != "profiles" for p in path.iterdir()):  # `eesearch profile` may come first
         raise RunError(f"{path} is not empty and holds no run", do="Pass another directory with --run.")
     fields = study.model_dump(mode="json", exclude_defaults=False)
     write_atomic(run.study_file, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))

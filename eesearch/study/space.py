@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,7 +24,7 @@ class CutSpace(Value):
         max_cuts: Thin the candidates to this many, at even shares of the backbone's MACs.
     """
 
-    candidates: Literal["auto"] | tuple[str, ...] = "auto"
+    candidates: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
     max_cuts: int | None = Field(default=None, ge=1)
 
 
@@ -132,12 +132,14 @@ def _check_names(kind: str, names: Sequence[str], registry: object) -> None:
             raise ValueError(f"there is no {kind} '{name}'; expected one of {known}")
 
 
-def parameters(space: SearchSpace, cuts: Sequence[str], *, thresholds: bool = False) -> tuple[Parameter, ...]:
+def parameters(
+    space: SearchSpace, heads: Mapping[str, Sequence[HeadSpec]], *, thresholds: bool = False
+) -> tuple[Parameter, ...]:
     """The flat static list of parameters of a trained design: every trial sets all of them.
 
     Args:
         space: What may vary.
-        cuts: Names of the backbone's cuts, thinned.
+        heads: The head designs that fit each of the backbone's cuts, by its name.
         thresholds: Whether criterion and thresholds are parameters too (`mode: joint-trials`) rather than solved for.
 
     Raises:
@@ -145,9 +147,9 @@ def parameters(space: SearchSpace, cuts: Sequence[str], *, thresholds: bool = Fa
     """
     if not space.trained:
         raise InputError("the search space has no strategy that trains designs", got=space.strategies)
-    names = (NO_EXIT, *(h.name for h in space.heads))
     flat: list[Parameter] = [Choice("strategy", space.trained)]
-    for cut in cuts:
+    for cut, designs in heads.items():
+        names = (NO_EXIT, *(h.name for h in designs))
         flat += [Choice(f"exit:{cut}", names), LogFloat(f"alpha:{cut}", space.alpha.low, space.alpha.high)]
         if thresholds:
             flat.append(UnitFloat(f"threshold:{cut}"))

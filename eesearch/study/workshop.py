@@ -6,17 +6,12 @@ import copy
 import logging
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from eesearch.core.design import Design, ExitSpec
-from eesearch.core.errors import StoreError
 from eesearch.core.policy import Fit
 from eesearch.core.progress import Progress, silent
-from eesearch.core.store import Store
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
-from eesearch.study.materials import Materials
+from eesearch.study.materials import Materials, recall
 from eesearch.training.bank import build_heads, train_bank
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.collect import collect
@@ -25,18 +20,10 @@ from eesearch.training.plans import train_design
 
 log = logging.getLogger(__name__)
 
+RECENT_TABLES = 4
+"""Tables of trained designs that are kept in memory; all are in the store."""
+
 SplitName = Literal["train", "cal", "test"]
-
-Arrays = tuple[dict[str, NDArray[np.generic]], dict[str, str]]
-
-
-def recall(store: Store, kind: str, key: str) -> Arrays | None:
-    """An entry of the store; None, with a warning, if it is damaged: it can be made again."""
-    try:
-        return store.get(kind, key)
-    except StoreError as error:
-        log.warning("%s It is made again.", error)
-        return None
 
 
 class Workshop:
@@ -73,8 +60,16 @@ class Workshop:
         key = (design.key, split)
         if key not in self._tables:
             kept = recall(self.materials.store, "table", f"{design.key}-{split}")
-            self._tables[key] = ExitTable.from_arrays(*kept) if kept else self._collect(design, split)
+            table = ExitTable.from_arrays(*kept) if kept else self._collect(design, split)
+            self._forget_others()
+            self._tables[key] = table
         return self._tables[key]
+
+    def _forget_others(self) -> None:
+        """Keep the bank's tables, which every trial asks for, and few others: logits of many trials fill the memory."""
+        others = [key for key in self._tables if key[0] != self.bank_design.key]
+        for key in others[: max(0, len(others) - RECENT_TABLES + 1)]:
+            del self._tables[key]
 
     def _collect(self, design: Design, split: SplitName) -> ExitTable:
         data = getattr(self.materials.dataset, split)
@@ -120,6 +115,11 @@ class Workshop:
 
     def _checkpoint(self, design: Design) -> Checkpoint:
         return Checkpoint(self.materials.store.root.parent / "checkpoints" / design.key)
+
+    def keep_network(self, design: Design) -> None:
+        """Make sure that the store holds the network of a design that is answered with."""
+        if not self.materials.store.path("weights", design.key).exists():
+            self.network(design)
 
     def fit(self, design: Design) -> Fit:
         """The temperatures of a design's exits, from the store or fitted now on its calibration table."""

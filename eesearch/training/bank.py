@@ -22,12 +22,13 @@ from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.heads import Head, build_head, read_tap, tap_shape
+from eesearch.nets.inputs import as_tensor
+from eesearch.nets.modes import evaluating
 from eesearch.nets.split import Backbone, Cut
 from eesearch.training.data import Split
 from eesearch.training.loop import Phase, train
 from eesearch.training.losses import separate_loss
-from eesearch.training.modes import evaluating
-from eesearch.training.samples import Samples, as_tensor, derive_seed
+from eesearch.training.samples import Samples, derive_seed
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ def read_split(name: str, x: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int6
     Raises:
         DataError: no samples; another number of labels; NaN; labels that are not integers.
     """
-    samples, labels = _samples(f"x_{name}", x), _labels(f"y_{name}", y)
+    samples, labels = read_samples(f"x_{name}", x), _labels(f"y_{name}", y)
     if len(samples) != len(labels):
         raise DataError(
             f"the {name} split does not fit together", got=f"{len(samples)} samples and {len(labels)} labels"
@@ -27,7 +27,12 @@ def read_split(name: str, x: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int6
     return samples, labels
 
 
-def _samples(key: str, given: Any) -> NDArray[Any]:
+def read_samples(key: str, given: Any) -> NDArray[Any]:
+    """Samples [N, ...] as uint8, int64 or float32.
+
+    Raises:
+        DataError: no numbers, or values that are not finite.
+    """
     array = _array(key, given)
     if array.ndim < 2 or array.dtype.kind not in "biuf":
         raise DataError(f"{key} holds no samples", got=f"{array.dtype} {array.shape}", expected="numbers [N, ...]")

@@ -9,9 +9,9 @@ from eesearch.core.errors import EesearchError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.inputs import as_tensor
+from eesearch.nets.modes import evaluating
 from eesearch.training.data import Split
-from eesearch.training.modes import evaluating
-from eesearch.training.samples import as_tensor
 
 
 def collect(net: ExitNet, split: Split, *, batch_size: int = 256, progress: Progress = silent) -> ExitTable:

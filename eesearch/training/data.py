@@ -161,6 +161,19 @@ def _read(source: str, args: Mapping[str, Any] | None) -> dict[str, Any]:
         raise DataError("the data source is not known", got=source, expected="a .npz file or `package.module:function`")
     if args:
         raise DataError(f"{path} is a file", got=f"arguments {sorted(args)}", expected="none")
+    return read_npz(path, FORMAT)
+
+
+def read_npz(path: Path, expected: str) -> dict[str, Any]:
+    """All arrays of an `.npz` file; arrays of Python objects are refused, never unpickled.
+
+    Args:
+        path: The file.
+        expected: What it should hold, for the message.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -168,12 +181,12 @@ def _read(source: str, args: Mapping[str, Any] | None) -> dict[str, Any]:
                 raise ValueError("a single array")
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
-        raise DataError(f"there is no data file {path}", do="Check the path `data.source`.") from None
+        raise DataError(f"cannot read {path}: there is no such file", do="Check its path.") from None
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"cannot read {path}",
             got=error,
-            expected=f"an .npz file with {FORMAT}",
+            expected=f"an .npz file with {expected}",
             do="Write it with numpy.savez; arrays of Python objects are never loaded.",
         ) from error
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from eesearch.core.design import TrainSpec, content_key
 from eesearch.core.errors import InputError
+from eesearch.nets.inputs import as_tensor
 from eesearch.training.data import Split
 
 PADDING = 4
@@ -50,11 +50,6 @@ class Samples:
     def named_inputs(self) -> Mapping[Any, Tensor]:
         """The inputs as a mapping, whatever they are."""
         return {"x": self.inputs} if isinstance(self.inputs, Tensor) else self.inputs
-
-
-def as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the same memory, or a copy where torch would refuse or warn (read-only, strided backwards)."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 class Batches:

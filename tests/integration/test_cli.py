@@ -90,6 +90,7 @@ class TestVerbs:
         ]
         refused(run(*arguments, "--budget-ms", "1e-9"), "no point")
         refused(run("front", finished, "--device", "macs", "--budget-ms", "5"), "has no latencies")
+        assert run("front", finished, "--budget-ms", "1e6").exit_code == 0, "without --device: those that are timed"
 
     def test_predict_answers_and_really_stops(self, finished, tmp_path):
         data = digits()
@@ -117,6 +118,12 @@ class TestVerbs:
         refused(run("predict", finished, tmp_path / "flat.npz"), "Error")
         np.savez(tmp_path / "none.npz", z=np.zeros(3))
         refused(run("predict", finished, tmp_path / "none.npz"), "holds no samples")
+        np.savez(tmp_path / "text.npz", x=np.array([["a"], ["b"]]))
+        refused(run("predict", finished, tmp_path / "text.npz"), "holds no samples")
+        np.save(tmp_path / "single.npy", np.zeros(3))
+        refused(run("predict", finished, tmp_path / "single.npy"), "cannot read")
+        (tmp_path / "cut.npz").write_bytes((tmp_path / "flat.npz").read_bytes()[:-30])
+        refused(run("predict", finished, tmp_path / "cut.npz"), "cannot read")
         refused(run("predict", finished, tmp_path / "absent.npz"), "cannot read")
 
     def test_report_draws_again(self, finished):
@@ -124,7 +131,7 @@ class TestVerbs:
 
     def test_profile_writes_a_profile_that_a_study_can_name(self, tiny, tmp_path):
         file, out = study_file(tmp_path, tiny), tmp_path / "this-machine.json"
-        result = run("profile", file, "--device", "cpu:eager:t1:b1", "--out", out, "--run", tmp_path / "a", "--quiet")
+        result = run("profile", file, "--device", "cpu:eager:t1:b1", "--out", out, "--run", tmp_path / "b", "--quiet")
         assert result.exit_code == 0, result.output
         assert "stages.0.0" in result.output
         tiny["devices"] = [str(out)]
@@ -172,6 +179,31 @@ class TestBadInput:
     def test_a_model_that_cannot_be_imported(self, tiny, tmp_path):
         tiny["backbone"] = {"model": "nowhere.models:build"}
         refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "cannot import 'nowhere.models'")
+
+    def test_a_model_file_with_a_syntax_error(self, tiny, tmp_path, monkeypatch):
+        (tmp_path / "broken.py").write_text("def build(:\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        tiny["backbone"] = {"model": "broken:build"}
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "cannot import 'broken'")
+
+    def test_a_head_that_fits_no_cut(self, tiny, tmp_path):
+        tiny["space"]["heads"].append({"kind": "mlp", "hidden": []})
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "fits no cut")
+
+    @pytest.mark.parametrize(
+        "change", [{"devices": ["gpu:0"]}, {"driver": "optna"}, {"devices": ["cpu:eager:t999:b1"]}]
+    )
+    def test_devices_and_drivers_are_checked_before_anything_is_trained(self, tiny, tmp_path, change):
+        word = change["driver"] if "driver" in change else change["devices"][0]
+        refused(run("search", study_file(tmp_path, tiny | change), "--run", tmp_path / "r"), word)
+        assert not (tmp_path / "r" / "checkpoints").exists()
+
+    def test_weights_that_are_no_state_dict(self, tiny, tmp_path):
+        import torch
+
+        torch.save([torch.zeros(2)], tmp_path / "w.pt")
+        tiny["backbone"]["weights"] = str(tmp_path / "w.pt")
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "holds no state dict")
 
     def test_a_cut_that_does_not_exist(self, tiny, tmp_path):
         tiny["space"]["cuts"] = {"candidates": ["stages.0.9"]}

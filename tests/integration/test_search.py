@@ -135,6 +135,7 @@ def test_devices_may_change_on_continuing(tiny, tmp_path):
     watchers = Watchers(lambda phase, done, total: seen.append(phase))
     again = search_study(Study.model_validate(tiny), tmp_path / "run", watchers=watchers)
     assert [d.device for d in again.answers.devices] == ["cpu:eager:t1:b1"]
+    assert again.answers.phases["train bank"] > 0.0, "phases of earlier continuations are kept"
     assert [t.state for t in again.answers.trials] == ["complete"] * 3
     assert not [phase for phase in seen if "train" in phase]
 
@@ -150,15 +151,29 @@ def test_a_damaged_store_is_made_again(tiny, tmp_path):
     assert list(run.store.root.rglob("*.damaged"))
 
 
+def test_a_vector_has_no_use_for_pooling(tiny, tmp_path):
+    tiny["backbone"] = {
+        "model": "eesearch.nets.zoo:mlp",
+        "args": {"features": 64, "hidden": [32, 32, 32], "classes": 10},
+    }
+    tiny["space"]["heads"] = [{"kind": "linear"}, {"kind": "linear", "pool": "mixed", "size": 2}]
+    run = search_study(Study.model_validate(tiny), tmp_path / "run")
+    assert [t.state for t in run.answers.trials] == ["complete"] * 6, "the sampler proposes what fits"
+    assert {e.split(":")[1] for t in run.answers.trials for e in t.exits} == {"linear-avg1"}
+
+
 def test_joint_trials_is_the_plain_way(tiny, tmp_path):
     tiny |= {"mode": "joint-trials"}
-    tiny["budget"]["trials"] = 4
+    tiny["budget"]["trials"] = 6
     run = search_study(Study.model_validate(tiny), tmp_path / "run")
-    assert len(run.answers.trials) == 4
-    assert {t.strategy for t in run.answers.trials} <= {"joint", ""}
+    trials = run.answers.trials
+    assert [t.origin for t in trials] == ["sampler"] * 6
+    assert {t.strategy for t in trials} <= {"joint", ""}, "no bank"
     assert not run.device().seeds
-    assert len(run.front()) >= 1
-    assert all(len(p.cal.policy.exits) >= 1 for p in run.device().points)
+    assert all(len(t.exits) <= tiny["space"]["max_exits"] for t in trials)
+    designs = {t.design for t in trials}
+    assert all(p.cal.design in designs for p in run.device().points)
+    assert all(0.0 <= t < 1.0 for p in run.device().points for t in p.cal.policy.thresholds[:-1]), "sampled, not solved"
 
 
 def test_the_notebook_s_one_call(tiny, tmp_path, monkeypatch):
@@ -175,6 +190,7 @@ def test_the_notebook_s_one_call(tiny, tmp_path, monkeypatch):
     assert all((before[k] == v).all() for k, v in model.state_dict().items())
     _, point = run.pick("point=0")
     assert len(run.predict(point, digits()["x_test"][:5]).answer) == 5
+    assert run.answers.data["sizes"] == {"train": 1257, "cal": 270, "test": 270}, "test calibrates: train was learnt"
     assert Run.load(tmp_path / "runs" / "notebook").answers == run.answers
 
 

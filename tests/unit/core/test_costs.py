@@ -58,7 +58,8 @@ def test_steps_in_milliseconds_pay_the_decision_and_the_resumption(profile):
     costs = stage_costs(profile, EXITS, "entropy", "latency_ms")
     assert costs.step[0, 0] == pytest.approx(1.0 + 0.1 + 0.03)
     assert costs.step[1, 2] == pytest.approx(1.0 + 0.5 + 0.05 + 0.03)
-    assert costs.step[3, 3] == pytest.approx(2.0 + 0.5)  # the own classifier decides nothing
+    assert costs.step[3, 3] == pytest.approx(2.0 + 0.5 + 0.03)  # the last stop's score is computed too
+    assert costs.step[0, 3] == 4.0  # alone, the own classifier decides nothing
     assert costs.backbone == 4.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
@@ -65,9 +66,30 @@ def test_fit_finds_rows_and_refuses_what_it_does_not_know():
         fit().rows((exit_at("b"),))
 
 
-def test_fit_key_depends_on_the_values():
-    assert fit().key == fit().key
-    assert fit().key != fit((1.0, 2.5)).key
+def test_fit_key_depends_on_all_that_it_holds():
+    one = fit()
+    different = [
+        one,
+        fit((1.0, 2.5)),
+        replace(one, kind="other"),
+        replace(one, exits=(exit_at("b"), exit_at(OUTPUT))),
+        replace(one, calibration=one.calibration + np.float32(1e-7)),
+        replace(one, calibration=one.calibration.reshape(3, 2)),
+    ]
+    assert len({each.key for each in different}) == 6
+    assert one.key == fit().key == replace(one, calibration=np.asfortranarray(one.calibration)).key
+    assert len(one.key) == 16
+
+
+def test_a_policy_requires_the_fit_that_it_was_chosen_with():
+    stops = (Stop(exit=exit_at(OUTPUT), threshold=-inf),)
+    plain = Policy(stops=stops, criterion="max_prob")
+    fitted = Policy(stops=stops, criterion="max_prob", fits=(fit().key,))
+    plain.require(None)
+    fitted.require(fit())
+    for refusing, given in ((plain, fit()), (fitted, None), (fitted, fit((1.0, 2.5)))):
+        with pytest.raises(PolicyError, match="do not belong together"):
+            refusing.require(given)
 
 
 def test_fit_survives_the_store(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from math import inf
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from torch import nn
 from eesearch.core.costs import Timing
 from eesearch.core.design import HeadSpec
 from eesearch.core.errors import CostError, HeadError
+from eesearch.core.policy import Policy, Stop
 from eesearch.costs import profile as profiles
 from eesearch.costs.latency import Measured
-from eesearch.costs.pieces import Decided, InPlace, Prefix, Resumed
+from eesearch.costs.pieces import Decided, InPlace, Resumed
 from eesearch.costs.profile import (
     Measuring,
     estimate_seconds,
@@ -25,6 +27,7 @@ from eesearch.costs.profile import (
     save_profile,
 )
 from eesearch.costs.timer import Protocol, Rounds
+from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import split
 
 CPU = "cpu:eager:t1:b1"
@@ -128,7 +131,7 @@ def test_jobs_run_what_their_names_say(backbone, heads):
     jobs = {job.name: job for job in latency_jobs(backbone, heads, CRITERIA)}
     x = backbone.example
     with torch.inference_mode():
-        assert torch.equal(jobs["prefix 4"].module(x), backbone(x))
+        assert torch.equal(jobs["prefix 4"].module(x)[0], backbone(x))
         hidden = backbone.run(backbone.start(x), 0, 3)
         assert torch.equal(jobs["prefix 2"].module(x)[0], hidden[0])
         job = jobs["head mlp8-mixed2 on 6x4x4"]
@@ -140,6 +143,22 @@ def test_jobs_run_what_their_names_say(backbone, heads):
     assert [type(j.module) for n, j in jobs.items() if not n.startswith(("prefix", "head"))] == [Decided] * 3 + [
         Resumed
     ]
+
+
+def test_prefixes_are_measured_as_they_are_deployed(backbone, heads):
+    jobs = {job.name: job for job in latency_jobs(backbone, heads, CRITERIA)}
+    net = ExitNet(backbone, {("5", "linear-avg1"): jobs["decision margin"].minus.head})
+    early, own = net.exits
+    stops = (Stop(exit=early, threshold=0.5), Stop(exit=own, threshold=-inf))
+    (whole,) = net.stages(Policy(stops=stops[1:], criterion="margin"))
+    first, second = net.stages(Policy(stops=stops, criterion="margin"))
+    assert jobs["prefix 4"].module is whole.segment
+    assert jobs["prefix 2"].module is jobs["decision margin"].minus.prefix is first.segment
+    assert jobs["decision margin"].module.stages[0].segment is first.segment
+    assert jobs["resume"].module.before is first.segment
+    assert jobs["resume"].module.after is backbone.span(3, 4)
+    assert jobs["resume"].minus is jobs["prefix 3"].module
+    assert second.segment is backbone.span(3, 5)
 
 
 def test_each_head_is_measured_once_per_shape_in_the_middle_of_its_cuts(backbone, heads):
@@ -158,7 +177,7 @@ def test_each_head_is_measured_once_per_shape_in_the_middle_of_its_cuts(backbone
 def test_without_heads_only_prefixes_are_measured(backbone):
     fake = FakeMeasure()
     timed = quickly(backbone, {}, fake=fake).latency
-    assert {type(job.module) for job in fake.jobs} == {Prefix}
+    assert [job.module for job in fake.jobs] == [backbone.span(0, k + 1) for k in range(5)]
     assert (timed.head_ms, timed.decision_ms, timed.resume_ms) == ({}, {}, 0.0)
 
 

@@ -1,5 +1,6 @@
 """The timer against a clock that only moves when a call says so: exact results, no waiting."""
 
+from dataclasses import fields, replace
 from itertools import cycle
 
 import pytest
@@ -114,4 +115,10 @@ def test_defaults_are_the_documented_protocol():
     full = Protocol()
     assert (full.processes, full.warmup, full.warmup_agree, full.round) == (3, 0.25, 0.02, 0.05)
     assert (full.rounds_min, full.rounds_max, full.settled) == (5, 30, 0.01)
-    assert full.name != Protocol.quick().name
+
+
+def test_any_field_makes_it_another_protocol():
+    full = Protocol()
+    others = {replace(full, **{part.name: getattr(full, part.name) * 2}).name for part in fields(full)}
+    assert len(others | {full.name}) == 10
+    assert Protocol(processes=3).name == full.name

@@ -89,6 +89,8 @@ def test_refuses_a_policy_without_its_fit_and_a_fit_without_its_policy(table):
         evaluate(policy((END, -inf), fits=("k",)), table, [MACS])
     with pytest.raises(PolicyError, match="do not belong together"):
         evaluate(policy((END, -inf)), table, [MACS], fit)
+    with pytest.raises(PolicyError, match="do not belong together"):
+        evaluate(policy((END, -inf), fits=("k",)), table, [MACS], fit)
 
 
 def test_refuses_exits_in_an_order_that_no_sample_can_meet(table):

@@ -5,7 +5,7 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 
 from eesearch.core.design import OUTPUT, OWN, HeadSpec
 from eesearch.core.errors import HeadError, ModelError, PolicyError
@@ -71,11 +71,17 @@ def medians(net, x, rows):
     return [*scores.sort(-1).values[:, 19:21].mean(-1).tolist(), -inf]
 
 
+def layers(segment):
+    """The layers with weights of a segment."""
+    return {m for m in segment.modules() if list(m.parameters(recurse=False))}
+
+
 def count_calls(net):
-    """Samples that each segment saw, call by call."""
+    """Samples that the first layer of each segment saw, call by call."""
     seen = [[] for _ in net.backbone.segments]
     for segment, sizes in zip(net.backbone.segments, seen, strict=True):
-        segment.register_forward_hook(lambda _, args, __, sizes=sizes: sizes.append(len(args[0])))
+        layer = next(m for m in segment.modules() if list(m.parameters(recurse=False)))
+        layer.register_forward_hook(lambda _, args, __, sizes=sizes: sizes.append(len(args[0])))
     return seen
 
 
@@ -146,10 +152,33 @@ def test_without_heads_it_is_the_backbone(backbone):
 class TestStages:
     def test_inactive_cuts_are_merged_away(self, net):
         stages = net.stages(policy(net, [1, 4], [0.5, -inf]))
-        assert [(s.first, s.last, s.tap) for s in stages] == [(0, 2, 1), (2, 4, 3)]
+        assert [layers(s.segment) for s in stages] == [
+            {*layers(net.backbone.segments[k]), *layers(net.backbone.segments[k + 1])} for k in (0, 2)
+        ]
+        assert all(isinstance(s.segment, fx.GraphModule) for s in stages)
         assert stages[0].head is net.heads[1]
         assert stages[1].head is None
         assert [s.threshold for s in stages] == [0.5, -inf]
+
+    def test_without_an_early_exit_the_one_stage_is_the_whole_backbone(self, net, x):
+        (stage,) = net.stages(policy(net, [4], [-inf]))
+        assert layers(stage.segment) == set().union(*map(layers, net.backbone.segments))
+        with torch.no_grad():
+            assert torch.equal(stage.run((x,))[1], net.backbone(x))
+
+    def test_nothing_behind_the_last_stop_is_contained(self, net):
+        stages = net.stages(policy(net, [0, 3], [0.5, -inf]))
+        contained = {layer for stage in stages for layer in layers(stage.segment)}
+        assert contained == set().union(*map(layers, list(net.backbone.segments)[:3]))
+
+    def test_merged_segments_are_built_once_and_share_the_weights(self, net):
+        before = dict(net.state_dict())
+        (whole,) = net.stages(policy(net, [4], [-inf]))
+        assert net.stages(policy(net, [4], [-inf]))[0].segment is whole.segment
+        own = {id(p) for p in net.backbone.parameters()}
+        assert {id(p) for p in whole.segment.parameters()} == own
+        assert net.state_dict().keys() == before.keys()
+        assert sum(1 for _ in net.modules()) == sum(1 for _ in copy.deepcopy(net).modules())
 
     @pytest.mark.parametrize("rows", [[3, 0], [1, 2], [4, 0]])
     def test_stops_must_go_up_from_cut_to_cut(self, net, rows):
@@ -238,13 +267,29 @@ class TestPredict:
         assert_prediction(prediction, by_hand(net, x, rows, thresholds, t[rows]))
 
     def test_a_policy_with_fits_refuses_to_run_without(self, net, x):
-        with pytest.raises(PolicyError, match="chosen with a fit"):
+        with pytest.raises(PolicyError, match="belong together; got no fit; expected fit key"):
             net.predict(x, policy(net, [0, 4], [0.5, -inf], fits=("key",)))
 
     def test_a_fit_of_other_exits_is_refused(self, net, x):
         fit = Fit("temperature", net.exits[1:], np.ones(4, np.float32), np.ones((4, 1), np.float32))
         with pytest.raises(PolicyError, match="knows nothing of exit"):
-            net.predict(x, policy(net, [0, 4], [0.5, -inf]), fit)
+            net.predict(x, policy(net, [0, 4], [0.5, -inf], fits=(fit.key,)), fit)
+
+    @pytest.mark.parametrize("fits", [(), ("another",)])
+    def test_a_fit_that_the_policy_was_not_chosen_with_is_refused(self, net, x, fits):
+        fit = Fit("temperature", net.exits, np.ones(5, np.float32), np.ones((5, 1), np.float32))
+        with pytest.raises(PolicyError, match=f"do not belong together; got fit {fit.key}"):
+            net.predict(x, policy(net, [0, 4], [0.5, -inf], fits=fits), fit)
+
+    def test_many_samples_are_computed_in_batches(self, net, x):
+        many = torch.cat([x] * 13)[:513]
+        p = policy(net, [0, 4], medians(net, x, [0, 4]))
+        seen = count_calls(net)
+        prediction = net.predict(many.numpy(), p)
+        assert seen[0] == [256, 256, 1]
+        expected = net.predict(x, p)
+        for field in ("answer", "exit"):
+            np.testing.assert_array_equal(getattr(prediction, field), np.tile(getattr(expected, field), 13)[:513])
 
     def test_runs_in_eval_mode_and_gives_each_module_its_mode_back(self, net, x):
         p = policy(net, [0, 1, 4], [0.4, 0.4, -inf])
@@ -288,6 +333,82 @@ class TestPredict:
         assert_prediction(net.predict(x, policy(net, rows, thresholds, criterion="running_mean")), expected)
         assert shapes[0] == (1, 40, 3, 1, 1)
         assert shapes[2] == (3, int((stop > 1).sum()), 3, 3, 1)
+
+
+class Scaled(nn.Module):
+    """Two convolutions, and between them a weight and a buffer that no layer holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.last = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 3)
+        self.scale = nn.Parameter(torch.full((4, 1, 1), 2.0))
+        self.register_buffer("shift", torch.full((4, 1, 1), 0.5))
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.two(self.one(x) * self.scale + self.shift)).mean((2, 3)))
+
+
+class TestMergedSegmentsSeeTheCurrentNetwork:
+    """Stages are merged, and remembered, before each change."""
+
+    @pytest.fixture
+    def net(self, x):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            backbone = split(Scaled(), x, ["one", "two"])
+            return ExitNet(backbone, {("two", "linear-avg1"): build_head(LINEAR, backbone.cuts[1].shape, 3)}).eval()
+
+    def assert_right(self, net, x):
+        """All policies answer as the network's own chain of segments; returns the last logits."""
+        with torch.no_grad():
+            expected = net(x)
+        for rows in ([0, 1], [1], [0]):
+            prediction = net.predict(x, policy(net, rows, [*[inf] * (len(rows) - 1), -inf]))
+            np.testing.assert_allclose(prediction.score, expected[rows[-1]].softmax(-1).amax(-1), rtol=1e-5)
+        return expected[-1]
+
+    def test_after_training_in_place(self, net, x):
+        before = self.assert_right(net, x)
+        optimizer = torch.optim.SGD(net.parameters(), 0.5)
+        nn.functional.cross_entropy(net.train()(x)[-1], torch.arange(40) % 3).backward()
+        optimizer.step()
+        assert net.backbone.span(0, 3).model.norm.training
+        net.eval()
+        assert not net.backbone.span(0, 3).model.norm.training
+        assert not torch.allclose(self.assert_right(net, x), before)
+
+    def test_after_loading(self, net, x):
+        before = self.assert_right(net, x)
+        other = copy.deepcopy(net)
+        with torch.no_grad():
+            for tensor in other.state_dict().values():
+                tensor.add_(1)
+        other.refresh()
+        net.load_arrays(*other.arrays())
+        assert not torch.allclose(self.assert_right(net, x), before)
+
+    def test_after_weights_were_replaced(self, net, x):
+        before = self.assert_right(net, x)
+        state = {name: tensor + 1 for name, tensor in net.state_dict().items()}
+        net.load_state_dict(state, assign=True)
+        assert not torch.allclose(self.assert_right(net, x), before)
+
+    def test_after_a_conversion(self, net, x):
+        self.assert_right(net, x)
+        self.assert_right(net.double(), x.double())
+        held = {name: t.dtype for name, t in net.backbone.span(0, 3).named_buffers()}
+        assert held["model.shift"] == torch.float64
+
+    @pytest.mark.parametrize("again", [copy.deepcopy, lambda n: cloudpickle.loads(cloudpickle.dumps(n))])
+    def test_in_a_copy_and_in_what_was_copied(self, net, x, again):
+        before = self.assert_right(net, x)
+        twin = again(net)
+        with torch.no_grad():
+            for tensor in twin.state_dict().values():
+                tensor.add_(1)
+        assert not torch.allclose(self.assert_right(twin, x), before)
+        assert torch.equal(self.assert_right(net, x), before)
 
 
 class TestArrays:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from eesearch.core.errors import ModelError
-from eesearch.nets.inputs import Normalize, Preprocessed, as_samples
+from eesearch.nets.inputs import Normalize, Preprocessed, as_tensor
 
 
 def test_scales_then_centres_then_divides_per_channel():
@@ -40,12 +40,12 @@ def test_preprocessed_is_the_model_after_the_normalisation():
 def test_read_only_and_strided_arrays_are_samples_too():
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
     array.flags.writeable = False
-    assert as_samples(array).tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert as_samples(array[::-1]).tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert as_tensor(array).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert as_tensor(array[::-1]).tolist() == [[3, 4, 5], [0, 1, 2]]
 
 
 def test_ordinary_arrays_and_tensors_are_not_copied():
     array, tensor = np.zeros((2, 3), np.float32), torch.zeros(2, 3)
-    as_samples(array)[0, 0] = 1.0
+    as_tensor(array)[0, 0] = 1.0
     assert array[0, 0] == 1.0
-    assert as_samples(tensor) is tensor
+    assert as_tensor(tensor) is tensor

@@ -443,6 +443,25 @@ class TestKeep:
         backbone = split(model, x, ["stem", "stages.0.0.bn1", "stages.1.0.conv1"])
         assert torch.equal(backbone.keep(["stages.1.0.conv1"])(x), backbone(x))
 
+    def test_a_layer_that_works_in_place_may_be_used_on_both_sides_of_a_cut(self):
+        class Shared(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.two, self.three, self.four = (nn.Linear(4, 4) for _ in range(4))
+                self.relu = nn.ReLU(inplace=True)
+
+            def forward(self, x):
+                x = self.two(self.relu(self.one(x)))
+                return self.four(self.relu(self.three(x)))
+
+        model, x = Shared(), torch.rand(3, 4)
+        backbone = split(model, x, ["one", "two"])
+        with torch.no_grad():
+            carry = backbone.span(0, 1)(x)
+            tap = carry[0].clone()
+            assert torch.equal(backbone.span(1, 3)(*carry)[0], model(x))
+            assert torch.equal(carry[0], tap)  # a head may still have to read it
+
     def test_may_keep_no_cut_and_then_follows_the_mode(self):
         backbone = split(residual_cnn(channels=(4, 8)), images())
         whole = backbone.keep([])

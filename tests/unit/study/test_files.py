@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -56,7 +57,7 @@ def test_overrides(tmp_path):
     file = write(tmp_path / "s.yaml", MINIMAL)
     study = load_study(file, ["budget.trials=3", "backbone.weights=w.safetensors", "space.heads=[{kind: linear}]"])
     assert study.budget.trials == 3
-    assert study.backbone.weights == "w.safetensors"
+    assert study.backbone.weights == str(Path("w.safetensors").absolute()), "usable from any directory"
     assert len(study.space.heads) == 1
 
 

@@ -4,7 +4,7 @@ from eesearch.core.errors import RunError
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir, open_run
 
-FIELDS = {"name": "mine", "backbone": {"model": "pkg:fn"}, "data": {"source": "data.npz"}}
+FIELDS = {"name": "mine", "backbone": {"model": "pkg:fn"}, "data": {"source": "pkg:data"}}
 
 
 def study(**changes):

@@ -9,26 +9,26 @@ SPACE = SearchSpace.model_validate(
 )
 
 
-def test_the_space_is_a_flat_static_list():
-    assert parameters(SPACE, ["a", "b"]) == (
+def test_the_space_is_a_flat_static_list_of_what_fits_each_cut():
+    assert parameters(SPACE, {"a": SPACE.heads, "b": SPACE.heads[:1]}) == (
         Choice("strategy", ("joint",)),
         Choice("exit:a", ("none", "linear-avg1", "mlp8-avg1")),
         LogFloat("alpha:a", 0.5, 3.0),
-        Choice("exit:b", ("none", "linear-avg1", "mlp8-avg1")),
+        Choice("exit:b", ("none", "linear-avg1")),
         LogFloat("alpha:b", 0.5, 3.0),
     )
 
 
 def test_thresholds_are_parameters_of_joint_trials_only():
-    flat = parameters(SPACE, ["a"], thresholds=True)
+    flat = parameters(SPACE, {"a": SPACE.heads}, thresholds=True)
     assert UnitFloat("threshold:a") in flat
     assert flat[-1] == Choice("criterion", ("max_prob",))
-    assert not [p for p in parameters(SPACE, ["a"]) if isinstance(p, UnitFloat)]
+    assert not [p for p in parameters(SPACE, {"a": SPACE.heads}) if isinstance(p, UnitFloat)]
 
 
 def test_a_space_that_trains_nothing_has_no_parameters():
     with pytest.raises(InputError, match="no strategy that trains"):
-        parameters(SearchSpace(strategies=("separate",)), ["a"])
+        parameters(SearchSpace(strategies=("separate",)), {"a": SPACE.heads})
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_a_space_that_trains_nothing_has_no_parameters():
         {"alpha": {"low": 2.0, "high": 1.0}},
         {"max_exits": -1},
         {"cuts": {"candidates": "some"}},
+        {"cuts": {"candidates": []}},
     ],
 )
 def test_nonsense_is_refused(fields):

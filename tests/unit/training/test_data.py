@@ -152,7 +152,7 @@ def test_refuses_a_single_array_and_python_objects(tmp_path):
 
 
 def test_refuses_sources_that_are_not_there(tmp_path):
-    with pytest.raises(DataError, match="there is no data file"):
+    with pytest.raises(DataError, match="there is no such file"):
         load_dataset(str(tmp_path / "none.npz"))
     with pytest.raises(DataError, match=r"data.csv.*expected a .npz file or"):
         load_dataset("data.csv")

@@ -5,7 +5,7 @@ import torch
 from eesearch.core.design import TrainSpec
 from eesearch.core.errors import InputError
 from eesearch.training.data import Split
-from eesearch.training.samples import PADDING, Batches, Samples, as_tensor, derive_seed, transform
+from eesearch.training.samples import PADDING, Batches, Samples, derive_seed, transform
 
 
 def rows(seed=0, epoch=0, count=10, batch_size=4):
@@ -76,13 +76,6 @@ def test_transformations_follow_the_seed():
     spec = TrainSpec(batch_size=8, augment=("flip", "crop"))
     (first, _), (again, _) = (next(Batches(samples, spec).epoch(0)) for _ in range(2))
     assert torch.equal(first, again)
-
-
-def test_read_only_and_reversed_arrays_become_tensors():
-    array = np.arange(4.0)
-    array.flags.writeable = False
-    assert as_tensor(array).tolist() == [0, 1, 2, 3]
-    assert as_tensor(array[::-1]).tolist() == [3, 2, 1, 0]
 
 
 def test_of_a_split():

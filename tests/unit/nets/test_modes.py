@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from eesearch.training.modes import evaluating
+from eesearch.nets.modes import evaluating
 
 
 def test_each_module_gets_its_own_mode_back():
