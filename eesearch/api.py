@@ -20,7 +20,7 @@ from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
 from eesearch.costs.profile import estimate_seconds, save_profile
-from eesearch.costs.profile import profile as measured_macs
+from eesearch.costs.profile import profile as profile_costs
 from eesearch.drivers.optuna_driver import Limits, Listener, finished
 from eesearch.nets.split import Backbone, split
 from eesearch.reporting.console import ProgressBars
@@ -238,7 +238,7 @@ def plan(study: Study) -> Plan:
     """
     dataset, backbone, heads = _network(study)
     criteria = study.space.criteria
-    macs = measured_macs(backbone, {}, "macs", criteria=criteria).macs_prefix
+    macs = profile_costs(backbone, {}, "macs", criteria=criteria).macs_prefix
     cuts = tuple(
         PlannedCut(cut.name, cut.shape, macs[k] / macs[-1], tuple(h.name for h in heads[cut.name]))
         for k, cut in enumerate(backbone.cuts)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import ExitId, Value
+from eesearch.core.design import Design, ExitId, Value
 from eesearch.core.errors import PickError
 from eesearch.core.policy import Policy
 
@@ -43,8 +43,8 @@ class Evaluation(Value):
     """
 
     policy: Policy
-    design: str
-    strategy: str
+    design: str = ""
+    strategy: str = ""
     accuracy: float
     samples: int
     exit_rate: tuple[float, ...]
@@ -54,6 +54,10 @@ class Evaluation(Value):
     def error(self) -> float:
         """1 - accuracy."""
         return 1.0 - self.accuracy
+
+    def made_by(self, design: Design) -> Evaluation:
+        """The same, marked with the design whose network it runs."""
+        return self.model_copy(update={"design": design.key, "strategy": design.strategy})
 
 
 class Front:

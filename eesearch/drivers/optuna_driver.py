@@ -19,10 +19,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from eesearch.core.design import content_key
-from eesearch.core.errors import RunError
+from eesearch.core.errors import EesearchError, RunError
 from eesearch.core.registry import DRIVERS
 from eesearch.study.space import Choice, LogFloat, Parameter
-from eesearch.study.trial import BANK, SAMPLER, Finished, Outcome, Question
+from eesearch.study.trial import BANK, SAMPLER, Finished, Outcome, SearchProblem
 
 HEARTBEAT_S = 30
 GRACE_S = 120
@@ -46,7 +46,7 @@ class Limits:
     seed: int
 
 
-class DesignFailedError(Exception):
+class DesignFailedError(EesearchError):
     """A proposed design could not be trained or evaluated; its trial is marked failed and the search goes on."""
 
 
@@ -54,11 +54,11 @@ Listener = Callable[[Finished], None]
 
 
 @DRIVERS.register("optuna")
-def drive(question: Question, database: Path, limits: Limits, listener: Listener) -> None:
+def drive(problem: SearchProblem, database: Path, limits: Limits, listener: Listener) -> None:
     """Run trials until a limit is reached.
 
     Args:
-        question: What is asked, and what answers it.
+        problem: What is searched.
         database: SQLite file; made if it does not exist.
         limits: When to stop.
         listener: Called after every finished trial.
@@ -69,21 +69,21 @@ def drive(question: Question, database: Path, limits: Limits, listener: Listener
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        study = _open(question, database)
-        _requeue_killed(study, len(question.parameters))
+        study = _open(problem, database)
+        _requeue_killed(study, len(problem.parameters))
         try:
-            _search(study, question, limits, listener)
+            _search(study, problem, limits, listener)
         except KeyboardInterrupt:
-            _requeue_killed(study, len(question.parameters))
+            _requeue_killed(study, len(problem.parameters))
             raise
     except DATABASE_ERRORS as error:
         raise _database_error(database, error) from error
 
 
-def finished(question: Question, database: Path) -> list[Finished]:
+def finished(problem: SearchProblem, database: Path) -> list[Finished]:
     """The trials that ended, by number; killed ones that were tried again are left out."""
     try:
-        trials = _open(question, database).get_trials(deepcopy=False)
+        trials = _open(problem, database).get_trials(deepcopy=False)
     except DATABASE_ERRORS as error:
         raise _database_error(database, error) from error
     return [_finished(t) for t in trials if _counts(t)]
@@ -97,38 +97,38 @@ def _database_error(database: Path, error: Exception) -> RunError:
     )
 
 
-def _search(study: optuna.Study, question: Question, limits: Limits, listener: Listener) -> None:
-    _first_trial(study, question, listener)
+def _search(study: optuna.Study, problem: SearchProblem, limits: Limits, listener: Listener) -> None:
+    _first_trial(study, problem, listener)
     while True:
         done = [t for t in study.get_trials(deepcopy=False) if _counts(t)]
         spent = sum(_finished(t).seconds for t in done)
         if len(done) >= limits.trials or (limits.timeout is not None and spent >= limits.timeout):
             return
-        _enqueue_next_seed(study, question)
+        _enqueue_next_seed(study, problem)
         study.sampler = _sampler(limits.seed, len(done))
-        study.optimize(lambda trial: _objective(trial, question), n_trials=1, catch=(DesignFailedError,))
+        study.optimize(lambda trial: _objective(trial, problem), n_trials=1, catch=(DesignFailedError,))
         listener(_finished(study.get_trials(deepcopy=False)[-1]))
 
 
-def _objective(trial: optuna.Trial, question: Question) -> tuple[float, ...]:
-    params = {p.name: _suggest(trial, p) for p in question.parameters}
+def _objective(trial: optuna.Trial, problem: SearchProblem) -> tuple[float, ...]:
+    params = {p.name: _suggest(trial, p) for p in problem.parameters}
     try:
-        outcome = question.run(params)
+        outcome = problem.run(params)
     except RunError:  # the disk, not the design
         raise
     except Exception as error:
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-        raise DesignFailedError from error
+        raise DesignFailedError(f"trial {trial.number} failed", got=error) from error
     trial.set_user_attr("outcome", outcome.model_dump_json())
     return outcome.values
 
 
-def _first_trial(study: optuna.Study, question: Question, listener: Listener) -> None:
+def _first_trial(study: optuna.Study, problem: SearchProblem, listener: Listener) -> None:
     """Trial 0: the bank. It has no parameters; whatever goes wrong here is not a failing design but ends the search."""
     if study.get_trials(deepcopy=False):
         return
     start = datetime.now()
-    outcome = question.first()
+    outcome = problem.first()
     if outcome is None:
         return
     trial = create_trial(values=list(outcome.values), user_attrs={"origin": BANK, "outcome": outcome.model_dump_json()})
@@ -137,23 +137,23 @@ def _first_trial(study: optuna.Study, question: Question, listener: Listener) ->
     listener(_finished(study.get_trials(deepcopy=False)[0]))
 
 
-def _open(question: Question, database: Path) -> optuna.Study:
-    """The Optuna study of this question.
+def _open(problem: SearchProblem, database: Path) -> optuna.Study:
+    """The Optuna study of this problem.
 
     Each question (devices, objectives) has a study of its own in the database. It takes over the trials of the study
     that knows the most, valued anew; a take-over that was interrupted is begun again.
     """
     storage = _storage(database)
     known = {name: optuna.load_study(study_name=name, storage=storage) for name in _ready_studies(storage)}
-    own = known.get(question.key)
+    own = known.get(problem.key)
     richest = max(known.values(), key=_ended, default=None)
     if own is not None and _ended(own) == _ended(richest):
         return own
     trials = richest.get_trials(deepcopy=False) if richest is not None else []
-    revalued = [_revalued(t, question) for t in trials if _counts(t)]  # may take minutes: before anything is written
+    revalued = [_revalued(t, problem) for t in trials if _counts(t)]  # may take minutes: before anything is written
     if own is not None:
-        optuna.delete_study(study_name=question.key, storage=storage)
-    study = optuna.create_study(study_name=question.key, storage=storage, directions=list(question.directions))
+        optuna.delete_study(study_name=problem.key, storage=storage)
+    study = optuna.create_study(study_name=problem.key, storage=storage, directions=list(problem.directions))
     study.add_trials(revalued)
     study.set_user_attr(READY, True)
     return study
@@ -186,10 +186,10 @@ def _ended(study: optuna.Study | None) -> int:
     return sum(_counts(t) for t in study.get_trials(deepcopy=False)) if study is not None else 0
 
 
-def _revalued(trial: FrozenTrial, question: Question) -> FrozenTrial:
+def _revalued(trial: FrozenTrial, problem: SearchProblem) -> FrozenTrial:
     if trial.state != TrialState.COMPLETE:
         return trial
-    outcome = question.revalue(Outcome.model_validate_json(trial.user_attrs["outcome"]))
+    outcome = problem.revalue(Outcome.model_validate_json(trial.user_attrs["outcome"]))
     revalued = create_trial(
         values=list(outcome.values),
         params=trial.params,
@@ -215,13 +215,13 @@ def _requeue_killed(study: optuna.Study, parameters: int) -> None:
             study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number, "origin": _origin(trial)})
 
 
-def _enqueue_next_seed(study: optuna.Study, question: Question) -> None:
+def _enqueue_next_seed(study: optuna.Study, problem: SearchProblem) -> None:
     """Queue the first seed that has not been tried, unless something waits already."""
     trials = study.get_trials(deepcopy=False)
     if any(t.state == TrialState.WAITING for t in trials):
         return
     tried = [t.params for t in trials if _counts(t)]  # not by origin: two devices may propose by the same rule
-    for origin, params in question.seeds():
+    for origin, params in problem.seeds():
         if params not in tried:
             study.enqueue_trial(dict(params), user_attrs={"origin": origin})
             return

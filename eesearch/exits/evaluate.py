@@ -17,15 +17,7 @@ from eesearch.exits.expected import expected_cost
 from eesearch.exits.routing import exit_rate, route, score_table
 
 
-def evaluate(
-    policy: Policy,
-    table: ExitTable,
-    costs: Sequence[StageCosts],
-    fit: Fit | None = None,
-    *,
-    design: str = "",
-    strategy: str = "",
-) -> Evaluation:
+def evaluate(policy: Policy, table: ExitTable, costs: Sequence[StageCosts], fit: Fit | None = None) -> Evaluation:
     """What a policy does on a split, and what it costs.
 
     Args:
@@ -33,8 +25,6 @@ def evaluate(
         table: One split; the accuracy is of this split.
         costs: One per axis; may know more exits than the policy uses.
         fit: The one that the policy's thresholds were chosen with, if any.
-        design: Key of the design, to be kept in the result.
-        strategy: How the network was trained, to be kept in the result.
 
     Raises:
         PolicyError: an exit is not in the table, or fit and policy do not belong together.
@@ -43,7 +33,7 @@ def evaluate(
     policy.require(fit)
     active = table.select(policy.exits)
     scores = score_table(active, policy.criterion, fit)
-    return tally(policy, scores, active.correct, costs, design=design, strategy=strategy)
+    return tally(policy, scores, active.correct, costs)
 
 
 def tally(
@@ -51,9 +41,6 @@ def tally(
     scores: NDArray[np.float32],
     correct: NDArray[np.bool_],
     costs: Sequence[StageCosts],
-    *,
-    design: str = "",
-    strategy: str = "",
 ) -> Evaluation:
     """The same from scores that are known already, for those who evaluate many policies on one table.
 
@@ -62,8 +49,6 @@ def tally(
         scores: Of its exits. [k, N]
         correct: Whether its exits are right. [k, N]
         costs: As for `evaluate`.
-        design: As for `evaluate`.
-        strategy: As for `evaluate`.
 
     Raises:
         CostError: an exit has no cost, or a sample cannot meet the exits in this order.
@@ -71,8 +56,6 @@ def tally(
     stop = route(scores, policy.thresholds)
     return Evaluation(
         policy=policy,
-        design=design,
-        strategy=strategy,
         accuracy=float(correct[stop, np.arange(len(stop))].mean()),
         samples=len(stop),
         exit_rate=tuple(exit_rate(stop, len(policy.stops)).tolist()),
@@ -101,7 +84,6 @@ def backbone_evaluation(table: ExitTable, costs: Sequence[StageCosts], output: E
     accuracy = float(table.accuracy[table.row(output)])
     return Evaluation(
         policy=Policy(stops=(Stop(exit=output, threshold=-inf),), criterion="max_prob"),
-        design="",
         strategy="backbone",
         accuracy=accuracy,
         samples=len(table.labels),

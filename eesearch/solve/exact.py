@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -34,10 +34,6 @@ def solve_front(
     criterion: str = "max_prob",
     levels: int = 24,
     fit: Fit | None = None,
-    also: Sequence[StageCosts] = (),
-    design: str = "",
-    strategy: str = "",
-    device: str | None = None,
     progress: Progress = silent,
 ) -> Front:
     """The complete Pareto set of (error, mean cost) over all policies on a table's exits.
@@ -53,10 +49,6 @@ def solve_front(
         criterion: A name in the CRITERIA registry, of memory `last`.
         levels: Largest number of threshold levels per exit, see `threshold_levels`.
         fit: The temperatures that scores use.
-        also: Further axes, reported in every point's `costs`.
-        design: Key of the design, kept in every point.
-        strategy: How the network was trained, kept in every point.
-        device: The name that the front bears; None: the axis.
         progress: Told the exits tried as first stop.
 
     Raises:
@@ -73,14 +65,13 @@ def solve_front(
     choices = _choices(scores, step, levels)
     best = _walk_all(_problem(scores, ~table.correct, step, choices), len(table.labels), max_exits, progress)
     fits = () if fit is None else (fit.key,)
-    axes = (costs, *also)
     points = []
     for rows, thresholds in _found(best, choices):
         stops = tuple(Stop(exit=table.exits[r], threshold=t) for r, t in zip(rows, thresholds, strict=True))
         policy = Policy(stops=stops, criterion=criterion, fits=fits)
-        points.append(tally(policy, scores[rows], table.correct[rows], axes, design=design, strategy=strategy))
-    backbone = backbone_evaluation(table, axes, outputs[0])
-    return Front(points, backbone=backbone, axis=costs.axis, device=device or costs.axis)
+        points.append(tally(policy, scores[rows], table.correct[rows], [costs]))
+    backbone = backbone_evaluation(table, [costs], outputs[0])
+    return Front(points, backbone=backbone, axis=costs.axis, device=costs.axis)
 
 
 def _choices(scores: NDArray[np.float32], step: NDArray[np.float64], levels: int) -> Levels:

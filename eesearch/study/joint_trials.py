@@ -73,4 +73,4 @@ class JointTrials(Problem):
             return (self.backbone(profile, "cal"),)
         table, fit = self.workshop.table(design, "cal"), self.workshop.fit(design)
         costs = self.costs(design, profile, policy.criterion)
-        return (evaluate(policy, table, costs, fit, design=design.key, strategy=design.strategy),)
+        return (evaluate(policy, table, costs, fit).made_by(design),)

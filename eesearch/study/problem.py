@@ -16,7 +16,7 @@ from eesearch.core.front import Evaluation, Front
 from eesearch.core.policy import Policy, Stop
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
-from eesearch.exits.evaluate import backbone_evaluation, evaluate
+from eesearch.exits.evaluate import backbone_evaluation, evaluate, tally
 from eesearch.exits.routing import score_table
 from eesearch.seeding.bank import propose, reference_thresholds
 from eesearch.seeding.placement import Seed
@@ -101,9 +101,7 @@ class Problem:
             self.workshop.table(design, "test"),
             self.costs(design, profile, evaluation.policy.criterion),
             self.workshop.fit(design),
-            design=evaluation.design,
-            strategy=evaluation.strategy,
-        )
+        ).made_by(design)
 
     def front(self, points: Iterable[Evaluation], profile: DeviceProfile) -> Front:
         """The calibration front of these points on a device."""
@@ -172,19 +170,20 @@ class BankProblem(Problem):
         if exits is not None:
             table = table.select([e for e in table.exits if e in exits or e.is_output])
         with self.materials.watch.phase("solve"):
-            return solve_front(
+            solved = solve_front(
                 table,
                 costs[0],
                 max_exits=self.space.max_exits,
                 criterion=criterion,
                 levels=self.space.levels,
                 fit=fit,
-                also=costs[1:],
-                design=design.key,
-                strategy=design.strategy,
-                device=profile.device,
                 progress=self.progress,
             )
+            scores, points = score_table(table, criterion, fit), []
+            for point in solved.points:  # the solver knows one axis: look the others up
+                rows = [table.row(e) for e in point.policy.exits]
+                points.append(tally(point.policy, scores[rows], table.correct[rows], costs).made_by(design))
+        return self.front(points, profile)
 
     def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
         """The trial's front on a device."""
@@ -229,7 +228,7 @@ class BankProblem(Problem):
                 break
         policy = Policy(stops=tuple(stops), criterion=criterion, fits=(fit.key,))
         costs = self.costs(bank, profile, criterion)
-        return evaluate(policy, table, costs, fit, design=bank.key, strategy=bank.strategy)
+        return evaluate(policy, table, costs, fit).made_by(bank)
 
     def _as_params(self, seed: Seed) -> Params:
         chosen = {e.cut: e.head for e in seed.exits}

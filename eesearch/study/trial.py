@@ -1,4 +1,4 @@
-"""What drivers and questions exchange: a trial's parameters go in, an outcome comes out."""
+"""What drivers and problems exchange: a trial's parameters go in, an outcome comes out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Finished:
     state: Literal["complete", "failed"]
 
 
-class Question(Protocol):
+class SearchProblem(Protocol):
     """What a driver needs to know of a problem.
 
     Attributes:

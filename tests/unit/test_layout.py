@@ -23,7 +23,7 @@ RANKS = [
     {"core"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 5
+LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS, MOST_WITH_OPTIONS = 400, 60, 5, 7
 NO_TORCH = {"core", "exits", "seeding", "solve", "reporting"}
 
 
@@ -71,14 +71,35 @@ def test_files_and_functions_keep_their_budget(file):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = node.end_lineno - node.lineno + 1
             assert lines <= LONGEST_FUNCTION, f"{node.name} has {lines} lines"
-            positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
+            data = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
             if own_signature(file, node):
-                assert len(positional) <= MOST_PARAMETERS, f"{node.name} takes {len(positional)} positional parameters"
+                assert len(data) <= MOST_PARAMETERS, f"{node.name} takes {len(data)} positional parameters"
+                options = len(node.args.kwonlyargs)
+                assert len(data) + options <= MOST_WITH_OPTIONS, f"{node.name} takes {len(data) + options} parameters"
 
 
 def own_signature(file, node):
     """Commands of the CLI take one parameter per flag; typer reads them from the signature."""
     return not (file.name == "cli.py" and any("command" in ast.unparse(d) for d in node.decorator_list))
+
+
+def test_no_import_cycles():
+    imports = {}
+    for file in FILES:
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        named = set(modules_imported(ast.parse(file.read_text())))
+        imports[name] = {m for m in named if m.startswith("eesearch.")}
+
+    def reach(start, seen):
+        for other in imports.get(start, ()):
+            if other not in seen:
+                seen.add(other)
+                reach(other, seen)
+        return seen
+
+    for name in imports:
+        if name != "eesearch":
+            assert name not in reach(name, set()), f"{name} imports itself in the end"
 
 
 def test_no_package_bears_the_name_of_a_public_function():

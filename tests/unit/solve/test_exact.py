@@ -113,10 +113,10 @@ def larger():
 
 def test_every_point_is_what_evaluate_says_of_its_policy(larger):
     table, costs = larger
-    front = solve_front(table, costs, max_exits=3, levels=6, criterion="entropy", design="d", strategy="separate")
+    front = solve_front(table, costs, max_exits=3, levels=6, criterion="entropy")
     assert len(front) > 10
     for point in front.points:
-        assert point == evaluate(point.policy, table, [costs], design="d", strategy="separate")
+        assert point == evaluate(point.policy, table, [costs])
     assert front.backbone.accuracy == table.accuracy[-1]
     assert front.backbone.costs["macs"].mean == 1.2
 
@@ -167,17 +167,6 @@ def test_uses_the_fit_and_names_it(larger):
     front = solve_front(table, costs, max_exits=2, levels=4, fit=fit)
     assert {p.policy.fits for p in front.points} == {(fit.key,)}
     assert front[1] == evaluate(front[1].policy, table, [costs], fit)
-
-
-def test_reports_further_axes_but_selects_on_one(larger):
-    table, costs = larger
-    other = StageCosts(costs.step * 7.0, costs.exits, "latency_ms", 8.4)
-    plain = solve_front(table, costs, max_exits=1, levels=4)
-    front = solve_front(table, costs, max_exits=1, levels=4, also=[other], device="cpu")
-    assert [p.policy for p in front.points] == [p.policy for p in plain.points]
-    assert front[0].costs["latency_ms"].mean == pytest.approx(7.0 * front[0].costs["macs"].mean)
-    assert front.backbone.costs["latency_ms"].mean == 8.4
-    assert (front.device, plain.device) == ("cpu", "macs")
 
 
 def test_tells_its_progress(larger):
