@@ -33,6 +33,7 @@ from eesearch.study.files import validate
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import (
     Given,
+    check_classes,
     device_profile,
     fitting_heads,
     load_backbone,
@@ -197,6 +198,7 @@ def profile(
 def _network(study: Study) -> tuple[Dataset, Backbone, dict[str, tuple[HeadSpec, ...]]]:
     dataset = load_study_data(study)
     backbone = thinned(load_backbone(study, dataset.train.x[:2]), study.space.cuts.max_cuts)
+    check_classes(backbone, dataset)
     return dataset, backbone, fitting_heads(study.space, backbone)
 
 

@@ -175,7 +175,7 @@ def profile(
 def predict(
     run: RunArgument,
     inputs: Annotated[Path, typer.Argument(metavar="INPUT.npz", help="Holds x, and maybe y.")],
-    pick: Annotated[str, typer.Option(metavar="SEL", help=SELECTION)] = "knee",
+    pick: Annotated[str, typer.Option(metavar="SEL", help=SELECTION)] = "max-drop=0.5%",
     out: Annotated[Path | None, typer.Option(help="CSV file; standard output by default.")] = None,
 ) -> None:
     """Answer samples with a chosen point, really stopping early: index,answer,exit,score."""

@@ -131,7 +131,9 @@ class Front:
         """One row per point: what it does and costs on the split that it was evaluated on."""
         import pandas as pd
 
-        return pd.DataFrame([describe(e) | {"point": i, "device": self.device} for i, e in enumerate(self.points)])
+        rows = [{"point": i, "device": self.device} | describe(e) for i, e in enumerate(self.points)]
+        frame = pd.DataFrame(rows)
+        return frame[[*frame.columns.drop("design"), "design"]] if len(frame) else frame
 
 
 def _non_dominated(given: Sequence[Evaluation], axis: Axis) -> list[Evaluation]:
@@ -151,16 +153,15 @@ def exit_name(exit_id: ExitId) -> str:
 def describe(evaluation: Evaluation) -> dict[str, str | float]:
     """The columns that every table of points shares; lists are `|`-joined, one entry per stop."""
     policy = evaluation.policy
-    row: dict[str, str | float] = {
-        "design": evaluation.design,
-        "strategy": evaluation.strategy,
+    row: dict[str, str | float] = {"accuracy": evaluation.accuracy}
+    for axis, cost in evaluation.costs.items():
+        row |= {axis: cost.mean, f"{axis}_p95": cost.p95, f"{axis}_worst": cost.worst}
+    return row | {
         "exits": "|".join(exit_name(e) for e in policy.exits),
         "heads": "|".join(e.head for e in policy.exits),
         "criterion": policy.criterion,
         "thresholds": "|".join(f"{t:.6g}" for t in policy.thresholds),
         "exit_rate": "|".join(f"{r:.4f}" for r in evaluation.exit_rate),
-        "accuracy": evaluation.accuracy,
+        "strategy": evaluation.strategy,
+        "design": evaluation.design,
     }
-    for axis, cost in evaluation.costs.items():
-        row |= {axis: cost.mean, f"{axis}_p95": cost.p95, f"{axis}_worst": cost.worst}
-    return row

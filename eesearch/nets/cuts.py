@@ -169,14 +169,14 @@ class Places:
             raise SplitError(
                 f"cannot cut {self.traced.name}",
                 got=self._why_none(),
-                expected="a place with one tensor alive between two convolutions or matrix products",
-                do=f"Pass the cuts by hand; {self._possible()}",
+                expected="a place between two of them, and before the last one, where a single tensor is alive",
+                do=f"Name the cuts yourself (in a study: space.cuts.candidates). {self._possible()}",
             )
         return points
 
     def _why_none(self) -> str:
         kept = [f"'{_own_name(path)}' is kept whole ({why})" for path, why in self.traced.whole.items()]
-        return "; ".join([f"{len(self.heavy)} of them", *kept[:3]])
+        return "; ".join([f"{len(self.heavy)} convolutions or matrix products", *kept[:3]])
 
     def chosen(self, names: Sequence[str]) -> list[Point]:
         """The places that a user named, in the order of the network.

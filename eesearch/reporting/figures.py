@@ -233,7 +233,8 @@ def _draw_selection(axes: Axes, data: FrontData) -> None:
     )  # fmt: skip
     (knee,) = records(points[points["knee"]])
     place = (in_unit(knee["cost"], data.axis), 100.0 * knee["accuracy"])
-    axes.plot(*place, "o", markersize=14, markerfacecolor="none", color="black", label="knee")
+    hidden = place[1] < (lowest_shown(data) or 0.0)
+    axes.plot(*place, "o", markersize=14, markerfacecolor="none", color="black", label=None if hidden else "knee")
     _annotate(axes, f"knee (point {knee['point']})", place, offset=(9, -14), ha="left")
 
 

@@ -106,7 +106,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
     with watch.phase("load"):
         dataset = load_study_data(study) if given is None else given.dataset
         backbone = load_backbone(study, dataset.train.x[:2], model=given.model if given else None)
-        _check_classes(backbone, dataset)
+        check_classes(backbone, dataset)
     splits = {f"{each.name} split": each.key for each in (dataset.train, dataset.cal, dataset.test)}
     run.check_inputs({**splits, "network": backbone.key})
     untrained, backbone = backbone, thinned(backbone, study.space.cuts.max_cuts)
@@ -153,7 +153,12 @@ def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Modul
     return split(network, torch.from_numpy(np.array(example)), cuts if cuts == "auto" else list(cuts))
 
 
-def _check_classes(backbone: Backbone, dataset: Dataset) -> None:
+def check_classes(backbone: Backbone, dataset: Dataset) -> None:
+    """Refuse a network whose outputs are not the classes of the data.
+
+    Raises:
+        ModelError: so.
+    """
     if backbone.classes != dataset.classes:
         raise ModelError(
             "the model does not fit the data",

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from eesearch.core.errors import PickError
 from eesearch.study.answers import DeviceAnswer, Point
+from eesearch.study.question import LARGEST_BARE_SHARE
 
 SYNTAX = "knee | point=N | max-drop=0.5% | budget-ms=X, each with an optional @device"
 
@@ -45,6 +46,10 @@ class Pick:
             amount = float(number.rstrip("%")) * (0.01 if number.endswith("%") else 1.0)
         except ValueError:
             raise PickError(f"'{number}' in '{text}' is no number", expected=SYNTAX) from None
+        if name == "max-drop" and not number.endswith("%") and amount > LARGEST_BARE_SHARE:
+            raise PickError(
+                f"a drop of {number} would be {amount:.0%}", expected=f"{number}%, or a fraction such as 0.005"
+            )
         return cls(name, amount, device or None)
 
     def choose(self, devices: Sequence[DeviceAnswer]) -> tuple[DeviceAnswer, Point]:

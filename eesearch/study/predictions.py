@@ -54,7 +54,8 @@ def predict_file(run: Path, selection: str, inputs: Path) -> tuple[str, str]:
 def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     arrays = read_npz(path, "x, and maybe y")
     if "x" not in arrays or not len(arrays["x"]):
-        raise DataError(f"{path} holds no samples", expected="an array x [N, ...] with N at least 1")
+        held = f"arrays {', '.join(sorted(arrays))}"
+        raise DataError(f"{path} holds no samples", got=held, expected="an array x [N, ...] with N at least 1")
     x, y = read_samples("x", arrays["x"]), arrays.get("y")
     if y is not None and y.shape != (len(x),):
         raise DataError(f"x and y in {path} differ in length", got=f"{len(x)} and {list(y.shape)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import nan
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -26,12 +27,17 @@ def seconds(text: object) -> object:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+LARGEST_BARE_SHARE = 0.25
+"""A larger number without `%` was rather meant as a percentage."""
+
+
 def share(text: object) -> object:
     """Read a share: `0.005`, or `0.5%`."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*", str(text))
-    if match is None:
+    value = float(match[1]) if match else nan
+    if match is None or (not match[2] and value > LARGEST_BARE_SHARE):
         raise ValueError(f"'{text}' is no share; write 0.5% or 0.005")
-    return float(match[1]) * (0.01 if match[2] else 1.0)
+    return value * (0.01 if match[2] else 1.0)
 
 
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0.0)]

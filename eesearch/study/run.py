@@ -20,7 +20,7 @@ from eesearch.study.picks import Pick, find_device
 from eesearch.study.rundir import RunDir
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """What a search left in its run directory.
 
@@ -43,6 +43,10 @@ class Run:
         """
         directory = RunDir(Path(path))
         return cls(directory, directory.answers())
+
+    def __repr__(self) -> str:
+        devices = "\n".join(f"  {device.verdict()}" for device in self.answers.devices)
+        return f"Run({str(self.directory.path)!r}, {len(self.answers.trials)} trials)\n{devices}"
 
     def device(self, name: str | None = None) -> DeviceAnswer:
         """The answers for one device; the study's first if none is named."""
@@ -96,10 +100,15 @@ class Run:
         """Answer raw samples [N, ...] with real early stopping.
 
         Raises:
-            DataError: the samples do not fit the network.
+            DataError: the samples differ in shape or kind from those of the study.
         """
+        made_on = self.answers.data["sample_dtype"], self.answers.data["sample_shape"]
+        if (str(x.dtype), list(x.shape[1:])) != made_on:
+            raise DataError(
+                "the samples are not like those that the run was made on",
+                got=f"{x.dtype} {list(x.shape[1:])}",
+                expected=f"{made_on[0]} {made_on[1]}",
+                do="Give raw samples, of the kind and range that the study's data have.",
+            )
         net, fit = self.network(point, x)
-        shape = tuple(net.backbone.example.shape[1:])
-        if x.shape[1:] != shape:
-            raise DataError("the samples do not fit the network", got=list(x.shape), expected=["N", *shape])
         return net.predict(x, point.cal.policy, fit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from eesearch.core.store import Store, disk_errors, write_atomic
 from eesearch.study.answers import Answers, table_rows
 from eesearch.study.files import load_study
 from eesearch.study.question import Study, differences
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
     """
     run = RunDir(path)
     if fresh and path.exists():
-        os.rename(path, _free_name(path))
+        aside = _free_name(path)
+        os.rename(path, aside)
+        log.info("the old run was renamed to %s", aside)
     if run.study_file.is_file():
         _check_same(run, study)
     elif path.is_dir() and any(p.name != "profiles" for p in path.iterdir()):  # `eesearch profile` may come first

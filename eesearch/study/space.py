@@ -85,7 +85,11 @@ class SearchSpace(Value):
     """
 
     cuts: CutSpace = CutSpace()
-    heads: tuple[HeadSpec, ...] = (HeadSpec(),)
+    heads: tuple[HeadSpec, ...] = (
+        HeadSpec(),
+        HeadSpec(pool="mixed", size=2),
+        HeadSpec(kind="mlp", pool="mixed", size=2, hidden=(32,)),
+    )
     strategies: tuple[str, ...] = ("separate", "joint")
     alpha: AlphaRange = AlphaRange()
     criteria: tuple[str, ...] = ("max_prob",)

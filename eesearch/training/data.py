@@ -93,6 +93,7 @@ class Dataset:
             "sizes": {split.name: len(split) for split in splits},
             "hashes": {split.name: split.key for split in splits},
             "sample_shape": list(self.train.x.shape[1:]),
+            "sample_dtype": str(self.train.x.dtype),
             "class_names": list(self.class_names),
             "seed": self.seed,
         }

@@ -115,7 +115,9 @@ class TestVerbs:
 
     def test_predict_refuses_what_does_not_fit(self, finished, tmp_path):
         np.savez(tmp_path / "flat.npz", x=np.zeros((3, 64), np.uint8))
-        refused(run("predict", finished, tmp_path / "flat.npz"), "Error")
+        refused(run("predict", finished, tmp_path / "flat.npz"), "uint8 [64]", "expected uint8 [1, 8, 8]")
+        np.savez(tmp_path / "scaled.npz", x=digits()["x_test"] / 16.0)
+        refused(run("predict", finished, tmp_path / "scaled.npz"), "got float32 [1, 8, 8]")
         np.savez(tmp_path / "none.npz", z=np.zeros(3))
         refused(run("predict", finished, tmp_path / "none.npz"), "holds no samples")
         np.savez(tmp_path / "text.npz", x=np.array([["a"], ["b"]]))
@@ -204,6 +206,11 @@ class TestBadInput:
         torch.save([torch.zeros(2)], tmp_path / "w.pt")
         tiny["backbone"]["weights"] = str(tmp_path / "w.pt")
         refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r"), "holds no state dict")
+
+    def test_a_network_with_another_number_of_classes(self, tiny, tmp_path):
+        tiny["backbone"]["args"]["classes"] = 7
+        for flags in ([], ["--dry-run"]):
+            refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "r", *flags), "7 outputs")
 
     def test_a_cut_that_does_not_exist(self, tiny, tmp_path):
         tiny["space"]["cuts"] = {"candidates": ["stages.0.9"]}

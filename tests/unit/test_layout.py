@@ -129,3 +129,11 @@ print("LOADED", sorted(heavy & set(sys.modules)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Usage" in done.stdout
     assert "LOADED []" in done.stdout
+
+
+def test_the_readme_has_no_gaps():
+    text = (ROOT / "README.md").read_text()
+    assert "@@" not in text
+    for picture in ("docs/results/digits.png",):
+        assert picture in text
+        assert (ROOT / picture).stat().st_size > 10_000

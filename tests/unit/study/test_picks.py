@@ -54,7 +54,7 @@ def test_picks_read_calibration_only(text, point):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "best", "point=-1", "point=4", "knee=2", "max-drop=", "max-drop=1e", "max-drop=0.5%%",
+    "text", ["", "best", "point=-1", "point=4", "knee=2", "max-drop=", "max-drop=1e", "max-drop=0.5%%", "max-drop=0.5",
              "budget-ms=0.5", "budget-ms=9@macs", "knee@nowhere"],
 )  # fmt: skip
 def test_picks_that_name_nothing(text):
