@@ -28,6 +28,9 @@ INK = "#7d8590"
 DEPTH = 0.12
 """Plots begin this far below the backbone's accuracy, or at their lowest point if that is higher."""
 
+LONG_LABEL = 26
+"""With a longer name in it, a legend has two columns instead of three."""
+
 CROWD = 40
 """With more points than this, markers are smaller."""
 
@@ -103,8 +106,8 @@ def front_data(device: DeviceAnswer) -> FrontData:
 
 
 def _without_numbers(rule: str) -> str:
-    """`th_rule 0.93 re-measured` is `th_rule re-measured` with a parameter."""
-    return re.sub(r"\s+\d[\w.]*", "", rule)
+    """`th_rule 0.93 re-measured (macs)` is `th_rule re-measured` with a parameter, measured on a device."""
+    return re.sub(r"\s+(\d[\w.]*|\(.*\)$)", "", rule)
 
 
 def _numbers(device: DeviceAnswer, point: Point) -> dict[str, float]:
@@ -156,7 +159,7 @@ def draw_front(answers: Answers) -> Figure:
     columns = min(2, len(answers.devices))
     rows = -(-len(answers.devices) // columns)
     shown = [front_data(device) for device in answers.devices]
-    height = 5.2 + 0.07 * max(len(seed_spots(data)) for data in shown)  # the legend has three columns
+    height = 5.2 + 0.07 * max(len(seed_spots(data)) for data in shown)  # the legend has two or three columns
     figure = Figure(figsize=(7.0 * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
     styles = strategy_styles(answers)
@@ -195,9 +198,10 @@ def _draw_panel(axes: Axes, data: FrontData, styles: dict[str, Style]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(handles)), key=lambda i: not isinstance(handles[i], ErrorbarContainer))  # strategies first
+    columns = 2 if max(map(len, labels)) > LONG_LABEL else 3
     axes.legend(
         [handles[i] for i in order], [labels[i] for i in order],
-        loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False, fontsize="small",
+        loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, frameon=False, fontsize="small",
     )  # fmt: skip
 
 
