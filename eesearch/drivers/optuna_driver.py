@@ -116,7 +116,7 @@ def _objective(trial: optuna.Trial, problem: SearchProblem) -> tuple[float, ...]
         outcome = problem.run(params)
     except RunError:  # the disk, not the design
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a design runs into is its trial's failure, recorded; the search goes on
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         raise DesignFailedError(f"trial {trial.number} failed", got=error) from error
     trial.set_user_attr("outcome", outcome.model_dump_json())

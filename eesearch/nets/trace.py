@@ -103,7 +103,7 @@ class _Tracer(fx.Tracer):
         self._path.append(self._path[-1] if leaf else path)
         try:
             result = super().call_module(m, forward, args, kwargs)
-        except Exception:
+        except Exception:  # only to note which module it was; raised again
             if self.failed == PREFIX:  # the first to see it is the innermost
                 self.failed = path
             raise
