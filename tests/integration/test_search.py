@@ -198,3 +198,23 @@ def test_front_json_reads_back(searched):
     text = (searched.directory.path / "front.json").read_text()
     assert json.loads(text)["version"] == 1
     assert type(searched.answers).model_validate_json(text) == searched.answers
+
+
+def test_every_split_has_a_table_and_it_is_made_once(searched, tmp_path, monkeypatch):
+    import shutil
+
+    from eesearch.study import workshop
+    from eesearch.study.materials import prepare
+    from eesearch.study.rundir import RunDir
+
+    shutil.copytree(searched.directory.path, tmp_path / "copy")
+    run = RunDir(tmp_path / "copy")
+    materials = prepare(run.study(), run)
+    made = workshop.Workshop(materials)
+    tables = {split: made.table(made.bank_design, split) for split in ("train", "cal", "test")}
+    assert {split: len(table.labels) for split, table in tables.items()} == {"train": 754, "cal": 503, "test": 540}
+    assert {table.samples for table in tables.values()} == set(searched.answers.data["hashes"].values())
+    monkeypatch.setattr(workshop, "collect", None)  # calling it would fail: everything comes from the store
+    again = workshop.Workshop(materials)
+    for split, table in tables.items():
+        assert np.array_equal(again.table(again.bank_design, split).logits, table.logits)
