@@ -12,11 +12,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from eesearch.core.design import ExitId, Value
 from eesearch.core.errors import CostError
 
-Axis = Literal["macs", "latency_ms"]
+Axis = Literal["macs", "latency_ms", "energy_mj", "bytes", "params"]
+"""What is counted or measured. `params` adds up over a path and not over samples: a policy's number of parameters is
+the `worst` of its costs."""
 
 
 class Timing(Value):
@@ -47,7 +50,7 @@ class LatencyProfile(Value):
         prefix_ms: From the input to each cut, then to the output, each merged into one segment as it is deployed; the
             last is the unmodified backbone. Non-decreasing. [K + 1]
         head_ms: cut -> head name -> head in place (prefix + head, minus prefix).
-        decision_ms: criterion -> deciding at one exit whether to leave.
+        decision_ms: decision (`max_prob`, `max_prob/mean`) -> deciding at one exit whether to leave.
         resume_ms: What going on after a decision costs: two merged segments in a row, minus one.
         timings: Every raw figure, by its name.
         noise: Relative spread between processes: smaller differences are ties.
@@ -72,6 +75,9 @@ class DeviceProfile(Value):
         cuts: Names of the cuts, in order. [K]
         macs_prefix: Multiply-adds from the input to each cut, then to the output. [K + 1]
         macs_head: cut -> head name -> multiply-adds of the head.
+        params_prefix: Parameters from the input to each cut, then to the output; empty if they were not counted.
+            [K + 1]
+        params_head: cut -> head name -> parameters of the head.
         latency: None on the device `macs`.
     """
 
@@ -81,6 +87,8 @@ class DeviceProfile(Value):
     cuts: tuple[str, ...]
     macs_prefix: tuple[float, ...]
     macs_head: dict[str, dict[str, float]]
+    params_prefix: tuple[float, ...] = ()
+    params_head: dict[str, dict[str, float]] = Field(default_factory=dict)
     latency: LatencyProfile | None = None
 
     @property
@@ -90,8 +98,23 @@ class DeviceProfile(Value):
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """All cost axes that this profile knows."""
-        return ("macs",) if self.latency is None else ("latency_ms", "macs")
+        """All cost axes that this profile knows, the one of its front first."""
+        counted: tuple[Axis, ...] = ("macs", "params") if self.params_prefix else ("macs",)
+        return counted if self.latency is None else ("latency_ms", *counted)
+
+    def known(self, axis: Axis) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
+        """Cost of every prefix, and of every head by cut and name.
+
+        Raises:
+            CostError: the profile lacks the axis.
+        """
+        if axis == "latency_ms" and self.latency is not None:
+            return self.latency.prefix_ms, self.latency.head_ms
+        if axis == "params" and self.params_prefix:
+            return self.params_prefix, self.params_head
+        if axis == "macs":
+            return self.macs_prefix, self.macs_head
+        raise CostError(f"the profile of {self.device} has no {axis}", expected=f"one of {', '.join(self.axes)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +125,7 @@ class StageCosts:
         step: [E + 1, E]; row 0 is the input, row i + 1 is exit i; inf where the step is forbidden (same or
             earlier cut).
         exits: Columns of `step`. [E]
-        axis: `macs` or `latency_ms`.
+        axis: What they are costs of.
         backbone: Cost of the unmodified backbone: no head, no decision.
     """
 
@@ -139,7 +162,7 @@ class StageCosts:
         return np.asarray(steps.cumsum())
 
 
-def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], criterion: str, axis: Axis) -> StageCosts:
+def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
     """Turn a profile into steps between the exits of one network.
 
     A head pays for itself and for its decision, whether anyone leaves or not. Going on after a decision pays the
@@ -149,22 +172,19 @@ def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], criterion: str,
     Args:
         profile: Must know every cut and head of `exits`.
         exits: In the order of the cuts. [E]
-        criterion: Whose decision is paid at each stop.
-        axis: `macs`, or `latency_ms` if the profile was timed.
+        decision: What is decided by at each stop, and paid: `max_prob`, `max_prob/mean` (see `decision_name`).
+        axis: One that the profile knows.
 
     Raises:
-        CostError: the profile lacks the axis, a cut, a head or the criterion.
+        CostError: the profile lacks the axis, a cut, a head or the decision.
     """
-    if axis not in profile.axes:
-        raise CostError(f"the profile of {profile.device} has no {axis}", expected=f"one of {profile.axes}")
+    prefix, heads = profile.known(axis)
     timed = profile.latency if axis == "latency_ms" else None
-    prefix = timed.prefix_ms if timed else profile.macs_prefix
-    heads = timed.head_ms if timed else profile.macs_head
     depth = {cut: k for k, cut in enumerate(profile.cuts)}
     try:
-        decision = timed.decision_ms[criterion] if timed else 0.0
+        decided = timed.decision_ms[decision] if timed else 0.0
         depths = [len(profile.cuts) if e.is_output else depth[e.cut] for e in exits]
-        own = [0.0 if e.is_output else heads[e.cut][e.head] + decision for e in exits]
+        own = [0.0 if e.is_output else heads[e.cut][e.head] + decided for e in exits]
     except KeyError as missing:
         raise CostError(
             f"the profile of {profile.device} does not know {missing}", do="Measure it again: `eesearch profile`."
@@ -175,6 +195,6 @@ def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], criterion: str,
         step[0, j] = prefix[depth_j] + own[j]
         for i, depth_i in enumerate(depths):
             if depth_i < depth_j:
-                scored = decision if exits[j].is_output else 0.0  # a head's decision is in `own` already
+                scored = decided if exits[j].is_output else 0.0  # a head's decision is in `own` already
                 step[i + 1, j] = prefix[depth_j] - prefix[depth_i] + resume + own[j] + scored
     return StageCosts(step, tuple(exits), axis, float(prefix[-1]))

@@ -16,6 +16,9 @@ OUTPUT = "output"
 OWN = "own"
 """The head name of a network's own classifier."""
 
+LAST_RESORT = "last resort"
+"""The cut name of whoever is asked when no network is sure: a person, the cloud. Part of no network."""
+
 
 class Value(BaseModel):
     """A frozen value that writes itself as JSON and refuses fields that it does not know."""
@@ -154,5 +157,17 @@ class ExitId(Value):
         """Whether this is the network's own classifier."""
         return self.cut == OUTPUT
 
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether the sample is handed on, to a person or to the cloud."""
+        return self.cut == LAST_RESORT
+
     def __str__(self) -> str:
         return f"{self.network}:{self.cut}:{self.head}"
+
+
+ASK = ExitId(network="", cut=LAST_RESORT, head=OWN)
+"""The stop at which a sample is handed on."""
+
+ABSTAINED = -1
+"""What a network answers about a sample that it hands on."""

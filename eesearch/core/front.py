@@ -40,6 +40,7 @@ class Evaluation(Value):
         samples: Number of samples behind it.
         exit_rate: Share of the samples that leaves at each stop; sums to 1. [k]
         costs: Per axis.
+        worst_recall: Share of right answers in the class that has the smallest; None if it was not evaluated.
     """
 
     policy: Policy
@@ -49,6 +50,7 @@ class Evaluation(Value):
     samples: int
     exit_rate: tuple[float, ...]
     costs: dict[Axis, CostSummary]
+    worst_recall: float | None = None
 
     @property
     def error(self) -> float:
@@ -60,6 +62,30 @@ class Evaluation(Value):
         return self.model_copy(update={"design": design.key, "strategy": design.strategy})
 
 
+class Certificate(Value):
+    """What a front is known to be within: no policy of the family that was searched lies below it.
+
+    Attributes:
+        exact: Whether the family was searched completely; then nothing lies below the front that it had then.
+        floor: Steps (error, cost / backbone's cost), by rising error: no policy with at most this error costs less.
+        gain: Hypervolume that the front could still gain, see `Front.hypervolume`; 0 if exact.
+        paths: Number of paths of exits in the family.
+        seconds: What the search took.
+    """
+
+    exact: bool
+    floor: tuple[tuple[float, float], ...]
+    gain: float
+    paths: int
+    seconds: float
+
+    def __str__(self) -> str:
+        searched = f"{self.paths:,} paths of exits in {self.seconds:.1f} s"
+        if self.exact:
+            return f"exact: nothing in the family ({searched}) is better anywhere"
+        return f"not exact ({searched}): the hypervolume could still grow by at most {self.gain:.4f}"
+
+
 class Front:
     """The non-dominated evaluations in (error, mean cost on one axis), by rising cost; duplicates are kept once.
 
@@ -68,12 +94,22 @@ class Front:
         backbone: The unmodified backbone on the same split: the unit of relative costs and the zero of drops.
         axis: The cost axis.
         device: Whose front this is.
+        certificate: Of the search that made it, if it was one search.
     """
 
-    def __init__(self, evaluations: Iterable[Evaluation], *, backbone: Evaluation, axis: Axis, device: str) -> None:
+    def __init__(
+        self,
+        evaluations: Iterable[Evaluation],
+        *,
+        backbone: Evaluation,
+        axis: Axis,
+        device: str,
+        certificate: Certificate | None = None,
+    ) -> None:
         self.backbone = backbone
         self.axis: Axis = axis
         self.device = device
+        self.certificate = certificate
         given = sorted(evaluations, key=lambda e: (e.costs[axis].mean, e.error, e.policy.model_dump_json(), e.design))
         self.points: tuple[Evaluation, ...] = tuple(_non_dominated(given, axis))
 
@@ -103,11 +139,7 @@ class Front:
         If no point reaches the rectangle: minus the smallest shortfall (excess error plus excess relative cost), so
         that bad fronts are ranked too.
         """
-        reference = np.array([self.backbone.error + max_drop, 1.0])
-        excess = np.maximum(self.values - reference, 0.0).sum(-1)
-        if not len(self) or excess.min() > 0.0:
-            return -float(excess.min()) if len(self) else -2.0
-        return float(moocore.hypervolume(self.values, ref=reference) / reference.prod())
+        return hypervolume(self.values, self.backbone.error + max_drop)
 
     def within(self, max_drop: float) -> Evaluation | None:
         """The cheapest point whose accuracy is at most `max_drop` below the backbone's; None if there is none."""
@@ -136,6 +168,20 @@ class Front:
         return frame[[*frame.columns.drop("design"), "design"]] if len(frame) else frame
 
 
+def hypervolume(values: NDArray[np.float64], error: float) -> float:
+    """Share of the rectangle (0, 0) .. (error, 1) that points dominate, or minus the smallest shortfall.
+
+    Args:
+        values: (error, cost / backbone's cost). [P, 2]
+        error: Of the reference point.
+    """
+    reference = np.array([error, 1.0])
+    excess = np.maximum(values - reference, 0.0).sum(-1)
+    if not len(values) or excess.min() > 0.0:
+        return -float(excess.min()) if len(values) else -2.0
+    return float(moocore.hypervolume(values, ref=reference) / reference.prod())
+
+
 def _non_dominated(given: Sequence[Evaluation], axis: Axis) -> list[Evaluation]:
     """Those whose error is below every cheaper one's; `given` rises in (cost, error)."""
     kept: list[Evaluation] = []
@@ -146,7 +192,7 @@ def _non_dominated(given: Sequence[Evaluation], axis: Axis) -> list[Evaluation]:
 
 
 def exit_name(exit_id: ExitId) -> str:
-    """How an exit is called in tables and plots: its cut."""
+    """How an exit is called in tables and plots: its cut; `output` and `last resort` are cuts too."""
     return exit_id.cut
 
 
@@ -155,11 +201,14 @@ def describe(evaluation: Evaluation) -> dict[str, str | float]:
     policy = evaluation.policy
     row: dict[str, str | float] = {"accuracy": evaluation.accuracy}
     for axis, cost in evaluation.costs.items():
-        row |= {axis: cost.mean, f"{axis}_p95": cost.p95, f"{axis}_worst": cost.worst}
+        if axis == "params":
+            row["params"] = cost.worst
+        else:
+            row |= {axis: cost.mean, f"{axis}_p95": cost.p95, f"{axis}_worst": cost.worst}
     return row | {
         "exits": "|".join(exit_name(e) for e in policy.exits),
         "heads": "|".join(e.head for e in policy.exits),
-        "criterion": policy.criterion,
+        "criterion": policy.decision,
         "thresholds": "|".join(f"{t:.6g}" for t in policy.thresholds),
         "exit_rate": "|".join(f"{r:.4f}" for r in evaluation.exit_rate),
         "strategy": evaluation.strategy,

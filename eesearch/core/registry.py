@@ -75,7 +75,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
 # The entries' types live above core; each module named here states its signature.
 HEADS: Registry[Any] = Registry("head", builtin="eesearch.nets.heads", group="eesearch.heads")
-CRITERIA: Registry[Any] = Registry("criterion", builtin="eesearch.exits.criteria", group="eesearch.criteria")
+CRITERIA: Registry[Any] = Registry("criterion", builtin="eesearch.exits.gates", group="eesearch.criteria")
+ANSWERS: Registry[Any] = Registry("answer", builtin="eesearch.exits.answers", group="eesearch.answers")
 STRATEGIES: Registry[Any] = Registry("strategy", builtin="eesearch.training.plans", group="eesearch.strategies")
 BACKENDS: Registry[Any] = Registry("back end", builtin="eesearch.costs.backends", group="eesearch.backends")
 DRIVERS: Registry[Any] = Registry("driver", builtin="eesearch.drivers.optuna_driver", group="eesearch.drivers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from eesearch.core.design import ExitId
-from eesearch.core.policy import Criterion
-from eesearch.core.registry import CRITERIA
+from eesearch.core.policy import Criterion, Parameters, decision_named
+from eesearch.exits.gates import gate_width
 from eesearch.nets.backbone import Backbone, Carry
 from eesearch.nets.heads import Head
 from eesearch.nets.stages import Stage, route
@@ -27,7 +28,7 @@ class InPlace(nn.Module):
 
     def __init__(self, backbone: Backbone, cut: int, head: Head) -> None:
         super().__init__()
-        self.cut = cut
+        self.cut, self.classes = cut, backbone.classes
         self.prefix = backbone.span(0, cut + 1)
         self.head = head
 
@@ -42,22 +43,33 @@ class Decided(nn.Module):
 
     Args:
         place: The prefix and its head.
-        criterion: Name of the criterion that decides.
+        decision: What decides, as `decision_name` names it. One that looks at all active exits is shown two.
     """
 
-    temperature: Tensor
-
-    def __init__(self, place: InPlace, criterion: str) -> None:
+    def __init__(self, place: InPlace, decision: str) -> None:
         super().__init__()
         self.place = place
-        self.criterion: Criterion = CRITERIA[criterion]
+        self.decision = _shown_two(decision_named(decision))
         here = ExitId(network="", cut=str(place.cut), head=place.head.spec.name)
         self.stages = (Stage(place.prefix, place.head, here, -inf),)
-        self.register_buffer("temperature", torch.ones(1, 1))
+        widths = {"temperature": 1, "ensemble": 1, "gate": gate_width(place.classes)}
+        self.fitted = {kind: torch.ones(1, width) for kind, width in widths.items()}
 
     def forward(self, x: Tensor) -> Any:
         """Raw sample to its answer."""
-        return route(x, self.stages, self.criterion, self.temperature)
+        return route(x, self.stages, self.decision, self.fitted)
+
+
+def _shown_two(decision: Criterion) -> Criterion:
+    """A decision that looks at all active exits costs the more the more there are: two are typical."""
+    if decision.memory == "last":
+        return decision
+
+    def function(logits: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
+        twice = {kind: torch.cat([values, values]) for kind, values in parameters.items()}
+        return decision.function(torch.cat([logits, logits]), twice)
+
+    return replace(decision, function=function)
 
 
 class Resumed(nn.Module):

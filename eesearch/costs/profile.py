@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from eesearch.core.costs import DeviceProfile, LatencyProfile
 from eesearch.core.design import OUTPUT, HeadSpec, content_key
@@ -50,7 +51,7 @@ class Measuring:
 
 
 def profile(
-    backbone: Backbone, heads: Heads, device: str, *, criteria: Sequence[str], measuring: Measuring | None = None
+    backbone: Backbone, heads: Heads, device: str, *, decisions: Sequence[str], measuring: Measuring | None = None
 ) -> DeviceProfile:
     """Count multiply-adds and, on a timed device, measure latency of every prefix and of every head in place.
 
@@ -58,7 +59,7 @@ def profile(
         backbone: All cuts of the search space.
         heads: All heads of the search space.
         device: `macs`, `cpu:eager:t1:b1`, or the path of a profile (.json), which is read and checked.
-        criteria: Names of the criteria whose decisions may be taken.
+        decisions: Names of the decisions that may be taken, see `decision_name`.
         measuring: How to measure; the full protocol by default.
 
     Raises:
@@ -68,29 +69,32 @@ def profile(
     """
     measuring = measuring or Measuring()
     where = parse_device(device)
-    prefix, by_head = _count(backbone, heads)
+    counted = {count: _count(backbone, heads, count) for count in (count_macs, _count_params)}
+    prefix, by_head = counted[count_macs]
     if where.path is not None:
         found = load_profile(where.path).model_copy(update={"device": device})
         _require_same_network(found, [cut.name for cut in backbone.cuts], prefix)
-        _require_covers(found, by_head, criteria)
+        _require_covers(found, by_head, decisions)
         return found
-    timed = _measure_latency(backbone, heads, where, criteria, measuring) if where.timed else None
+    timed = _measure_latency(backbone, heads, where, decisions, measuring) if where.timed else None
     return DeviceProfile(
         device=device,
         fingerprint=profile_fingerprint(where, measuring.protocol),
-        content=profile_content(backbone, heads, criteria),
+        content=profile_content(backbone, heads, decisions),
         cuts=tuple(cut.name for cut in backbone.cuts),
         macs_prefix=prefix,
         macs_head=by_head,
+        params_prefix=counted[_count_params][0],
+        params_head=counted[_count_params][1],
         latency=timed,
     )
 
 
-def profile_content(backbone: Backbone, heads: Heads, criteria: Sequence[str]) -> str:
-    """Key of what is profiled: code, cuts, heads and criteria; weights do not count."""
+def profile_content(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> str:
+    """Key of what is profiled: code, cuts, heads and decisions; weights do not count."""
     cuts = [(cut.name, cut.shape) for cut in backbone.cuts]
     designs = {cut: sorted(spec.model_dump_json() for spec in specs) for cut, specs in heads.items() if specs}
-    return content_key(backbone.origin.structure, list(backbone.example.shape), cuts, designs, sorted(criteria))
+    return content_key(backbone.origin.structure, list(backbone.example.shape), cuts, designs, sorted(decisions))
 
 
 def profile_fingerprint(device: Device, protocol: Protocol) -> dict[str, str]:
@@ -100,11 +104,11 @@ def profile_fingerprint(device: Device, protocol: Protocol) -> dict[str, str]:
 
 
 def is_current(
-    found: DeviceProfile, backbone: Backbone, heads: Heads, *, criteria: Sequence[str], protocol: Protocol
+    found: DeviceProfile, backbone: Backbone, heads: Heads, *, decisions: Sequence[str], protocol: Protocol
 ) -> bool:
     """Whether measuring `found.device` again would measure the same thing under the same circumstances."""
     circumstances = profile_fingerprint(parse_device(found.device), protocol)
-    return found.content == profile_content(backbone, heads, criteria) and found.fingerprint == circumstances
+    return found.content == profile_content(backbone, heads, decisions) and found.fingerprint == circumstances
 
 
 def save_profile(found: DeviceProfile, path: Path) -> None:
@@ -139,7 +143,7 @@ def load_profile(path: Path) -> DeviceProfile:
 
 
 def estimate_seconds(
-    backbone: Backbone, heads: Heads, device: str, *, criteria: Sequence[str], protocol: Protocol
+    backbone: Backbone, heads: Heads, device: str, *, decisions: Sequence[str], protocol: Protocol
 ) -> float:
     """About how long `profile` will take, in seconds; runs the backbone a few times to see how slow it is.
 
@@ -153,11 +157,11 @@ def estimate_seconds(
         once = min(time_call(lambda: backbone(backbone.example), brief, Clock()).ms) / 1000
     a_round = max(protocol.round, once)
     per_call = max(protocol.warmup, 3 * a_round) + (protocol.rounds_min + protocol.rounds_max) / 2 * a_round
-    calls = sum(1 if job.minus is None else 2 for job in latency_jobs(backbone, heads, criteria))
+    calls = sum(1 if job.minus is None else 2 for job in latency_jobs(backbone, heads, decisions))
     return protocol.processes * (_STARTING + calls * per_call)
 
 
-def latency_jobs(backbone: Backbone, heads: Heads, criteria: Sequence[str]) -> list[Job]:
+def latency_jobs(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> list[Job]:
     """All figures to measure: prefixes as a whole; heads, decisions and the resumption as differences in place.
 
     Everything is measured as it is deployed: a prefix is one merged segment, and the last one the unmodified backbone.
@@ -181,7 +185,7 @@ def latency_jobs(backbone: Backbone, heads: Heads, criteria: Sequence[str]) -> l
         jobs.append(Job(name, in_place, x, in_place.prefix))
     if places:
         stop = _middle(sorted(chain(*places.values()), key=lambda in_place: in_place.cut))
-        jobs += [Job(_decision(name), Decided(stop, name), x, stop) for name in criteria]
+        jobs += [Job(_decision(name), Decided(stop, name), x, stop) for name in decisions]
         jobs.append(Job(_RESUME, Resumed(backbone, stop.cut, stop.cut + 1), x, prefixes[stop.cut + 1]))
     return jobs
 
@@ -198,8 +202,8 @@ def _head(spec: HeadSpec, cut: Cut) -> str:
     return f"head {spec.name} on {'x'.join(map(str, cut.shape))}"
 
 
-def _decision(criterion: str) -> str:
-    return f"decision {criterion}"
+def _decision(name: str) -> str:
+    return f"decision {name}"
 
 
 def _build(spec: HeadSpec, cut: Cut, classes: int) -> Head:
@@ -208,9 +212,9 @@ def _build(spec: HeadSpec, cut: Cut, classes: int) -> Head:
 
 
 def _measure_latency(
-    backbone: Backbone, heads: Heads, where: Device, criteria: Sequence[str], measuring: Measuring
+    backbone: Backbone, heads: Heads, where: Device, decisions: Sequence[str], measuring: Measuring
 ) -> LatencyProfile:
-    jobs = latency_jobs(backbone, heads, criteria)
+    jobs = latency_jobs(backbone, heads, decisions)
     found = measuring.measure(jobs, where, measuring.protocol, measuring.progress)
     ms = {name: timing.ms for name, timing in found.timings.items()}
     return LatencyProfile(
@@ -220,7 +224,7 @@ def _measure_latency(
             for cut in backbone.cuts
             if heads.get(cut.name)
         },
-        decision_ms={name: ms[_decision(name)] for name in criteria if _decision(name) in ms},
+        decision_ms={name: ms[_decision(name)] for name in decisions if _decision(name) in ms},
         resume_ms=ms.get(_RESUME, 0.0),
         timings=found.timings,
         noise=found.noise,
@@ -234,12 +238,15 @@ def _never_decreasing(prefix_ms: Sequence[float]) -> tuple[float, ...]:
     return tuple(IsotonicRegression().fit_transform(np.arange(len(prefix_ms)), prefix_ms).tolist())
 
 
-def _count(backbone: Backbone, heads: Heads) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
-    """Multiply-adds of each prefix, and of each head by cut and name; they add up, so each part is counted once."""
+Counted = Callable[[nn.Module, tuple[torch.Tensor, ...]], float]
+
+
+def _count(backbone: Backbone, heads: Heads, count: Counted) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
+    """Each prefix, and each head by cut and name; they add up, so each part is counted once."""
     steps: list[float] = []
     carry: tuple[torch.Tensor, ...] = (backbone.example,)
     for segment in backbone.segments:
-        steps.append(count_macs(segment, carry))
+        steps.append(count(segment, carry))
         with torch.no_grad():
             carry = segment(*carry)
     counted: dict[str, float] = {}
@@ -247,7 +254,7 @@ def _count(backbone: Backbone, heads: Heads) -> tuple[tuple[float, ...], dict[st
         for spec in heads.get(cut.name, ()):
             if _head(spec, cut) not in counted:
                 head = _build(spec, cut, backbone.classes)
-                counted[_head(spec, cut)] = count_macs(head, (torch.zeros(1, *cut.shape),))
+                counted[_head(spec, cut)] = count(head, (torch.zeros(1, *cut.shape),))
     by_head = {
         cut.name: {spec.name: counted[_head(spec, cut)] for spec in heads[cut.name]}
         for cut in backbone.cuts
@@ -256,15 +263,19 @@ def _count(backbone: Backbone, heads: Heads) -> tuple[tuple[float, ...], dict[st
     return tuple(np.cumsum(steps).tolist()), by_head
 
 
-def _require_covers(found: DeviceProfile, heads: Mapping[str, Mapping[str, float]], criteria: Sequence[str]) -> None:
-    known = found.latency.decision_ms if found.latency else criteria
+def _count_params(module: nn.Module, _: tuple[torch.Tensor, ...]) -> float:
+    return float(sum(parameter.numel() for parameter in module.parameters()))
+
+
+def _require_covers(found: DeviceProfile, heads: Mapping[str, Mapping[str, float]], decisions: Sequence[str]) -> None:
+    known = found.latency.decision_ms if found.latency else decisions
     missing = [
         f"head '{name}' at '{cut}'"
         for cut, names in heads.items()
         for name in names
         if name not in (found.latency.head_ms if found.latency else found.macs_head).get(cut, {})
     ]
-    missing += [f"criterion '{name}'" for name in criteria if name not in known]
+    missing += [f"decision '{name}'" for name in decisions if name not in known]
     if missing:
         raise CostError(
             f"the profile {found.device} does not cover this study",

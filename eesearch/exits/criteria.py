@@ -1,8 +1,8 @@
 """Criteria: when is an answer sure enough to leave with it?
 
-Each is one pure function `(logits [k, N, C] of the active exits so far, temperature [k, N] or [k, 1]) -> (answer
-[N, C], score [N])` against the array API, so that routing (numpy), the network (torch) and an export (trace) run the
-same code. The answer holds probabilities, the score is larger the surer, and both keep the dtype of the logits.
+Each is one pure function `(logits [k, N, C] of the active exits so far, fitted parameters) -> (answer [N, C], score
+[N])` against the array API, so that routing (numpy), the network (torch) and an export (trace) run the same code. The
+answer holds probabilities, the score is larger the surer, and both keep the dtype of the logits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from eesearch.core.policy import Criterion
+from eesearch.core.policy import Criterion, Parameters
 from eesearch.core.registry import CRITERIA
 
 Array = Any
@@ -23,8 +23,8 @@ Array = Any
 def _last_only(score: Callable[[Array], Array]) -> Criterion:
     """The criterion that scores the tempered probabilities [N, C] of the last exit so far."""
 
-    def function(logits: Array, temperature: Array) -> tuple[Array, Array]:
-        answer = probabilities(logits[-1], temperature[-1][:, None])
+    def function(logits: Array, parameters: Parameters) -> tuple[Array, Array]:
+        answer = probabilities(logits[-1], parameters["temperature"][-1])
         return answer, score(answer)
 
     return Criterion(function, memory="last")
@@ -35,7 +35,7 @@ def probabilities(logits: Array, temperature: Array) -> Array:
 
     Args:
         logits: [N, C]
-        temperature: [N, 1] or [1, 1], above 0; larger is less sure (Guo et al. 2017).
+        temperature: [1], or [N, 1]; above 0; larger is less sure (Guo et al. 2017).
     """
     xp = array_namespace(logits)
     scaled = logits / temperature
@@ -78,6 +78,19 @@ def margin_score(answer: Array) -> Array:
     return xp.max(answer, axis=-1) - second
 
 
+def _patience(logits: Array, parameters: Parameters) -> tuple[Array, Array]:
+    """How many active exits in a row, up to this one, give the same answer (PABEE, Zhou et al. 2020): 1, 2, ..."""
+    xp = array_namespace(logits)
+    classes = xp.argmax(logits, axis=-1)  # [k, N]
+    run = xp.ones_like(logits[-1, :, 0])
+    agrees = run
+    for earlier in range(logits.shape[0] - 2, -1, -1):
+        agrees = agrees * xp.astype(classes[earlier] == classes[-1], logits.dtype)
+        run = run + agrees
+    return probabilities(logits[-1], parameters["temperature"][-1]), run
+
+
 CRITERIA.register("entropy")(_last_only(entropy_score))
 CRITERIA.register("max_prob")(_last_only(max_prob_score))
 CRITERIA.register("margin")(_last_only(margin_score))
+CRITERIA.register("patience")(Criterion(_patience, memory="all"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,29 +12,46 @@ from numpy.typing import NDArray
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import ExitId
 from eesearch.core.front import CostSummary, Evaluation
-from eesearch.core.policy import Fit, Policy, Stop
+from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
 from eesearch.exits.expected import expected_cost
-from eesearch.exits.routing import exit_rate, route, score_table
+from eesearch.exits.routing import exit_rate, path_outputs, route
 
 
-def evaluate(policy: Policy, table: ExitTable, costs: Sequence[StageCosts], fit: Fit | None = None) -> Evaluation:
+class Answered(Protocol):
+    """A table, whether its logits are there or only who is right."""
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each exit is right about each sample. [E, N]"""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """[N]"""
+        ...
+
+    def row(self, exit_id: ExitId) -> int:
+        """Index of an exit's row."""
+        ...
+
+
+def evaluate(policy: Policy, table: ExitTable, costs: Sequence[StageCosts], fits: Sequence[Fit] = ()) -> Evaluation:
     """What a policy does on a split, and what it costs.
 
     Args:
         policy: Its exits must be rows of the table.
         table: One split; the accuracy is of this split.
         costs: One per axis; may know more exits than the policy uses.
-        fit: The one that the policy's thresholds were chosen with, if any.
+        fits: Those that the policy's thresholds were chosen with.
 
     Raises:
-        PolicyError: an exit is not in the table, or fit and policy do not belong together.
+        PolicyError: an exit is not in the table, or fits and policy do not belong together.
         CostError: an exit has no cost, or a sample cannot meet the exits in this order.
     """
-    policy.require(fit)
-    active = table.select(policy.exits)
-    scores = score_table(active, policy.criterion, fit)
-    return tally(policy, scores, active.correct, costs)
+    rows = [table.row(e) for e in policy.exits]
+    scores, correct = path_outputs(table, rows, Scoring.of(policy, fits))
+    return tally(policy, scores, correct, costs, labels=table.labels)
 
 
 def tally(
@@ -41,26 +59,38 @@ def tally(
     scores: NDArray[np.float32],
     correct: NDArray[np.bool_],
     costs: Sequence[StageCosts],
+    *,
+    labels: NDArray[np.int64] | None = None,
 ) -> Evaluation:
     """The same from scores that are known already, for those who evaluate many policies on one table.
 
     Args:
         policy: The policy.
         scores: Of its exits. [k, N]
-        correct: Whether its exits are right. [k, N]
+        correct: Whether what is answered at each is right. [k, N]
         costs: As for `evaluate`.
+        labels: [N]; None: recalls are not evaluated.
 
     Raises:
         CostError: an exit has no cost, or a sample cannot meet the exits in this order.
     """
     stop = route(scores, policy.thresholds)
+    right = correct[stop, np.arange(len(stop))]
     return Evaluation(
         policy=policy,
-        accuracy=float(correct[stop, np.arange(len(stop))].mean()),
+        accuracy=float(right.mean()),
         samples=len(stop),
         exit_rate=tuple(exit_rate(stop, len(policy.stops)).tolist()),
         costs={cost.axis: _summary(stop, cost.cumulative(policy.exits)) for cost in costs},
+        worst_recall=None if labels is None else _worst_recall(right, labels),
     )
+
+
+def _worst_recall(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> float:
+    """Share of right answers in the class that has the smallest, of those that occur."""
+    members = np.bincount(labels)
+    recall = np.bincount(labels, weights=right)[members > 0] / members[members > 0]
+    return float(recall.min())
 
 
 def _summary(stop: NDArray[np.int64], cumulative: NDArray[np.float64]) -> CostSummary:
@@ -70,7 +100,7 @@ def _summary(stop: NDArray[np.int64], cumulative: NDArray[np.float64]) -> CostSu
     return CostSummary(mean=mean, p95=float(p95), worst=float(cumulative[-1]))
 
 
-def backbone_evaluation(table: ExitTable, costs: Sequence[StageCosts], output: ExitId) -> Evaluation:
+def backbone_evaluation(table: Answered, costs: Sequence[StageCosts], output: ExitId) -> Evaluation:
     """The unmodified backbone on a split: its own classifier for everyone, at the cost without head or decision.
 
     Args:
@@ -81,12 +111,13 @@ def backbone_evaluation(table: ExitTable, costs: Sequence[StageCosts], output: E
     Raises:
         PolicyError: the table does not hold it.
     """
-    accuracy = float(table.accuracy[table.row(output)])
+    right = table.correct[table.row(output)]
     return Evaluation(
         policy=Policy(stops=(Stop(exit=output, threshold=-inf),), criterion="max_prob"),
         strategy="backbone",
-        accuracy=accuracy,
-        samples=len(table.labels),
+        accuracy=float(right.mean()),
+        samples=len(right),
         exit_rate=(1.0,),
         costs={c.axis: CostSummary(mean=c.backbone, p95=c.backbone, worst=c.backbone) for c in costs},
+        worst_recall=None if table.labels is None else _worst_recall(right, table.labels),
     )

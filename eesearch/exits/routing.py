@@ -8,58 +8,99 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.errors import PolicyError
-from eesearch.core.policy import Criterion, Fit
-from eesearch.core.registry import CRITERIA
+from eesearch.core.policy import Criterion, Scoring
 from eesearch.core.tables import ExitTable
 
 
-def temperatures(fit: Fit | None, table: ExitTable) -> NDArray[np.float32]:
-    """The temperature of each exit of a table: out-of-fold on calibration, deployed elsewhere, 1 without a fit.
-
-    Returns:
-        [E, N] on the split `cal`, else [E, 1].
-
-    Raises:
-        PolicyError: the fit does not know an exit, or was made on other samples.
-    """
-    if fit is None:
-        return np.ones((len(table.exits), 1), np.float32)
-    rows = fit.rows(table.exits)
-    if table.split != "cal":
-        return np.asarray(fit.deployed[rows, None], np.float32)
-    if fit.calibration.shape[-1] != len(table.labels):
-        raise PolicyError(
-            f"the {fit.kind} fit was made on another calibration split",
-            got=f"{fit.calibration.shape[-1]} samples",
-            expected=f"{len(table.labels)}",
-        )
-    return np.asarray(fit.calibration[rows], np.float32)
-
-
-def score_table(table: ExitTable, criterion: str, fit: Fit | None = None) -> NDArray[np.float32]:
-    """How sure each exit is of each sample. [E, N]
+def score_table(table: ExitTable, scoring: Scoring) -> NDArray[np.float32]:
+    """How sure each exit is of each sample; on the split `cal` with the values fitted without the sample. [E, N]
 
     Args:
         table: One split.
-        criterion: A name in the CRITERIA registry, of memory `last`: with it a score belongs to an exit, not to a path.
-        fit: Temperatures; None: 1.
+        scoring: Of memory `last`: with it a score belongs to an exit, not to a path.
 
     Raises:
         InputError: there is no such criterion.
-        PolicyError: the criterion also looks at earlier exits, or the fit does not match the table.
+        PolicyError: the score also depends on earlier exits, or a fit does not match the table.
     """
-    entry: Criterion = CRITERIA[criterion]
-    if entry.memory != "last":
+    criterion = _checked(table, scoring)
+    if criterion.memory != "last":
         raise PolicyError(
-            f"the criterion '{criterion}' has no score per exit",
-            got=f"memory '{entry.memory}'",
+            f"criterion '{scoring.criterion}' with answer '{scoring.answer}' has no score per exit",
+            got="memory 'all'",
             expected="memory 'last'",
         )
-    heat = temperatures(fit, table)
     scores = np.empty(table.logits.shape[:2], np.float32)
     for row in range(len(scores)):  # one exit at a time: [E, N, C] probabilities may not fit in memory
-        scores[row] = entry.function(table.logits[row : row + 1], heat[row : row + 1])[1]
+        scores[row] = _call(criterion, table, [row], scoring)[1]
     return scores
+
+
+def stop_output(
+    table: ExitTable, rows: Sequence[int], scoring: Scoring
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """How sure the last of these active exits is, and whether what is answered there is right.
+
+    Args:
+        table: One split.
+        rows: The active exits up to this stop, as rows of the table, in order. [k]
+        scoring: Of any memory.
+
+    Returns:
+        Scores [N], correctness [N].
+
+    Raises:
+        InputError: there is no such criterion.
+        PolicyError: a fit does not match the table, or is missing.
+    """
+    criterion = _checked(table, scoring)
+    seen = list(rows) if criterion.memory == "all" else list(rows[-1:])
+    said, score = _call(criterion, table, seen, scoring)
+    return score, table.correct[rows[-1]] if criterion.own_answer else np.asarray(said == table.labels)
+
+
+def path_outputs(
+    table: ExitTable, rows: Sequence[int], scoring: Scoring
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """`stop_output` at every stop of a path.
+
+    Args:
+        table: One split.
+        rows: The stops, as rows of the table, in order. [k]
+        scoring: Of any memory.
+
+    Returns:
+        Scores [k, N], correctness [k, N].
+    """
+    outputs = [stop_output(table, rows[: k + 1], scoring) for k in range(len(rows))]
+    return np.stack([score for score, _ in outputs]), np.stack([correct for _, correct in outputs])
+
+
+def _checked(table: ExitTable, scoring: Scoring) -> Criterion:
+    """The criterion, once it is sure that the fits were made on these samples."""
+    if table.split == "cal" and len(scoring.fold) not in (0, len(table.labels)):
+        raise PolicyError(
+            "the fit was made on another calibration split",
+            got=f"{len(scoring.fold)} samples",
+            expected=f"{len(table.labels)}",
+        )
+    return scoring.decision
+
+
+def _call(
+    criterion: Criterion, table: ExitTable, rows: Sequence[int], scoring: Scoring
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Class answered [N] and score [N], fold by fold on calibration."""
+    exits, logits = [table.exits[row] for row in rows], table.logits[rows]
+    if table.split != "cal" or not len(scoring.fold):
+        said, score = criterion.function(logits, scoring.parameters(exits))
+        return said.argmax(-1), score.astype(np.float32)
+    classes, scores = np.empty(len(table.labels), np.int64), np.empty(len(table.labels), np.float32)
+    for fold in np.unique(scoring.fold):
+        own = scoring.fold == fold
+        said, score = criterion.function(logits[:, own], scoring.parameters(exits, int(fold)))
+        classes[own], scores[own] = said.argmax(-1), score
+    return classes, scores
 
 
 def route(scores: NDArray[np.float32], thresholds: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from eesearch.core.design import OUTPUT, OWN, ExitId, HeadSpec
 from eesearch.core.errors import HeadError, ModelError, PolicyError
-from eesearch.core.policy import Criterion, Fit, Policy
-from eesearch.core.registry import CRITERIA
+from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.nets.heads import Head, build_head
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.modes import evaluating
@@ -91,9 +90,10 @@ class ExitNet(nn.Module):
         return [*logits, self.backbone.output(carry)]
 
     def stages(self, policy: Policy) -> tuple[Stage, ...]:
-        """The stages of a policy, one per stop: all that is deployed.
+        """The stages of a policy, one per stop in this network: all that is deployed.
 
-        What lies between two stops is merged into one segment; nothing behind the last stop is contained.
+        What lies between two stops is merged into one segment; nothing behind the last stop is contained. A last
+        resort is no stage.
 
         Raises:
             PolicyError: a stop is not an exit of this network, or the stops do not go up from cut to cut.
@@ -103,6 +103,8 @@ class ExitNet(nn.Module):
         stages: list[Stage] = []
         first = 0
         for stop in policy.stops:
+            if stop.exit.is_last_resort:
+                continue
             if stop.exit not in row:
                 raise PolicyError(f"the network has no exit {stop.exit}", expected=[str(e) for e in row])
             last = taps[row[stop.exit]] + 1
@@ -115,7 +117,7 @@ class ExitNet(nn.Module):
             first = last
         return tuple(stages)
 
-    def predict(self, x: Tensor | NDArray[np.generic], policy: Policy, fit: Fit | None = None) -> Prediction:
+    def predict(self, x: Tensor | NDArray[np.generic], policy: Policy, fits: Sequence[Fit] = ()) -> Prediction:
         """Answer, and stop computing where the policy says: samples that leave a batch are not computed any further.
 
         Runs in eval mode, whatever the mode of the network, which is kept; in batches of 256.
@@ -123,19 +125,19 @@ class ExitNet(nn.Module):
         Args:
             x: Raw samples [N, ...].
             policy: Which exits are active, and when a sample leaves.
-            fit: The one that the policy's thresholds were chosen with, if any; its deployed temperatures are used.
+            fits: Those that the policy's thresholds were chosen with; their deployed values are used.
 
         Raises:
-            PolicyError: the policy is not for this network, or policy and fit do not belong together.
+            PolicyError: the policy is not for this network, or policy and fits do not belong together.
         """
-        policy.require(fit)
+        scoring = Scoring.of(policy, fits)
         stages = self.stages(policy)
-        criterion: Criterion = CRITERIA[policy.criterion]
         device = self.backbone.example.device
-        temperature = _temperatures(policy, fit).to(device)
+        fitted = scoring.parameters([stage.exit for stage in stages])
+        parameters = {kind: torch.from_numpy(values).to(device) for kind, values in fitted.items()}
         with evaluating(self), torch.inference_mode():
             batches = (as_tensor(x[i : i + BATCH]).to(device) for i in range(0, max(len(x), 1), BATCH))
-            return Prediction.join([route(batch, stages, criterion, temperature) for batch in batches])
+            return Prediction.join([route(batch, stages, scoring.decision, parameters) for batch in batches])
 
     def arrays(self) -> tuple[Arrays, dict[str, str]]:
         """All weights and what is needed to build the heads again, as the store keeps them."""
@@ -185,13 +187,6 @@ class ExitNet(nn.Module):
         net = cls(copy.deepcopy(backbone), heads).eval()
         net.load_arrays(arrays, meta)
         return net
-
-
-def _temperatures(policy: Policy, fit: Fit | None) -> Tensor:
-    """Of each stop. [k, 1]"""
-    if fit is None:
-        return torch.ones(len(policy.stops), 1)
-    return torch.from_numpy(fit.deployed[fit.rows(policy.exits)].astype(np.float32))[:, None]
 
 
 def _below(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 
 from eesearch.core.costs import DeviceProfile, stage_costs
 from eesearch.core.design import OUTPUT, OWN, ExitId
-from eesearch.core.policy import Policy, Stop
+from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import evaluate
 from eesearch.exits.expected import incremental
@@ -49,7 +49,7 @@ def table():
 
 
 def test_each_sample_leaves_where_it_should(table):
-    stop = route(score_table(table, "max_prob"), [0.75, 0.8, -inf])
+    stop = route(score_table(table, Scoring()), [0.75, 0.8, -inf])
     assert stop.tolist() == STOPS
     assert exit_rate(stop, 3).tolist() == [3 / 6, 2 / 6, 1 / 6]
     assert reach(stop, 3).tolist() == [6 / 6, 3 / 6, 1 / 6]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from eesearch.core.design import OUTPUT, OWN, ExitId
-from eesearch.core.errors import PolicyError
-from eesearch.core.policy import Fit, Policy, Stop
+from eesearch.core.errors import InputError, PolicyError
+from eesearch.core.policy import Fit, Policy, Scoring, Stop, decision_named
 from eesearch.core.store import Store
 
 
@@ -56,8 +56,10 @@ def test_refuses_to_enter_a_network_twice_but_not_two_networks():
 
 
 def fit(values=(1.0, 2.0)):
-    deployed = np.array(values, np.float32)
-    return Fit("temperature", (exit_at("a"), exit_at(OUTPUT)), deployed, np.tile(deployed[:, None], (1, 3)))
+    """Two exits, two folds, three samples: row 0 deployed, then twice and three times as much."""
+    deployed = np.array(values, np.float32)[:, None]
+    parameters = np.stack([deployed, 2 * deployed, 3 * deployed])
+    return Fit("temperature", (exit_at("a"), exit_at(OUTPUT)), parameters, np.array([0, 1, 0], np.int16))
 
 
 def test_fit_finds_rows_and_refuses_what_it_does_not_know():
@@ -73,11 +75,12 @@ def test_fit_key_depends_on_all_that_it_holds():
         fit((1.0, 2.5)),
         replace(one, kind="other"),
         replace(one, exits=(exit_at("b"), exit_at(OUTPUT))),
-        replace(one, calibration=one.calibration + np.float32(1e-7)),
-        replace(one, calibration=one.calibration.reshape(3, 2)),
+        replace(one, parameters=one.parameters + np.float32(1e-6)),
+        replace(one, parameters=one.parameters.reshape(2, 3, 1)),
+        replace(one, fold=one.fold[::-1] + 1),
     ]
-    assert len({each.key for each in different}) == 6
-    assert one.key == fit().key == replace(one, calibration=np.asfortranarray(one.calibration)).key
+    assert len({each.key for each in different}) == 7
+    assert one.key == fit().key == replace(one, parameters=np.asfortranarray(one.parameters)).key
     assert len(one.key) == 16
 
 
@@ -85,9 +88,9 @@ def test_a_policy_requires_the_fit_that_it_was_chosen_with():
     stops = (Stop(exit=exit_at(OUTPUT), threshold=-inf),)
     plain = Policy(stops=stops, criterion="max_prob")
     fitted = Policy(stops=stops, criterion="max_prob", fits=(fit().key,))
-    plain.require(None)
-    fitted.require(fit())
-    for refusing, given in ((plain, fit()), (fitted, None), (fitted, fit((1.0, 2.5)))):
+    plain.require(())
+    fitted.require([fit()])
+    for refusing, given in ((plain, [fit()]), (fitted, ()), (fitted, [fit((1.0, 2.5))]), (fitted, [fit(), fit()])):
         with pytest.raises(PolicyError, match="do not belong together"):
             refusing.require(given)
 
@@ -98,3 +101,40 @@ def test_fit_survives_the_store(tmp_path):
     back = Fit.from_arrays(*store.get("fit", "k"))
     assert back.key == fit().key
     assert back.exits == fit().exits
+
+
+def test_scoring_takes_each_exits_values_of_a_fold_or_as_deployed():
+    scoring = Scoring(fits=(fit(), replace(fit((5.0, 6.0)), kind="ensemble")))
+    deployed = scoring.parameters((exit_at(OUTPUT), exit_at("a")))
+    np.testing.assert_array_equal(deployed["temperature"], [[2.0], [1.0]])
+    np.testing.assert_array_equal(deployed["ensemble"], [[6.0], [5.0]])
+    np.testing.assert_array_equal(scoring.parameters((exit_at("a"),), fold=1)["temperature"], [[3.0]])
+    assert Scoring().parameters((exit_at("a"),), fold=1)["temperature"].tolist() == [[1.0]]
+
+
+def test_a_fit_without_folds_is_used_everywhere_as_deployed():
+    plain = replace(fit(), parameters=fit().parameters[:1], fold=np.empty(0, np.int16))
+    assert Scoring(fits=(plain,)).parameters((exit_at("a"),), fold=0)["temperature"].tolist() == [[1.0]]
+
+
+def test_scoring_refuses_two_fits_of_a_kind_and_different_folds():
+    with pytest.raises(PolicyError, match="one fit of a kind"):
+        Scoring(fits=(fit(), fit((1.0, 3.0))))
+    with pytest.raises(PolicyError, match="different folds"):
+        Scoring(fits=(fit(), replace(fit(), kind="ensemble", fold=np.array([1, 0, 0], np.int16))))
+
+
+def test_scoring_refuses_a_decision_without_its_fit_and_impossible_pairs():
+    with pytest.raises(PolicyError, match=r"needs a fit; got .*temperature.*; expected a fit of kind ensemble"):
+        Scoring("max_prob", "mean", (fit(),)).decision  # noqa: B018
+    with pytest.raises(PolicyError, match="gives its own answer"):
+        Scoring("patience", "most_confident").decision  # noqa: B018
+    with pytest.raises(InputError, match="there is no answer 'loudest'"):
+        Scoring("max_prob", "loudest").decision  # noqa: B018
+
+
+def test_decisions_are_named_by_criterion_and_answer():
+    stops = (Stop(exit=exit_at(OUTPUT), threshold=-inf),)
+    assert Policy(stops=stops, criterion="margin").decision == "margin"
+    assert Policy(stops=stops, criterion="margin", answer="mean").decision == "margin/mean"
+    assert decision_named("margin/most_confident").memory == "all"

@@ -77,19 +77,19 @@ def test_every_axis_lands_in_the_costs(table):
 
 
 def test_uses_the_fit_of_the_policy(table):
-    cold = Fit("temperature", EXITS, np.full(3, 0.01, np.float32), np.full((3, 5), 0.01, np.float32))
-    got = evaluate(policy((A, 0.95), (END, -inf), fits=(cold.key,)), table, [MACS], cold)
+    cold = Fit("temperature", EXITS, np.full((1, 3, 1), 0.01, np.float32), np.empty(0, np.int16))
+    got = evaluate(policy((A, 0.95), (END, -inf), fits=(cold.key,)), table, [MACS], [cold])
     assert got.exit_rate == (1.0, 0.0)
 
 
 def test_refuses_a_policy_without_its_fit_and_a_fit_without_its_policy(table):
-    fit = Fit("temperature", EXITS, np.ones(3, np.float32), np.ones((3, 5), np.float32))
+    fit = Fit("temperature", EXITS, np.ones((1, 3, 1), np.float32), np.empty(0, np.int16))
     with pytest.raises(PolicyError, match="do not belong together"):
         evaluate(policy((END, -inf), fits=("k",)), table, [MACS])
     with pytest.raises(PolicyError, match="do not belong together"):
-        evaluate(policy((END, -inf)), table, [MACS], fit)
+        evaluate(policy((END, -inf)), table, [MACS], [fit])
     with pytest.raises(PolicyError, match="do not belong together"):
-        evaluate(policy((END, -inf), fits=("k",)), table, [MACS], fit)
+        evaluate(policy((END, -inf), fits=("k",)), table, [MACS], [fit])
 
 
 def test_refuses_exits_in_an_order_that_no_sample_can_meet(table):

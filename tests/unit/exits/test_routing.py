@@ -9,10 +9,9 @@ import pytest
 
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.errors import InputError, PolicyError
-from eesearch.core.policy import Criterion, Fit
-from eesearch.core.registry import CRITERIA
+from eesearch.core.policy import Fit, Scoring
 from eesearch.core.tables import ExitTable
-from eesearch.exits.routing import exit_rate, reach, route, score_table, temperatures
+from eesearch.exits.routing import exit_rate, path_outputs, reach, route, score_table, stop_output
 
 EXITS = (
     ExitId(network="n", cut="a", head="linear-avg1"),
@@ -29,57 +28,103 @@ def table():
 
 @pytest.fixture
 def fit():
-    """Its exits are in another order than the table's."""
-    deployed = np.array([3.0, 1.0, 2.0], np.float32)
-    return Fit("temperature", (EXITS[2], EXITS[0], EXITS[1]), deployed, np.arange(1.0, 13.0).reshape(3, 4))
+    """Its exits are in another order than the table's; its two folds are two and three times as hot."""
+    deployed = np.array([3.0, 1.0, 2.0], np.float32)[:, None]
+    parameters = np.stack([deployed, 2 * deployed, 3 * deployed])
+    return Fit("temperature", (EXITS[2], EXITS[0], EXITS[1]), parameters, np.array([0, 1, 1, 0], np.int16))
 
 
 def on(split, table):
     return ExitTable(table.logits, table.labels, table.exits, split, table.samples)
 
 
-def test_temperatures_are_1_without_a_fit(table):
-    np.testing.assert_array_equal(temperatures(None, table), np.ones((3, 1)))
+def margins(table, heat):
+    """Scores of the margin criterion under these temperatures. [E, N]"""
+    scaled = table.logits / np.asarray(heat, np.float32)[:, :, None]
+    p = np.sort(np.exp(scaled) / np.exp(scaled).sum(-1, keepdims=True))
+    return p[..., -1] - p[..., -2]
 
 
-def test_temperatures_on_calibration_are_out_of_fold(table, fit):
-    np.testing.assert_array_equal(temperatures(fit, table), fit.calibration[[1, 2, 0]])
+def test_scores_are_untempered_without_a_fit(table):
+    np.testing.assert_allclose(score_table(table, Scoring("margin")), margins(table, np.ones((3, 1))), atol=1e-6)
 
 
-def test_temperatures_elsewhere_are_the_deployed_ones(table, fit):
-    np.testing.assert_array_equal(temperatures(fit, on("test", table)), [[1.0], [2.0], [3.0]])
+def test_scores_on_calibration_are_out_of_fold(table, fit):
+    heat = np.array([[1.0], [2.0], [3.0]]) * [2.0, 3.0, 3.0, 2.0]
+    got = score_table(table, Scoring("margin", fits=(fit,)))
+    np.testing.assert_allclose(got, margins(table, heat), atol=1e-6)
+    assert got.dtype == np.float32
 
 
-def test_temperatures_refuse_another_calibration_split(table, fit):
+def test_scores_elsewhere_are_the_deployed_ones(table, fit):
+    got = score_table(on("test", table), Scoring("margin", fits=(fit,)))
+    np.testing.assert_allclose(got, margins(table, [[1.0], [2.0], [3.0]]), atol=1e-6)
+
+
+def test_scores_refuse_another_calibration_split(table, fit):
     short = ExitTable(table.logits[:, :3], table.labels[:3], EXITS, "cal", "other")
     with pytest.raises(PolicyError, match="another calibration split; got 4 samples; expected 3"):
-        temperatures(fit, short)
+        score_table(short, Scoring(fits=(fit,)))
 
 
-def test_temperatures_refuse_an_unknown_exit(table, fit):
+def test_scores_refuse_an_unknown_exit(table, fit):
     with pytest.raises(PolicyError, match="knows nothing of exit"):
-        temperatures(Fit("temperature", EXITS[:2], fit.deployed[:2], fit.calibration[:2]), table)
-
-
-def test_score_table_scores_each_exit_by_itself(table, fit):
-    scores = score_table(table, "margin", fit)
-    for row in range(3):
-        heat = temperatures(fit, table)[row : row + 1]
-        expected = CRITERIA["margin"].function(table.logits[row : row + 1], heat)[1]
-        np.testing.assert_array_equal(scores[row], expected)
-    assert scores.dtype == np.float32
+        score_table(table, Scoring(fits=(Fit("temperature", EXITS[:2], fit.parameters[:, :2], fit.fold),)))
 
 
 def test_score_table_refuses_an_unknown_criterion(table):
     with pytest.raises(InputError, match="there is no criterion 'vibes'"):
-        score_table(table, "vibes")
+        score_table(table, Scoring("vibes"))
 
 
-def test_score_table_refuses_a_criterion_of_paths(table, monkeypatch):
-    path_criterion = Criterion(CRITERIA["margin"].function, memory="all")
-    monkeypatch.setitem(CRITERIA._entries, "path", path_criterion)
+@pytest.mark.parametrize("scoring", [Scoring("patience"), Scoring("margin", "most_confident")])
+def test_score_table_refuses_scores_of_paths(table, scoring):
     with pytest.raises(PolicyError, match="has no score per exit"):
-        score_table(table, "path")
+        score_table(table, scoring)
+
+
+def test_stops_of_one_exit_say_what_the_table_says(table, fit):
+    scoring = Scoring("margin", fits=(fit,))
+    score, correct = stop_output(table, [0, 2], scoring)
+    np.testing.assert_array_equal(score, score_table(table, scoring)[2])
+    np.testing.assert_array_equal(correct, table.correct[2])
+
+
+def test_patience_counts_equal_answers_in_a_row():
+    says = np.eye(3, dtype=np.float32)[[[0, 0, 1, 2], [0, 1, 1, 0], [0, 1, 0, 2]]]  # [E, N, C]
+    table = ExitTable(says, np.array([0, 1, 1, 2]), EXITS, "test", "s")
+    scores, correct = path_outputs(table, [0, 1, 2], Scoring("patience"))
+    assert scores.tolist() == [[1, 1, 1, 1], [2, 1, 2, 1], [3, 2, 1, 1]]
+    np.testing.assert_array_equal(correct, table.correct)
+
+
+def test_the_most_confident_exit_so_far_answers():
+    gaps = np.array([[3.0, 1.0], [2.0, 2.0], [1.0, 4.0]], np.float32)
+    logits = np.stack([gaps, np.zeros((3, 2))], -1).astype(np.float32)
+    logits[2] = logits[2, :, ::-1]  # the last exit says the other class
+    table = ExitTable(logits, np.array([0, 1]), EXITS, "test", "s")
+    scores, correct = path_outputs(table, [0, 1, 2], Scoring("max_prob", "most_confident"))
+    own = score_table(table, Scoring())
+    np.testing.assert_array_equal(scores, np.maximum.accumulate(own))
+    assert correct.tolist() == [[True, False], [True, False], [True, True]]
+
+
+def test_the_mean_answer_weighs_log_probabilities(table):
+    weights = np.array([1.0, 3.0, 0.5], np.float32)[None, :, None]
+    scoring = Scoring("max_prob", "mean", (Fit("ensemble", EXITS, weights, np.empty(0, np.int16)),))
+    scores, correct = path_outputs(table, [0, 1, 2], scoring)
+    log_p = table.logits - np.log(np.exp(table.logits).sum(-1, keepdims=True))
+    for k in range(3):
+        mean = np.exp(np.average(log_p[: k + 1], axis=0, weights=weights[0, : k + 1, 0]))
+        mean /= mean.sum(-1, keepdims=True)
+        np.testing.assert_allclose(scores[k], mean.max(-1), atol=1e-6)
+        np.testing.assert_array_equal(correct[k], mean.argmax(-1) == table.labels)
+
+
+def test_weights_that_all_vanish_leave_the_last_exit_alone(table):
+    nothing = Fit("ensemble", EXITS, np.zeros((1, 3, 1), np.float32), np.empty(0, np.int16))
+    scores, _ = path_outputs(table, [0, 2], Scoring("max_prob", "mean", (nothing,)))
+    np.testing.assert_allclose(scores, score_table(table, Scoring())[[0, 2]], atol=1e-6)
 
 
 def test_route_leaves_at_the_first_score_that_reaches_its_threshold():

@@ -7,16 +7,20 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from eesearch.core.design import OUTPUT, OWN, HeadSpec
+from eesearch.core.design import ABSTAINED, ASK, OUTPUT, OWN, HeadSpec
 from eesearch.core.errors import HeadError, ModelError, PolicyError
-from eesearch.core.policy import Criterion, Fit, Policy, Stop
+from eesearch.core.policy import Criterion, Fit, Policy, Scoring, Stop
 from eesearch.core.registry import CRITERIA
-from eesearch.nets.exitnet import ExitNet
+from eesearch.core.tables import ExitTable
+from eesearch.exits import routing
+from eesearch.exits.routing import path_outputs
+from eesearch.nets.exitnet import ExitNet, Prediction
 from eesearch.nets.heads import build_head
 from eesearch.nets.split import split
 from eesearch.nets.zoo import residual_cnn
 
 CUTS = ("stem.2", "stages.0.0", "stages.1.0")
+NO_FOLDS = np.empty(0, np.int16)
 LINEAR, CONV = HeadSpec(), HeadSpec(kind="conv", pool="none", channels=4)
 
 
@@ -259,11 +263,11 @@ class TestPredict:
 
     def test_the_fit_divides_each_exits_logits(self, net, x):
         rows, t = [0, 3, 4], np.array([0.2, 1.0, 5.0, 0.5, 2.0], np.float32)
-        fit = Fit("temperature", net.exits, t, np.ones((5, 1), np.float32))
+        fit = Fit("temperature", net.exits, t[None, :, None], NO_FOLDS)
         with torch.no_grad():
             scores = torch.stack([net(x)[i] / float(t[i]) for i in rows]).softmax(-1).amax(-1)
         thresholds = [*scores.sort(-1).values[:2, 19:21].mean(-1).tolist(), -inf]
-        prediction = net.predict(x, policy(net, rows, thresholds, fits=(fit.key,)), fit)
+        prediction = net.predict(x, policy(net, rows, thresholds, fits=(fit.key,)), [fit])
         assert_prediction(prediction, by_hand(net, x, rows, thresholds, t[rows]))
 
     def test_a_policy_with_fits_refuses_to_run_without(self, net, x):
@@ -271,15 +275,15 @@ class TestPredict:
             net.predict(x, policy(net, [0, 4], [0.5, -inf], fits=("key",)))
 
     def test_a_fit_of_other_exits_is_refused(self, net, x):
-        fit = Fit("temperature", net.exits[1:], np.ones(4, np.float32), np.ones((4, 1), np.float32))
+        fit = Fit("temperature", net.exits[1:], np.ones((1, 4, 1), np.float32), NO_FOLDS)
         with pytest.raises(PolicyError, match="knows nothing of exit"):
-            net.predict(x, policy(net, [0, 4], [0.5, -inf], fits=(fit.key,)), fit)
+            net.predict(x, policy(net, [0, 4], [0.5, -inf], fits=(fit.key,)), [fit])
 
     @pytest.mark.parametrize("fits", [(), ("another",)])
     def test_a_fit_that_the_policy_was_not_chosen_with_is_refused(self, net, x, fits):
-        fit = Fit("temperature", net.exits, np.ones(5, np.float32), np.ones((5, 1), np.float32))
+        fit = Fit("temperature", net.exits, np.ones((1, 5, 1), np.float32), NO_FOLDS)
         with pytest.raises(PolicyError, match=f"do not belong together; got fit {fit.key}"):
-            net.predict(x, policy(net, [0, 4], [0.5, -inf], fits=fits), fit)
+            net.predict(x, policy(net, [0, 4], [0.5, -inf], fits=fits), [fit])
 
     def test_many_samples_are_computed_in_batches(self, net, x):
         many = torch.cat([x] * 13)[:513]
@@ -315,12 +319,13 @@ class TestPredict:
     def test_a_criterion_with_memory_sees_all_exits_so_far_of_the_samples_on_their_way(self, net, x, monkeypatch):
         shapes = []
 
-        def mean(logits, temperature):
+        def mean(logits, parameters):
+            temperature = parameters["temperature"]
             shapes.append((*logits.shape, *temperature.shape))
             answer = (logits / temperature[:, :, None]).softmax(-1).mean(0)
             return answer, answer.amax(-1)
 
-        monkeypatch.setitem(CRITERIA._entries, "running_mean", Criterion(mean, memory="all"))
+        monkeypatch.setitem(CRITERIA._entries, "running_mean", Criterion(mean, memory="all", own_answer=False))
         rows = [0, 1, 4]
         with torch.no_grad():
             said = torch.stack([net(x)[i] for i in rows]).softmax(-1)
@@ -333,6 +338,45 @@ class TestPredict:
         assert_prediction(net.predict(x, policy(net, rows, thresholds, criterion="running_mean")), expected)
         assert shapes[0] == (1, 40, 3, 1, 1)
         assert shapes[2] == (3, int((stop > 1).sum()), 3, 3, 1)
+
+    def test_whom_nobody_is_sure_about_is_handed_on(self, net, x):
+        never, own = policy(net, [0, 4], [2.0, -inf]).stops
+        stops = (never, Stop(exit=own.exit, threshold=0.5), Stop(exit=ASK, threshold=-inf))
+        asking = Policy(stops=stops, criterion="max_prob")
+        with torch.no_grad():
+            said = net(x)[4].softmax(-1)
+        stays = said.amax(-1) < 0.5
+        assert 0 < stays.sum() < len(x)
+        for prediction in (net.predict(x, asking), Prediction.join([net.predict(one[None], asking) for one in x])):
+            expected = torch.where(stays, ABSTAINED, said.argmax(-1))
+            assert prediction.answer.tolist() == expected.tolist()
+            assert prediction.exit.tolist() == torch.where(stays, 2, 1).tolist()
+            assert np.isnan(prediction.score).tolist() == stays.tolist()
+
+    @pytest.mark.parametrize("answer", ["mean", "most_confident"])
+    def test_answers_of_several_exits_are_those_of_the_table(self, net, x, answer):
+        weights = np.array([0.5, 1.0, 0.2, 2.0, 1.5], np.float32)[None, :, None]
+        fits = [Fit("ensemble", net.exits, weights, NO_FOLDS)]
+        with torch.no_grad():
+            logits = torch.stack(net(x)).numpy()
+        table = ExitTable(logits, np.zeros(len(x), np.int64), net.exits, "test", "s")
+        rows = [0, 2, 4]
+        scores, _ = path_outputs(table, rows, Scoring("margin", answer, tuple(fits)))
+        thresholds = [*np.sort(scores)[:2, 19:21].mean(-1).tolist(), -inf]
+        stop = routing.route(scores, thresholds)
+        chosen = policy(net, rows, thresholds, criterion="margin", answer=answer, fits=(fits[0].key,))
+        prediction = net.predict(x, chosen, fits)
+        assert prediction.exit.tolist() == stop.tolist()
+        np.testing.assert_allclose(prediction.score, scores[stop, np.arange(len(x))], atol=1e-6)
+        classes = [
+            Scoring("margin", answer, tuple(fits))
+            .decision.function(
+                logits[rows[: k + 1]], Scoring(fits=tuple(fits)).parameters([net.exits[r] for r in rows[: k + 1]])
+            )[0]
+            .argmax(-1)
+            for k in range(3)
+        ]
+        assert prediction.answer.tolist() == np.array(classes)[stop, np.arange(len(x))].tolist()
 
 
 class Scaled(nn.Module):

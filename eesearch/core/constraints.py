@@ -1,0 +1,79 @@
+"""Constraints on policies: at most so much latency, so many parameters, at least so much recall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from eesearch.core.costs import Axis
+from eesearch.core.design import Value
+from eesearch.core.errors import CostError, PolicyError
+from eesearch.core.front import Evaluation
+
+Statistic = Literal["mean", "p95", "worst"]
+
+
+class Limit(Value):
+    """At most so much of one axis.
+
+    Attributes:
+        at: The mean over samples, the 95th percentile, or the worst case. The number of parameters that a policy
+            deploys is the worst case of the axis `params`.
+        at_most: In the axis' unit.
+    """
+
+    axis: Axis
+    at: Statistic = "mean"
+    at_most: float = Field(ge=0.0)
+
+    def __str__(self) -> str:
+        return f"{self.at} {self.axis} at most {self.at_most:g}"
+
+
+class Constraints(Value):
+    """What every point of a front must keep, on the split that it was selected on.
+
+    Attributes:
+        limits: On costs.
+        min_recall: Least share of right answers within each class.
+        max_drop: Largest loss of accuracy against the backbone, as a share.
+    """
+
+    limits: tuple[Limit, ...] = ()
+    min_recall: float | None = Field(default=None, ge=0.0, le=1.0)
+    max_drop: float | None = Field(default=None, ge=0.0, le=1.0)
+
+    def __bool__(self) -> bool:
+        return bool(self.limits) or self.min_recall is not None or self.max_drop is not None
+
+    def broken(self, evaluation: Evaluation, backbone: Evaluation) -> dict[str, float]:
+        """Which constraints a policy breaks, and by how much relative to the bound.
+
+        Raises:
+            CostError: it was not evaluated on an axis with a limit.
+            PolicyError: it was evaluated without labels, and a recall is asked for.
+        """
+        excess = {}
+        for limit in self.limits:
+            if limit.axis not in evaluation.costs:
+                raise CostError(f"nothing is known of {limit.axis}", got=list(evaluation.costs), do=f"Drop '{limit}'.")
+            value = getattr(evaluation.costs[limit.axis], limit.at)
+            excess[str(limit)] = (value - limit.at_most) / max(limit.at_most, 1e-12)
+        if self.min_recall is not None:
+            if evaluation.worst_recall is None:
+                raise PolicyError("recall needs labels", got="an evaluation without labels")
+            lack = self.min_recall - evaluation.worst_recall
+            excess[f"recall of every class at least {self.min_recall:g}"] = lack / max(self.min_recall, 1e-12)
+        if self.max_drop is not None:
+            over = backbone.accuracy - evaluation.accuracy - self.max_drop
+            excess[f"accuracy drop at most {self.max_drop:g}"] = over / max(backbone.accuracy, 1e-12)
+        return {name: amount for name, amount in excess.items() if amount > 1e-12}
+
+    def kept(self, evaluations: Sequence[Evaluation], backbone: Evaluation) -> tuple[Evaluation, ...]:
+        """Those that keep all constraints; if there is none, the one with the least sum of what it breaks them by."""
+        excess = [sum(self.broken(e, backbone).values()) for e in evaluations]
+        if not excess or min(excess) == 0.0:
+            return tuple(e for e, amount in zip(evaluations, excess, strict=True) if amount == 0.0)
+        return (evaluations[excess.index(min(excess))],)
