@@ -239,8 +239,8 @@ def plan(study: Study) -> Plan:
         InputError: of the part that cannot be used.
     """
     dataset, backbone, heads = _network(study)
-    criteria = study.space.criteria
-    macs = profile_costs(backbone, {}, "macs", criteria=criteria).macs_prefix
+    decisions = study.space.decisions
+    macs = profile_costs(backbone, {}, "macs", decisions=decisions).macs_prefix
     cuts = tuple(
         PlannedCut(cut.name, cut.shape, macs[k] / macs[-1], tuple(h.name for h in heads[cut.name]))
         for k, cut in enumerate(backbone.cuts)
@@ -253,7 +253,7 @@ def plan(study: Study) -> Plan:
     trials = study.budget.trials if study.space.trained else 1
     seconds = {"train backbone": 0.0 if study.backbone.weights else step * samples * study.training.epochs}
     seconds["profile"] = sum(
-        estimate_seconds(backbone, heads, d, criteria=criteria, protocol=study.measuring) for d in study.devices
+        estimate_seconds(backbone, heads, d, decisions=decisions, protocol=study.measuring) for d in study.devices
     )
     seconds["bank (trial 0)"] = forward * (samples + collected)
     seconds["joint trials"] = joint * (trials - 1)

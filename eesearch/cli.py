@@ -182,13 +182,61 @@ def predict(
     from eesearch.study.predictions import predict_file
 
     csv, summary = predict_file(run, pick, inputs)
-    if out is None:
-        sys.stdout.write(csv)
-    else:
-        from eesearch.core.store import write_atomic
-
-        write_atomic(out, csv)
+    _write(out, csv)
     print(summary, file=sys.stderr)
+
+
+@app.command()
+def policies(
+    run: RunArgument,
+    device: Annotated[str | None, typer.Option(help="One of the run's devices; its first by default.")] = None,
+    form: Annotated[Literal["table", "csv"], typer.Option("--format", help="How to print.")] = "table",
+    quiet: QuietOption = False,
+) -> None:
+    """Compare our policies with those of the literature on the same exits: chosen on calibration, told on test."""
+    from eesearch.reporting.console import ProgressBars
+    from eesearch.reporting.policies import policies_table
+    from eesearch.study.policies import compare_policies
+    from eesearch.study.rundir import RunDir
+
+    with ProgressBars(quiet=quiet) as bars:
+        compared = compare_policies(RunDir(run), device, progress=bars)
+    if form == "csv":
+        sys.stdout.write(compared.to_pandas().to_csv(index=False))
+    else:
+        _console().print(policies_table(compared))
+
+
+@app.command()
+def solve(
+    table: Annotated[Path, typer.Argument(metavar="TABLE.npz", help="Logits [E, N, C] and labels [N] of all exits.")],
+    costs: Annotated[Path, typer.Argument(metavar="COSTS.json", help="What prefixes and heads cost.")],
+    max_exits: Annotated[int, typer.Option(help="Most exits on cuts; the own classifier is not counted.")] = 3,
+    levels: Annotated[str, typer.Option(help="Thresholds tried per exit, or `all`.")] = "24",
+    criterion: Annotated[str, typer.Option(help="Score that decides whether a sample leaves.")] = "max_prob",
+    answer: Annotated[
+        Literal["own", "most_confident"], typer.Option(help="Whose answer a sample leaves with.")
+    ] = "own",
+    method: Annotated[Literal["auto", "exact", "anytime"], typer.Option(help="How to search.")] = "auto",
+    seconds: Annotated[float | None, typer.Option(help="Stop then, with the best found so far.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Another table, on which the points are told too.")] = None,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="File for CSV or JSON; standard output by default.")] = None,
+) -> None:
+    """Find the front of a network that has its exits already, from two files; without torch."""
+    from eesearch.core.policy import Scoring
+    from eesearch.reporting.tables import solved_table
+    from eesearch.solve.family import Effort, Family, read_levels
+    from eesearch.solve.files import solve_files
+
+    found = solve_files(
+        table, costs, scoring=Scoring(criterion, answer), family=Family(max_exits, read_levels(levels)),
+        effort=Effort(method, seconds), test=test,
+    )  # fmt: skip
+    if form == "table":
+        _console().print(solved_table(found.rows(), str(found.front.certificate)))
+    else:
+        _write(out, found.to_csv() if form == "csv" else found.to_json())
 
 
 @app.command()
@@ -220,6 +268,16 @@ def doctor() -> None:
     from eesearch.study.doctor import facts
 
     _console().print(facts_table(facts()))
+
+
+def _write(out: Path | None, text: str) -> None:
+    """To a file, or to standard output."""
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        from eesearch.core.store import write_atomic
+
+        write_atomic(out, text)
 
 
 def _console() -> Console:

@@ -9,15 +9,32 @@ from dataclasses import dataclass
 from math import floor, inf, log10
 
 from eesearch.core.costs import Axis
+from eesearch.core.design import ExitId
 from eesearch.core.front import Evaluation, exit_name
 
-AXIS_TITLES: dict[Axis, str] = {"macs": "Mean cost (M MACs)", "latency_ms": "Mean latency (ms)"}
+AXIS_TITLES: dict[Axis, str] = {
+    "macs": "Mean cost (M MACs)",
+    "latency_ms": "Mean latency (ms)",
+    "energy_mj": "Mean energy (mJ)",
+    "bytes": "Mean traffic (kB)",
+    "params": "Mean parameters (M)",
+}
 """Axis titles of plots, with units."""
 
 ACCURACY_TITLE = "Accuracy (%, with 95 % interval)"
 
-UNITS: dict[Axis, str] = {"macs": "M MACs", "latency_ms": "ms"}
+UNITS: dict[Axis, str] = {
+    "macs": "M MACs",
+    "latency_ms": "ms",
+    "energy_mj": "mJ",
+    "bytes": "kB",
+    "params": "M parameters",
+}
 """Units of what `in_unit` returns."""
+
+_SCALES: dict[Axis, float] = {"macs": 1e6, "bytes": 1e3, "params": 1e6}
+
+_COUNTED: tuple[Axis, ...] = ("macs", "bytes", "params")
 
 
 @dataclass(frozen=True)
@@ -26,7 +43,7 @@ class StopWords:
 
     Attributes:
         exit: Its cut.
-        head: Its head; `own classifier` for the network's own.
+        head: Its head; `own classifier` for the network's own, `asked` for a last resort.
         share: Share of the samples that leaves here.
         rule: When a sample leaves.
     """
@@ -38,13 +55,13 @@ class StopWords:
 
 
 def in_unit(cost: float, axis: Axis) -> float:
-    """A cost in the unit of its axis: millions of multiply-adds, or milliseconds."""
-    return cost / 1e6 if axis == "macs" else cost
+    """A cost in the unit of its axis, see `UNITS`."""
+    return cost / _SCALES.get(axis, 1.0)
 
 
 def cost_words(cost: float, axis: Axis, *, unit: bool = True) -> str:
     """A cost with its unit: counted ones to four digits, measured ones to three, which is what timers are good for."""
-    words = significant(in_unit(cost, axis), 4 if axis == "macs" else 3)
+    words = significant(in_unit(cost, axis), 4 if axis in _COUNTED else 3)
     return f"{words} {UNITS[axis]}" if unit else words
 
 
@@ -73,15 +90,22 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def head_words(exit_id: ExitId) -> str:
+    """What answers at an exit: its head, the network's own classifier, or whoever is asked as a last resort."""
+    if exit_id.is_last_resort:
+        return "asked"
+    return "own classifier" if exit_id.is_output else exit_id.head
+
+
 def stop_words(evaluation: Evaluation) -> list[StopWords]:
     """The stops of the policy, in order, with what they do on the evaluation's split."""
-    criterion = evaluation.policy.criterion
+    decision = evaluation.policy.decision
     return [
         StopWords(
             exit=exit_name(stop.exit),
-            head="own classifier" if stop.exit.is_output else stop.exit.head,
+            head=head_words(stop.exit),
             share=f"{rate:.1%}",
-            rule={inf: "never", -inf: "always"}.get(stop.threshold, f"{criterion} ≥ {stop.threshold:.4g}"),
+            rule={inf: "never", -inf: "always"}.get(stop.threshold, f"{decision} ≥ {stop.threshold:.4g}"),
         )
         for stop, rate in zip(evaluation.policy.stops, evaluation.exit_rate, strict=True)
     ]

@@ -21,19 +21,22 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from eesearch.core.costs import Axis
-from eesearch.reporting.figures import FrontData, front_data, records, strategy_styles
+from eesearch.core.front import exit_name
+from eesearch.reporting.figures import strategy_styles
 from eesearch.reporting.formats import (
     UNITS,
     StopWords,
     cost_words,
     duration,
+    head_words,
     percent,
     points_words,
     significant,
     stop_words,
 )
+from eesearch.reporting.frontdata import FrontData, front_data, records
 from eesearch.reporting.plots import front_plot
-from eesearch.study.answers import TIE, Answers, DeviceAnswer, Point, TrialAnswer
+from eesearch.study.answers import TIE, Answers, DeviceAnswer, ExitFacts, Point, TrialAnswer
 
 ROWS = 200
 """Rows of a table of front points; of longer fronts it shows points spread evenly, and says so."""
@@ -44,7 +47,7 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class PointRow:
-    """A line of the table of front points, in words. `costs`: per axis mean, p95, worst, ratio; the own axis first."""
+    """A line of the table of front points, in words. `costs`: a cell for each of `DeviceView.costs`."""
 
     name: str
     marks: tuple[str, ...]
@@ -54,7 +57,7 @@ class PointRow:
     accuracy_test: str
     interval: str
     drop: str
-    costs: list[tuple[str, str, str, str]]
+    costs: list[str]
     design: str
 
 
@@ -74,15 +77,30 @@ class SeedRow:
 
 
 @dataclass(frozen=True)
+class ExitRow:
+    """A line of the table of over-thinking, in words."""
+
+    exit: str
+    head: str
+    accuracy: str
+    lost: str
+    gained: str
+
+
+@dataclass(frozen=True)
 class DeviceView:
-    """What the page shows of one device."""
+    """What the page shows of one device. `costs`: titles of the columns of costs, those of the own axis first."""
 
     name: str
     axis: Axis
-    units: list[str]
+    costs: list[str]
     points: list[PointRow]
     left_out: int
     seeds: list[SeedRow]
+    exits: list[ExitRow]
+    has_oracle: bool
+    has_static: bool
+    one_head_per_cut: bool
 
 
 @dataclass(frozen=True)
@@ -126,10 +144,14 @@ def _device_view(device: DeviceAnswer, data: FrontData) -> DeviceView:
     return DeviceView(
         name=device.device,
         axis=device.axis,
-        units=[UNITS[axis] for axis in _axes(device)],
+        costs=[title for axis in _axes(device) for title in _cost_titles(axis)],
         points=rows,
         left_out=len(device.points) + 1 - len(rows),
         seeds=_seed_rows(device, data),
+        exits=[_exit_row(facts) for facts in device.overthinking],
+        has_oracle=bool(device.oracle),
+        has_static=bool(device.static),
+        one_head_per_cut=not device.oracle_all_heads,
     )
 
 
@@ -169,15 +191,22 @@ def _point_row(
         accuracy_test=percent(point.test.accuracy),
         interval=f"{100 * numbers['low']:.2f} to {100 * numbers['high']:.2f}",
         drop=points_words(numbers["drop"]),
-        costs=[_cost_cells(device, point, axis) for axis in _axes(device)],
+        costs=[cell for axis in _axes(device) for cell in _cost_cells(device, point, axis)],
         design=point.test.design,
     )
 
 
-def _cost_cells(device: DeviceAnswer, point: Point, axis: Axis) -> tuple[str, str, str, str]:
+def _cost_titles(axis: Axis) -> tuple[str, ...]:
+    unit = UNITS[axis].replace(" ", "\u00a0")
+    return (unit,) if axis == "params" else (f"Mean {unit}", "Ratio", "p95", "Worst")
+
+
+def _cost_cells(device: DeviceAnswer, point: Point, axis: Axis) -> tuple[str, ...]:
     cost = point.test.costs[axis]
+    if axis == "params":  # one number, whatever the samples do
+        return (cost_words(cost.worst, axis, unit=False),)
     mean, p95, worst = (cost_words(value, axis, unit=False) for value in (cost.mean, cost.p95, cost.worst))
-    return mean, p95, worst, f"{cost.mean / device.backbone.test.costs[axis].mean:.3f}"
+    return mean, f"{cost.mean / device.backbone.test.costs[axis].mean:.3f}", p95, worst
 
 
 def _seed_rows(device: DeviceAnswer, data: FrontData) -> list[SeedRow]:
@@ -195,6 +224,17 @@ def _seed_rows(device: DeviceAnswer, data: FrontData) -> list[SeedRow]:
         )
         for seed, numbers in zip(device.seeds, records(data.seeds), strict=True)
     ]
+
+
+def _exit_row(facts: ExitFacts) -> ExitRow:
+    lost, gained = (f"{count} ({percent(count / facts.samples)})" for count in (facts.lost, facts.gained))
+    return ExitRow(
+        exit=exit_name(facts.exit),
+        head=head_words(facts.exit),
+        accuracy=percent(facts.right / facts.samples),
+        lost=lost,
+        gained=gained,
+    )
 
 
 def _trial_rows(answers: Answers) -> list[TrialRow]:

@@ -10,19 +10,19 @@ from typing import Any
 
 import pandas as pd
 
-from eesearch.core.front import Evaluation
-from eesearch.reporting.figures import (
-    CROWD,
-    INK,
-    FrontData,
-    Style,
-    by_strategy,
-    in_unit_column,
-    lowest_shown,
-    seed_spots,
+from eesearch.core.front import Evaluation, exit_name
+from eesearch.reporting.figures import CROWD, INK, ORACLE, STATIC, Line, Style
+from eesearch.reporting.formats import (
+    ACCURACY_TITLE,
+    AXIS_TITLES,
+    cost_words,
+    head_words,
+    percent,
+    points_words,
+    stop_words,
 )
-from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES, cost_words, percent, points_words, stop_words
-from eesearch.study.answers import DeviceAnswer, Point
+from eesearch.reporting.frontdata import FrontData, by_strategy, in_unit_column, seed_spots, shown_range
+from eesearch.study.answers import DeviceAnswer, OracleAnswer, Point
 
 Trace = dict[str, Any]
 
@@ -35,18 +35,19 @@ def front_plot(device: DeviceAnswer, data: FrontData, styles: dict[str, Style]) 
         for strategy, group in by_strategy(data.points, styles)
     ]
     traces += [_calibration_trace(data), _knee_trace(data), _seed_trace(device, data), _backbone_trace(device, data)]
+    traces += [
+        _line_trace(data, ORACLE, data.oracle, [_oracle_hover(device, point) for point in device.oracle]),
+        _line_trace(data, STATIC, data.static, [point_hover(device, p, "Static sub-network") for p in device.static]),
+    ]
     return {"data": [trace for trace in traces if trace["x"]], "layout": _layout(data)}
 
 
 def _layout(data: FrontData) -> dict[str, Any]:
     level = 100.0 * float(data.backbone["accuracy"].iloc[0])
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "layer": "below"}
-    floor = lowest_shown(data)  # the first view; zooming out shows everything
-    best = 100.0 * max([*data.points["high"], *data.backbone["accuracy"], *data.seeds["accuracy"]])
-    window = {} if floor is None else {"range": [floor, best + 1.0]}
     return {
         "xaxis": {"title": {"text": AXIS_TITLES[data.axis]}, "rangemode": "tozero", "zeroline": False},
-        "yaxis": {"title": {"text": ACCURACY_TITLE}, "zeroline": False} | window,
+        "yaxis": {"title": {"text": ACCURACY_TITLE}, "zeroline": False, "range": list(shown_range(data))},
         "shapes": [line | {"line": {"color": INK, "width": 1, "dash": "dash"}}],
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},
@@ -55,6 +56,20 @@ def _layout(data: FrontData) -> dict[str, Any]:
         "height": 480,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
+    }
+
+
+def _line_trace(data: FrontData, line: Line, frame: pd.DataFrame, hover: list[str]) -> Trace:
+    """A front to compare with; a click on its name in the legend hides it."""
+    return {
+        "name": line.name,
+        "x": in_unit_column(frame["cost"], data.axis),
+        "y": (100.0 * frame["accuracy"]).tolist(),
+        "mode": "lines+markers",
+        "line": {"shape": "hv", "color": line.colour, "width": 1.2, "dash": line.plotly_dash},
+        "marker": {"symbol": line.symbol, "size": 6},
+        "hovertext": hover,
+        "hoverinfo": "text",
     }
 
 
@@ -151,12 +166,26 @@ def point_hover(device: DeviceAnswer, point: Point, title: str) -> str:
     lines.append(f"accuracy {percent(point.test.accuracy)} on test (drop {drop} points)")
     lines.append(f"accuracy {percent(point.cal.accuracy)} on calibration")
     for axis, cost in point.test.costs.items():
+        if axis == "params":
+            lines.append(f"{cost_words(cost.worst, axis)} deployed")
+            continue
         ratio = cost.mean / device.backbone.test.costs[axis].mean
         spread = f"p95 {cost_words(cost.p95, axis, unit=False)}, worst {cost_words(cost.worst, axis, unit=False)}"
         lines.append(f"{cost_words(cost.mean, axis)} on average, {ratio:.2f} x backbone ({spread})")
     return "<br>".join(lines)
 
 
+def _oracle_hover(device: DeviceAnswer, point: OracleAnswer) -> str:
+    """Where the samples of an oracle leave. Escaped."""
+    lines = ["<b>Stable oracle: an ideal, computed on test</b>"]
+    for exit_, rate in zip(point.exits, point.exit_rate, strict=True):
+        lines.append(escape(f"{rate:.1%} leave at {exit_name(exit_)}, {head_words(exit_)}"))
+    ratio = point.cost / device.backbone.test.costs[device.axis].mean
+    lines.append(f"accuracy {percent(1.0 - point.error)} on test")
+    lines.append(f"{cost_words(point.cost, device.axis)} on average, {ratio:.2f} x backbone")
+    return "<br>".join(lines)
+
+
 def _made(evaluation: Evaluation) -> str:
     design = f", design {evaluation.design}" if evaluation.design else ""
-    return f"{evaluation.strategy}, criterion {evaluation.policy.criterion}{design}"
+    return f"{evaluation.strategy}, criterion {evaluation.policy.decision}{design}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.table import Table
@@ -38,6 +38,29 @@ def plan_table(cuts: list[tuple[str, str, float, str]], summary: Mapping[str, st
         table.add_row(Text(name), shape, f"{share:.1%}", Text(heads))
     table.caption = Text("\n".join(f"{name}: {value}" for name, value in summary.items()))
     return table
+
+
+def solved_table(rows: Sequence[Mapping[str, int | float | str]], certificate: str) -> Table:
+    """The points of a front that was solved from files, and what is known about it."""
+    hidden = {"heads", "exit_rate"} | {name for name in rows[0] if name.endswith(("_p95", "_worst"))}
+    columns = tuple(name for name in rows[0] if name not in hidden)
+    table = _table("front, by rising cost", columns)
+    for row in rows:
+        table.add_row(*(Text(_figure(row.get(name, ""))) for name in columns))
+    table.caption = Text(certificate)
+    return table
+
+
+def _figure(value: int | float | str) -> str:
+    """A number to six digits; a list of them likewise."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    parts = str(value).split("|")
+    return "|".join(f"{float(part):.4g}" if _is_float(part) else part for part in parts)
+
+
+def _is_float(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).replace("e-", "", 1).isdecimal() and not text.isdecimal()
 
 
 def facts_table(facts: Mapping[str, str]) -> Table:

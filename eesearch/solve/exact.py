@@ -1,153 +1,201 @@
-"""The exact solver: every placement, head, threshold level and last stop, on one table and one cost axis."""
+"""The solver: every placement, head, threshold and last stop of a family of policies, on one table and one axis.
+
+What stops say (`keys`: a bitset per stop and threshold) and what may be met (`paths`) go through a branch and bound on
+boxes of thresholds (`boxes`), path after path (`search`), in order or where it looks likely (`anytime`); thresholds
+chosen among levels are then moved to the best midpoints (`refine`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import inf
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from math import floor, inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eesearch.core.constraints import Constraints
 from eesearch.core.costs import StageCosts
 from eesearch.core.errors import CostError, PolicyError
-from eesearch.core.front import Front
-from eesearch.core.policy import Fit, Policy, Stop
+from eesearch.core.front import MAX_DROP, Certificate, Evaluation, Front, hypervolume
+from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import backbone_evaluation, tally
-from eesearch.exits.routing import score_table
-from eesearch.solve.levels import threshold_levels
+from eesearch.solve.family import ANYTIME_SECONDS, Effort, Family, clock
 
 if TYPE_CHECKING:
-    from eesearch.solve.enumeration import Incumbents, Problem
+    from eesearch.solve.keys import ExitOutputs, PathOutputs
+    from eesearch.solve.search import Question, Search
+    from eesearch.solve.stream import ScoreTable
 
-Levels = list[NDArray[np.float64]]
-"""Thresholds of each exit, rising."""
+# numba takes half a second to import: the modules that use it are imported when something is solved.
 
 
 def solve_front(
-    table: ExitTable,
-    costs: StageCosts,
+    table: ExitTable | ScoreTable,
+    costs: StageCosts | Sequence[StageCosts],
     *,
-    max_exits: int = 3,
-    criterion: str = "max_prob",
-    levels: int = 24,
-    fit: Fit | None = None,
+    scoring: Scoring = Scoring(),
+    family: Family = Family(),
+    effort: Effort = Effort(),
     progress: Progress = silent,
 ) -> Front:
-    """The complete Pareto set of (error, mean cost) over all policies on a table's exits.
+    """The Pareto set of (error, mean cost) over a family of policies on a table's exits.
 
-    Policies: any subset of at most `max_exits` early exits that a sample can meet in this order, any of the threshold
-    levels at each, any last stop. Among policies of equal error and cost the one with the fewest stops is kept, then
-    the one whose exits and levels come first.
+    By the method `exact` it is complete: no policy of the family on these thresholds is better anywhere. Otherwise
+    `front.certificate` says how much better one could be. Among policies of equal error and cost the one with the
+    fewest stops is kept, then the one whose exits come first.
 
     Args:
         table: The split to select on (calibration); holds the network's own classifier.
-        costs: Knows every exit of the table. Its axis is the one that is minimised.
-        max_exits: Largest number of early exits; the last stop is not counted.
-        criterion: A name in the CRITERIA registry, of memory `last`.
-        levels: Largest number of threshold levels per exit, see `threshold_levels`.
-        fit: The temperatures that scores use.
-        progress: Told the exits tried as first stop.
+        costs: Know every exit of the table. The axis of the first is minimised; the points are evaluated on all.
+        scoring: How policies score and answer; a `ScoreTable` has been scored.
+        family: Which policies.
+        effort: How they are searched.
+        progress: Told the paths explored.
 
     Raises:
         PolicyError: the table lacks the own classifier or holds several, or an option is out of range.
-        CostError: a step is negative or not a number.
+        CostError: a step is negative or not a number, or an axis with a limit is missing.
+        InputError: the bitsets do not fit into the memory.
+    """
+    from eesearch.solve.keys import outputs_of
+    from eesearch.solve.search import Search
+
+    began = time.monotonic()
+    axes = (costs,) if isinstance(costs, StageCosts) else tuple(costs)
+    backbone = own_classifier(table, axes)
+    outputs = outputs_of(table, scoring)
+    question = _question(table, axes, family, backbone, outputs=outputs)
+    method = effort.method if effort.method != "auto" else _method(question)
+    seconds = effort.seconds if method == "exact" else effort.seconds or ANYTIME_SECONDS
+    search = Search(question, effort, clock(seconds), progress)
+    complete = _run(search, method)
+    points: Sequence[Evaluation] = _evaluated(search, table, axes, scoring)
+    unit = backbone.costs[axes[0].axis].mean
+    certificate = _certificate(search, backbone, unit, complete=complete, seconds=time.monotonic() - began)
+    if effort.refine and family.levels is not None:
+        points = _refined(points, table, axes, question)
+    if not points and family.constraints:
+        points = _least_violating(table, axes, scoring, family, effort)
+    return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)
+
+
+def _evaluated(
+    search: Search, table: ExitTable | ScoreTable, axes: Sequence[StageCosts], scoring: Scoring
+) -> list[Evaluation]:
+    """Every policy found, evaluated on all axes."""
+    points = []
+    for rows, thresholds in search.found():
+        stops = tuple(Stop(exit=table.exits[r], threshold=t) for r, t in zip(rows, thresholds, strict=True))
+        policy = Policy(stops=stops, criterion=scoring.criterion, answer=scoring.answer, fits=scoring.keys)
+        said = [search.question.outputs.at(tuple(rows[: k + 1])) for k in range(len(rows))]
+        scores, correct = (np.stack(each) for each in zip(*said, strict=True))
+        points.append(tally(policy, scores, correct, axes, labels=table.labels))
+    return points
+
+
+def _refined(
+    points: Sequence[Evaluation], table: ExitTable | ScoreTable, axes: Sequence[StageCosts], question: Question
+) -> list[Evaluation]:
+    from eesearch.solve.refine import refine_front
+
+    backbone, constraints = own_classifier(table, axes), question.family.constraints
+
+    def accept(policy: Policy, scores: NDArray[np.float32], correct: NDArray[np.bool_]) -> bool:
+        return not constraints.broken(tally(policy, scores, correct, axes, labels=table.labels), backbone)
+
+    return refine_front(points, table, question.outputs, axes, accept if constraints else None)
+
+
+def _least_violating(
+    table: ExitTable | ScoreTable, axes: Sequence[StageCosts], scoring: Scoring, family: Family, effort: Effort
+) -> tuple[Evaluation, ...]:
+    """Nothing keeps the constraints: of the front without them, the point that breaks them least."""
+    free = solve_front(table, axes, scoring=scoring, family=replace(family, constraints=Constraints()), effort=effort)
+    return family.constraints.kept(free.points, free.backbone)
+
+
+def _certificate(search: Search, backbone: Evaluation, unit: float, *, complete: bool, seconds: float) -> Certificate:
+    """What the front is within, from the least cost of what was left unexplored."""
+    question = search.question
+    samples, paths = question.samples, search.total
+    found = np.where(np.isfinite(search.best.cost), search.best.cost, inf)
+    least = np.minimum.accumulate(np.minimum(found, search.floor))[: question.most_errors + 1] / (samples * unit)
+    corner = np.flatnonzero(least < np.append(inf, least[:-1]))
+    bound = np.column_stack([corner / samples, least[corner]])
+    own = np.flatnonzero(np.isfinite(found[: question.most_errors + 1]))
+    values = np.column_stack([own / samples, found[own] / (samples * unit)])
+    reached = [hypervolume(front, backbone.error + MAX_DROP) for front in (bound, values)]
+    gain = 0.0 if complete else max(0.0, reached[0] - reached[1])
+    steps = tuple((float(error), float(cost)) for error, cost in bound)
+    return Certificate(exact=complete, floor=steps, gain=gain, paths=paths, seconds=seconds)
+
+
+def own_classifier(table: ExitTable | ScoreTable, axes: Sequence[StageCosts]) -> Evaluation:
+    """The unmodified backbone on a table.
+
+    Raises:
+        PolicyError: the table lacks its own classifier, or holds several.
     """
     outputs = [e for e in table.exits if e.is_output]
     if len(outputs) != 1:
         raise PolicyError(f"a front on the {table.split} table needs its backbone", got=outputs, expected="one output")
-    if max_exits < 0:
-        raise PolicyError("a policy cannot have fewer than no early exits", got=max_exits)
-    step = costs.select(table.exits).step
-    scores = score_table(table, criterion, fit)
-    choices = _choices(scores, step, levels)
-    best = _walk_all(_problem(scores, ~table.correct, step, choices), len(table.labels), max_exits, progress)
-    fits = () if fit is None else (fit.key,)
-    points = []
-    for rows, thresholds in _found(best, choices):
-        stops = tuple(Stop(exit=table.exits[r], threshold=t) for r, t in zip(rows, thresholds, strict=True))
-        policy = Policy(stops=stops, criterion=criterion, fits=fits)
-        points.append(tally(policy, scores[rows], table.correct[rows], [costs]))
-    backbone = backbone_evaluation(table, [costs], outputs[0])
-    return Front(points, backbone=backbone, axis=costs.axis, device=costs.axis)
+    return backbone_evaluation(table, axes, outputs[0])
 
 
-def _choices(scores: NDArray[np.float32], step: NDArray[np.float64], levels: int) -> Levels:
-    """Thresholds of each exit; among them +inf only where it can pay.
+def _question(
+    table: ExitTable | ScoreTable,
+    axes: Sequence[StageCosts],
+    family: Family,
+    backbone: Evaluation,
+    *,
+    outputs: ExitOutputs | PathOutputs,
+) -> Question:
+    from eesearch.solve.paths import PathTree
+    from eesearch.solve.search import Question
 
-    At +inf nobody leaves and the head is paid, which costs more than leaving the exit out: unless the step past it
-    costs more than the way through it, and that only odd costs do.
-    """
-    choices = []
-    for exit_, row in enumerate(scores):
-        detour = step[:, exit_, None] + step[exit_ + 1]  # from anywhere to anywhere, through this exit
-        never = [inf] if (detour < step).any() else []
-        choices.append(np.append(threshold_levels(row, levels), never))
-    return choices
-
-
-def _problem(
-    scores: NDArray[np.float32], wrong: NDArray[np.bool_], step: NDArray[np.float64], choices: Levels
-) -> Problem:
-    """Scores [E, N], wrong answers [E, N], steps and thresholds as the bitsets and arrays that the walk reads."""
-    from eesearch.solve.enumeration import Problem  # imports numba, which takes half a second
-    from eesearch.solve.kernel import pack
-
-    if not (step >= 0.0).all():
-        raise CostError("a step costs less than nothing, or is not a number", expected="steps >= 0, inf if forbidden")
-    staying = np.zeros((len(choices), max(map(len, choices)), wrong.shape[1]), np.bool_)
-    for exit_, thresholds in enumerate(choices):
-        staying[exit_, : len(thresholds)] = ~(scores[exit_].astype(np.float64) >= thresholds[:, None])
-    ways_on = np.isfinite(step[1:])  # [E, E]
-    after = np.array([wrong[later].all(0) for later in _reachable(ways_on)])
-    counts = np.array([len(thresholds) for thresholds in choices])
-    return Problem(
+    by_axis = {cost.axis: cost.select(table.exits) for cost in axes}
+    missing = [str(limit) for limit in family.constraints.limits if limit.axis not in by_axis]
+    if missing:
+        raise CostError(f"nothing is known of the axis of '{missing[0]}'", got=list(by_axis))
+    for cost in by_axis.values():
+        if not (cost.step >= 0.0).all():
+            raise CostError("a step costs less than nothing, or is not a number", expected="steps >= 0, inf: forbidden")
+    samples, drop = outputs.at((0,))[0].shape[0], family.constraints.max_drop
+    most = inf if drop is None else (backbone.error + drop) * samples + 1e-6
+    step = by_axis[axes[0].axis].step
+    return Question(
+        outputs=outputs,
+        labels=table.labels,
+        samples=samples,
         step=step,
-        cheapest=step[1:].min(-1),
-        levels=np.where(ways_on.any(-1), counts, 0),
-        staying=pack(staying),
-        wrong=pack(wrong),
-        after=pack(after),
-        onward=pack(after & wrong),
-        spared=np.array([_common(~stay, wrong) for stay in staying]),
+        others=by_axis,
+        tree=PathTree(table.exits, step, family.max_exits),
+        family=family,
+        most_errors=int(min(samples, floor(most) if most < inf else samples)),
     )
 
 
-def _common(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """How many samples each row of a shares with each row of b. [A, N], [B, N] -> [A, B]"""
-    return (a.astype(np.float32) @ b.T.astype(np.float32)).astype(np.int32)  # float32 counts exactly up to 2**24
+def _method(question: Question) -> str:
+    """`exact` if that is expected to take less than about a minute."""
+    boxes = question.tree.count() * BOXES_PER_PATH * (min(question.family.levels or inf, question.samples) / 24) ** 0.5
+    return "exact" if boxes * question.samples * SECONDS_PER_BOX_AND_SAMPLE < EXACT_SECONDS else "anytime"
 
 
-def _reachable(ways_on: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which exits can be met after which, at once or later (transitive closure, Warshall). [E, E]"""
-    reachable = ways_on.copy()
-    for middle in range(len(reachable)):
-        reachable |= reachable[:, middle, None] & reachable[middle]
-    return reachable
+BOXES_PER_PATH = 1000
+"""Boxes that a path takes at 24 levels; with more levels about as their square root. A rough figure."""
+
+SECONDS_PER_BOX_AND_SAMPLE = 1e-10
+"""On one core of 2024."""
+
+EXACT_SECONDS = 60.0
 
 
-def _walk_all(problem: Problem, samples: int, max_exits: int, progress: Progress) -> Incumbents:
-    """Walk all policies, those with fewer early exits first."""
-    from eesearch.solve import enumeration
+def _run(search: Search, method: str) -> bool:
+    from eesearch.solve.anytime import search_anytime, search_exactly
 
-    best = enumeration.no_incumbents(samples, max_exits)
-    exits = len(problem.levels)
-    trail = enumeration.new_trail(samples, max_exits, exits)
-    enumeration.leave_at_once(problem, best, trail)
-    for early in range(1, max_exits + 1):
-        for first in range(exits):  # back in Python between first stops, so that Ctrl-C is heard
-            enumeration.walk(problem, best, trail, early, first)
-            progress(f"solve with {early} early exits", first + 1, exits)
-    return best
-
-
-def _found(best: Incumbents, choices: Levels) -> Iterator[tuple[list[int], list[float]]]:
-    """Rows and thresholds of every incumbent that none with fewer errors dominates, by rising number of errors."""
-    least_before = np.append(inf, best.envelope[:-1])
-    for errors in np.flatnonzero(best.cost < least_before):
-        early = best.early[errors]
-        rows = best.exits[errors, : early + 1].tolist()
-        picked = zip(rows, best.levels[errors, :early], strict=False)
-        yield rows, [*(float(choices[row][level]) for row, level in picked), -inf]
+    return search_exactly(search) if method == "exact" else search_anytime(search)

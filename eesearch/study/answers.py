@@ -11,15 +11,23 @@ import pandas as pd
 from pydantic import Field
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import Value
+from eesearch.core.design import ExitId, Value
 from eesearch.core.front import Evaluation, Front, describe
 
 TIE = 0.03
 """Relative cost differences below this are ties: the noise floor of the timer between processes."""
 
-
 NOISY = 0.1
 """Noise above this is told with the verdict."""
+
+SPENT: dict[Axis, str] = {
+    "macs": "multiply-adds",
+    "latency_ms": "mean latency",
+    "energy_mj": "mean energy",
+    "bytes": "mean traffic",
+    "params": "mean parameters",
+}
+"""What a verdict calls the costs of an axis."""
 
 
 class Point(Value):
@@ -44,12 +52,47 @@ class SeedAnswer(Value):
     enqueued: bool
 
 
+class OracleAnswer(Value):
+    """The stable oracle on one path of exits, on test: an ideal to look at, no policy.
+
+    Attributes:
+        exits: The active exits, the last stop included. [k]
+        cost: Mean per sample on the device's axis.
+        exit_rate: Share of the samples that leaves at each. [k]
+    """
+
+    exits: tuple[ExitId, ...]
+    error: float
+    cost: float
+    exit_rate: tuple[float, ...]
+
+
+class ExitFacts(Value):
+    """What going on from an exit to the own classifier does on test: over-thinking, and what it is for.
+
+    Attributes:
+        right: Number of samples that the exit is right about.
+        lost: Of these, those that the own classifier gets wrong.
+        gained: Number of samples that the exit gets wrong and the own classifier right.
+    """
+
+    exit: ExitId
+    right: int
+    lost: int
+    gained: int
+    samples: int
+
+
 class DeviceAnswer(Value):
     """The front of one device.
 
     Attributes:
         axis: What `points` minimise beside the calibration error.
         points: By rising cost; their index is the point's number.
+        oracle: Front of the stable oracle on test, by rising cost.
+        oracle_all_heads: Whether it may choose among all heads of a cut, or has the most accurate one only.
+        static: Front of the sub-networks where everybody leaves at the same exit, by rising cost on calibration.
+        overthinking: A row per exit.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
     """
@@ -59,6 +102,10 @@ class DeviceAnswer(Value):
     backbone: Point
     points: tuple[Point, ...]
     seeds: tuple[SeedAnswer, ...] = ()
+    oracle: tuple[OracleAnswer, ...] = ()
+    oracle_all_heads: bool = True
+    static: tuple[Point, ...] = ()
+    overthinking: tuple[ExitFacts, ...] = ()
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
 
@@ -79,7 +126,7 @@ class DeviceAnswer(Value):
     def verdict(self) -> str:
         """Do exits pay on this device, how much, at what drop: one plain sentence."""
         point = self.at_no_loss()
-        unit = {"macs": "multiply-adds", "latency_ms": "mean latency"}[self.axis]
+        unit = SPENT[self.axis]
         if point is None or self.ratio(point) > 1.0 - max(TIE, self.noise):
             return (
                 f"{self.device}: exits do not pay at no loss on calibration{self._alternative(unit)}.{self._caution()}"
@@ -176,8 +223,10 @@ def table_rows(devices: Sequence[DeviceAnswer]) -> pd.DataFrame:
 COLUMNS = (
     "point", "device", "strategy", "exits", "heads", "criterion", "thresholds", "exit_rate",
     "accuracy_cal", "accuracy_test", "accuracy_test_low", "accuracy_test_high",
-    "macs", "latency_ms", "latency_ms_p95", "latency_ms_worst", "macs_ratio", "latency_ratio", "design",
+    "macs", "latency_ms", "latency_ms_p95", "latency_ms_worst", "macs_ratio", "latency_ratio", "params", "design",
 )  # fmt: skip
+
+_RATIOS: dict[Axis, str] = {"macs": "macs_ratio", "latency_ms": "latency_ratio"}
 
 
 def _row(device: DeviceAnswer, name: int | str, point: Point) -> dict[str, object]:
@@ -186,6 +235,6 @@ def _row(device: DeviceAnswer, name: int | str, point: Point) -> dict[str, objec
     row |= {"point": name, "device": device.device, "accuracy_cal": point.cal.accuracy}
     row |= {"accuracy_test": point.test.accuracy, "accuracy_test_low": low, "accuracy_test_high": high}
     for axis, cost in point.test.costs.items():
-        column = "macs_ratio" if axis == "macs" else "latency_ratio"
-        row[column] = cost.mean / device.backbone.test.costs[axis].mean
+        if axis in _RATIOS:
+            row[_RATIOS[axis]] = cost.mean / device.backbone.test.costs[axis].mean
     return row

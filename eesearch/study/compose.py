@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import Design
 from eesearch.core.front import Evaluation
-from eesearch.study.answers import Answers, DeviceAnswer, Point, SeedAnswer, TrialAnswer
+from eesearch.solve.oracle import oracle_front, overthinking, static_front
+from eesearch.study.answers import (
+    Answers,
+    DeviceAnswer,
+    ExitFacts,
+    OracleAnswer,
+    Point,
+    SeedAnswer,
+    TrialAnswer,
+)
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.problem import ENQUEUED_SEEDS, BankProblem
 from eesearch.study.trial import Finished
@@ -38,15 +47,35 @@ def _device(problem: Mode, finished: Sequence[Finished], profile: DeviceProfile)
     for key in {point.design for point in front.points} & designs.keys():
         problem.workshop.keep_network(designs[key])
     timed = profile.latency
-    return DeviceAnswer(
+    answer = DeviceAnswer(
         device=profile.device,
         axis=profile.axis,
         backbone=backbone,
         points=tuple(Point(cal=e, test=_on_test(problem, e, designs, profile)) for e in front.points),
-        seeds=_seeds(problem, profile) if isinstance(problem, BankProblem) and designs else (),
+        broken=tuple(problem.constraints(profile).broken(front[0], front.backbone)) if len(front) else (),
         noise=timed.noise if timed else 0.0,
         noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
     )
+    known = _on_bank(problem, profile) if isinstance(problem, BankProblem) and designs else {}
+    return answer.model_copy(update=known)
+
+
+def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
+    """What the bank's tables tell beside its front: where rules landed, what an oracle could do, who over-thinks."""
+    bank = problem.workshop.bank_design
+    scoring, _ = problem.rules(profile)
+    table, costs = problem.replay(bank, profile, scoring.criterion, "test")
+    oracle = oracle_front(table, costs[0], problem.space.max_exits)
+    selected, prices = problem.replay(bank, profile, scoring.criterion, "cal")
+    static = [e.made_by(bank) for e in static_front(selected, prices, scoring).points]
+    return {
+        "seeds": _seeds(problem, profile),
+        "certificates": problem.solved(bank, profile).certificates,
+        "oracle": tuple(OracleAnswer(**vars(point)) for point in oracle.points),
+        "oracle_all_heads": oracle.all_heads,
+        "static": tuple(Point(cal=e, test=problem.reported(e, bank, profile)) for e in static),
+        "overthinking": tuple(ExitFacts(**vars(facts)) for facts in overthinking(table)),
+    }
 
 
 def _on_test(problem: Mode, evaluation: Evaluation, designs: dict[str, Design], profile: DeviceProfile) -> Evaluation:

@@ -47,10 +47,9 @@ class JointTrials(Problem):
             return Outcome(design=None, values=(error, 1.0))
         *early, output = self.workshop.table(design, "cal").exits
         stops = [Stop(exit=e, threshold=float(params[f"threshold:{e.cut}"])) for e in early]
+        scoring = self.workshop.scoring(design, str(params["criterion"]))
         policy = Policy(
-            stops=(*stops, Stop(exit=output, threshold=-inf)),
-            criterion=str(params["criterion"]),
-            fits=(self.workshop.fit(design).key,),
+            stops=(*stops, Stop(exit=output, threshold=-inf)), criterion=scoring.criterion, fits=scoring.keys
         )
         return self.revalue(Outcome(design=design, policy=policy, values=(0.0, 0.0)))
 
@@ -71,6 +70,6 @@ class JointTrials(Problem):
         design, policy = outcome.design, outcome.policy
         if design is None or policy is None:
             return (self.backbone(profile, "cal"),)
-        table, fit = self.workshop.table(design, "cal"), self.workshop.fit(design)
-        costs = self.costs(design, profile, policy.criterion)
-        return (evaluate(policy, table, costs, fit).made_by(design),)
+        table, costs = self.replay(design, profile, policy.decision, "cal")
+        fits = self.workshop.scoring(design, policy.criterion).fits
+        return (evaluate(policy, table, costs, fits).made_by(design),)

@@ -243,7 +243,7 @@ def thinned(backbone: Backbone, max_cuts: int | None) -> Backbone:
     """At most `max_cuts` cuts, at even shares of the backbone's MACs."""
     if max_cuts is None or len(backbone.cuts) <= max_cuts:
         return backbone
-    macs = profile(backbone, {}, "macs", criteria=()).macs_prefix
+    macs = profile(backbone, {}, "macs", decisions=()).macs_prefix
     kept = percentile(np.array(macs), max_cuts)
     return backbone.keep([backbone.cuts[k].name for k in kept])
 
@@ -291,17 +291,17 @@ def device_profile(
         CostError: an operation is not counted, or the device cannot be measured here.
     """
     backbone, heads = network
-    file, criteria, protocol = run.profile_file(device), study.space.criteria, study.measuring
+    file, decisions, protocol = run.profile_file(device), study.space.decisions, study.measuring
     known = _known_profile(file)
     if (
         known is not None
         and known.device == device
         and parse_device(device).path is None
-        and is_current(known, backbone, heads, criteria=criteria, protocol=protocol)
+        and is_current(known, backbone, heads, decisions=decisions, protocol=protocol)
     ):
         return known
     measuring = Measuring(protocol=protocol, progress=progress)
-    measured = profile(backbone, heads, device, criteria=criteria, measuring=measuring)
+    measured = profile(backbone, heads, device, decisions=decisions, measuring=measuring)
     save_profile(measured, file)
     return measured
 

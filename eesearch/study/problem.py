@@ -8,19 +8,24 @@ from functools import cached_property
 from math import inf
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from eesearch.core.constraints import Constraints
 from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
-from eesearch.core.design import Design, ExitId, ExitSpec, content_key
-from eesearch.core.front import Evaluation, Front
-from eesearch.core.policy import Policy, Stop
+from eesearch.core.design import Design, ExitId, ExitSpec, Value, content_key
+from eesearch.core.front import Certificate, Evaluation, Front
+from eesearch.core.policy import Policy, Scoring, Stop, decision_name
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
-from eesearch.exits.evaluate import backbone_evaluation, evaluate, tally
+from eesearch.core.tables import ExitTable
+from eesearch.exits.evaluate import backbone_evaluation, evaluate
+from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.routing import score_table
 from eesearch.seeding.bank import propose, reference_thresholds
+from eesearch.seeding.bolukbasi import Learned, bolukbasi, seeds
 from eesearch.seeding.placement import Seed
 from eesearch.solve.exact import solve_front
+from eesearch.solve.family import Effort, Family
 from eesearch.study.materials import Materials
 from eesearch.study.space import NO_EXIT, Parameter, parameters
 from eesearch.study.trial import Outcome, Params
@@ -31,10 +36,24 @@ log = logging.getLogger(__name__)
 ENQUEUED_SEEDS = 3
 """How many distinct placements of the seeding rules are trained jointly before the sampler proposes."""
 
-SOLVER_VERSION = 1
+SOLVER_VERSION = 2
 """Raised when the solver would answer otherwise, so that remembered fronts are solved again."""
 
-_EVALUATIONS = TypeAdapter(tuple[Evaluation, ...])
+SOLVED_BY = {"criteria", "answers", "gates", "max_exits", "levels", "last_resort"}
+"""What of a search space decides what the solver finds."""
+
+
+class Solved(Value):
+    """What the solver found on a trained design for a device.
+
+    Attributes:
+        certificates: By decision: how far from the best of all policies its front can be.
+        gates: Placements that learnt gates led to, by name.
+    """
+
+    points: tuple[Evaluation, ...]
+    certificates: dict[str, Certificate]
+    gates: dict[str, tuple[ExitId, ...]]
 
 
 class Problem:
@@ -83,30 +102,38 @@ class Problem:
             start=start,
         )
 
-    def costs(self, design: Design, profile: DeviceProfile, criterion: str) -> tuple[StageCosts, ...]:
-        """Steps between the design's exits on every axis of the profile, the device's own axis first."""
-        exits = self.workshop.table(design, "cal").exits
-        return tuple(stage_costs(profile, exits, criterion, axis) for axis in profile.axes)
+    def replay(
+        self, design: Design, profile: DeviceProfile, decision: str, split: SplitName
+    ) -> tuple[ExitTable, tuple[StageCosts, ...]]:
+        """A design's table, and the steps between its exits on every axis of the profile, its own axis first."""
+        table = self.workshop.table(design, split)
+        costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in profile.axes)
+        if not self.space.last_resort:
+            return table, costs
+        return with_last_resort(table, costs, {"params": 0.0, **self.space.last_resort})
 
     def backbone(self, profile: DeviceProfile, split: SplitName) -> Evaluation:
         """The unmodified backbone: the zero of drops and the unit of relative costs."""
         table = self.workshop.backbone_table(split)
-        costs = [stage_costs(profile, table.exits, self.space.criteria[0], axis) for axis in profile.axes]
+        costs = [stage_costs(profile, table.exits, self.space.decisions[0], axis) for axis in profile.axes]
         return backbone_evaluation(table, costs, table.exits[-1])
 
     def reported(self, evaluation: Evaluation, design: Design, profile: DeviceProfile) -> Evaluation:
         """The same policy on the test split."""
-        return evaluate(
-            evaluation.policy,
-            self.workshop.table(design, "test"),
-            self.costs(design, profile, evaluation.policy.criterion),
-            self.workshop.fit(design),
-        ).made_by(design)
+        policy = evaluation.policy
+        table, costs = self.replay(design, profile, policy.decision, "test")
+        return evaluate(policy, table, costs, self.workshop.fits(policy.fits)).made_by(design)
+
+    def constraints(self, profile: DeviceProfile) -> Constraints:
+        """Those that this device can tell."""
+        asked = self.study.objectives.constraints
+        return asked.model_copy(update={"limits": tuple(lim for lim in asked.limits if lim.axis in profile.axes)})
 
     def front(self, points: Iterable[Evaluation], profile: DeviceProfile) -> Front:
-        """The calibration front of these points on a device."""
+        """The calibration front of these points on a device: of those that keep the constraints, if any do."""
         backbone = self.backbone(profile, "cal")
-        return Front(points, backbone=backbone, axis=profile.axis, device=profile.device)
+        kept = self.constraints(profile).kept(tuple(points), backbone)
+        return Front(kept, backbone=backbone, axis=profile.axis, device=profile.device)
 
     def value(self, fronts: Sequence[Front]) -> float:
         """Value of a trial (DESIGN: mean over devices of the hypervolume near the backbone's accuracy)."""
@@ -146,44 +173,70 @@ class BankProblem(Problem):
         return Outcome(design=design, values=(value,), last_accuracy=last)
 
     def device_front(self, design: Design, profile: DeviceProfile) -> Front:
-        """The whole front of a trained design on a device, solved once and remembered."""
-        space = self.space
-        solver = (SOLVER_VERSION, space.criteria, space.max_exits, space.levels)
-        key = content_key("front", design.key, profile.model_dump(mode="json"), solver)
+        """The whole front of a trained design on a device."""
+        return self.front(self.solved(design, profile).points, profile)
+
+    def solved(self, design: Design, profile: DeviceProfile) -> Solved:
+        """All policies on a trained design that may be on the front of a device, found once and remembered."""
+        space = self.space.model_dump(mode="json", include=SOLVED_BY)
+        asked = (SOLVER_VERSION, space, self.constraints(profile).model_dump(mode="json"), self.study.budget.solve)
+        key = content_key("front", design.key, profile.model_dump(mode="json"), *asked)
         file = self.materials.store.root / "front" / f"{key}.json"
         if file.exists():
             try:
-                return self.front(_EVALUATIONS.validate_json(file.read_bytes()), profile)
+                return Solved.model_validate_json(file.read_bytes())
             except ValidationError:
                 log.warning("%s is damaged. It is solved again.", file)
-        points = [p for criterion in space.criteria for p in self.solve(design, profile, criterion).points]
-        front = self.front(points, profile)
-        write_atomic(file, _EVALUATIONS.dump_json(front.points))
-        return front
+        solved = self._solved(design, profile)
+        write_atomic(file, solved.model_dump_json())
+        return solved
+
+    def _solved(self, design: Design, profile: DeviceProfile) -> Solved:
+        points: list[Evaluation] = []
+        certificates: dict[str, Certificate] = {}
+        for criterion, answer in self.space.scorings:
+            front = self.solve(design, profile, self.workshop.scoring(design, criterion, answer))
+            points += front.points
+            if front.certificate is not None:
+                certificates[decision_name(criterion, answer)] = front.certificate
+        gates = self._gates(design, profile) if self.space.gates else []
+        points += [self._gated(learned, design, profile) for learned in gates]
+        placed = {seed.rule: seed.exits for seed in seeds(gates)}
+        return Solved(points=self.front(points, profile).points, certificates=certificates, gates=placed)
 
     def solve(
-        self, design: Design, profile: DeviceProfile, criterion: str, exits: Sequence[ExitId] | None = None
+        self, design: Design, profile: DeviceProfile, scoring: Scoring, exits: Sequence[ExitId] | None = None
     ) -> Front:
-        """All policies of one criterion on a trained design, or on some of its exits and the own classifier."""
-        table, fit = self.workshop.table(design, "cal"), self.workshop.fit(design)
-        costs = self.costs(design, profile, criterion)
+        """The front of one scoring on a trained design, or on some of its exits and the own classifier."""
+        table, costs = self.replay(design, profile, decision_name(scoring.criterion, scoring.answer), "cal")
         if exits is not None:
-            table = table.select([e for e in table.exits if e in exits or e.is_output])
+            table = table.select([e for e in table.exits if e in exits or e.is_output or e.is_last_resort])
+        levels = None if self.space.levels == "all" else self.space.levels
         with self.materials.watch.phase("solve"):
             solved = solve_front(
                 table,
-                costs[0],
-                max_exits=self.space.max_exits,
-                criterion=criterion,
-                levels=self.space.levels,
-                fit=fit,
+                costs,
+                scoring=scoring,
+                family=Family(self.space.max_exits, levels, self.constraints(profile)),
+                effort=Effort(seconds=self.study.budget.solve),
                 progress=self.progress,
             )
-            scores, points = score_table(table, criterion, fit), []
-            for point in solved.points:  # the solver knows one axis: look the others up
-                rows = [table.row(e) for e in point.policy.exits]
-                points.append(tally(point.policy, scores[rows], table.correct[rows], costs).made_by(design))
-        return self.front(points, profile)
+        points = [point.made_by(design) for point in solved.points]
+        backbone, certificate = self.backbone(profile, "cal"), solved.certificate
+        return Front(points, backbone=backbone, axis=profile.axis, device=profile.device, certificate=certificate)
+
+    def _gated(self, learned: Learned, design: Design, profile: DeviceProfile) -> Evaluation:
+        table, costs = self.replay(design, profile, "gate", "cal")
+        self.workshop.keep_fit(learned.fit)
+        return evaluate(learned.policy, table, costs, self.workshop.fits(learned.policy.fits)).made_by(design)
+
+    def _gates(self, design: Design, profile: DeviceProfile) -> list[Learned]:
+        """Policies with gates learnt on a trained design."""
+        table = self.workshop.table(design, "cal")
+        costs = stage_costs(profile, table.exits, "gate", profile.axis)
+        with self.materials.watch.phase("learn gates"):
+            scoring = self.workshop.scoring(design, self.space.rule_criterion)
+            return bolukbasi(table, costs, scoring=scoring, seed=self.study.seed)
 
     def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
         """The trial's front on a device."""
@@ -203,32 +256,40 @@ class BankProblem(Problem):
             for seed in self._proposed(profile):
                 rule = seed.rule if len(self.materials.profiles) == 1 else f"{seed.rule} ({profile.device})"
                 distinct.setdefault(seed.exits, Seed(rule, seed.exits))
-        bank, criterion = self.workshop.bank_design, self.space.criteria[0]
+        bank = self.workshop.bank_design
+        scoring = self.workshop.scoring(bank, *self.space.scorings[0])
         valued = []
         for seed in distinct.values():
-            fronts = [self.solve(bank, p, criterion, seed.exits) for p in self.materials.profiles]
+            fronts = [self.solve(bank, p, scoring, seed.exits) for p in self.materials.profiles]
             valued.append((seed, self.value(fronts)))
         return sorted(valued, key=lambda pair: -pair[1])
 
     def _proposed(self, profile: DeviceProfile) -> list[Seed]:
-        bank, criterion = self.workshop.bank_design, self.space.criteria[0]
+        bank = self.workshop.bank_design
         table = self.workshop.table(bank, "cal")
-        scores = score_table(table, criterion, self.workshop.fit(bank))
-        return propose(table, self.costs(bank, profile, criterion)[0], scores)
+        scoring, costs = self.rules(profile)
+        placed = propose(table, costs, score_table(table, scoring))
+        return placed + [Seed(rule, exits) for rule, exits in self.solved(bank, profile).gates.items()]
+
+    def rules(self, profile: DeviceProfile) -> tuple[Scoring, StageCosts]:
+        """How the placement rules score the bank, each exit for itself, and its steps without a last resort."""
+        bank, criterion = self.workshop.bank_design, self.space.rule_criterion
+        exits = self.workshop.table(bank, "cal").exits
+        return self.workshop.scoring(bank, criterion), stage_costs(profile, exits, criterion, profile.axis)
 
     def seed_evaluation(self, seed: Seed, profile: DeviceProfile) -> Evaluation:
         """A rule's placement at the rule's own thresholds: leave where that costs no accuracy on calibration."""
-        bank, criterion = self.workshop.bank_design, self.space.criteria[0]
-        table, fit = self.workshop.table(bank, "cal"), self.workshop.fit(bank)
-        thresholds = reference_thresholds(table, score_table(table, criterion, fit))
+        bank, (scoring, _) = self.workshop.bank_design, self.rules(profile)
+        table = self.workshop.table(bank, "cal")
+        thresholds = reference_thresholds(table, score_table(table, scoring))
         stops: list[Stop] = []
         for exit_id in (*seed.exits, table.exits[-1]):
             stops.append(Stop(exit=exit_id, threshold=float(thresholds[table.row(exit_id)])))
             if stops[-1].threshold == -inf:  # everybody leaves: what comes after is never met
                 break
-        policy = Policy(stops=tuple(stops), criterion=criterion, fits=(fit.key,))
-        costs = self.costs(bank, profile, criterion)
-        return evaluate(policy, table, costs, fit).made_by(bank)
+        policy = Policy(stops=tuple(stops), criterion=scoring.criterion, fits=scoring.keys)
+        _, costs = self.replay(bank, profile, scoring.criterion, "cal")
+        return evaluate(policy, table, costs, scoring.fits).made_by(bank)
 
     def _as_params(self, seed: Seed) -> Params:
         chosen = {e.cut: e.head for e in seed.exits}

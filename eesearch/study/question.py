@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from eesearch.core.constraints import Constraints
 from eesearch.core.design import TrainSpec, Value
 from eesearch.core.front import MAX_DROP
 from eesearch.core.registry import DRIVERS
@@ -93,9 +94,16 @@ class Training(TrainSpec):
 
 
 class Objectives(Value):
-    """What counts. `max_drop`: fronts are valued down to this much accuracy below the backbone's."""
+    """What counts.
+
+    Attributes:
+        max_drop: Fronts are valued down to this much accuracy below the backbone's.
+        constraints: What every point of a front must keep on calibration; each device looks at the limits on axes
+            that it knows.
+    """
 
     max_drop: Share = MAX_DROP
+    constraints: Constraints = Constraints()
 
 
 class Budget(Value):
@@ -104,11 +112,14 @@ class Budget(Value):
     Attributes:
         trials: Designs, the bank (trial 0) included.
         timeout: Seconds of search, from the start of trial 0; whatever runs then is finished first.
+        solve: Seconds for one front (of a design, a device and a criterion); by default the front is solved
+            exactly if that is expected to take less than a minute, and for a minute otherwise.
         max_cache_gb: Most memory for cached features; beyond it the backbone runs again in every epoch.
     """
 
     trials: int = Field(default=20, ge=1)
     timeout: Duration | None = None
+    solve: Duration | None = None
     max_cache_gb: float = Field(default=4.0, gt=0.0)
 
 

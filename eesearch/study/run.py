@@ -60,8 +60,8 @@ class Run:
         """The point that a selection such as `max-drop=0.5%` means; never reads test."""
         return Pick.parse(selection).choose(self.answers.devices)
 
-    def network(self, point: Point, example: NDArray[np.generic]) -> tuple[ExitNet, Fit | None]:
-        """The trained network behind a point, and the fit that its policy uses.
+    def network(self, point: Point, example: NDArray[np.generic]) -> tuple[ExitNet, tuple[Fit, ...]]:
+        """The trained network behind a point, and the fits that its policy uses.
 
         Args:
             point: Of this run.
@@ -83,12 +83,13 @@ class Run:
                 if kept is None:
                     raise self._missing("the backbone")
                 untrained.load_state_dict({name: torch.from_numpy(array) for name, array in kept[0].items()})
-            return ExitNet(untrained, {}), None
-        kept, fit = store.get("weights", design), store.get("fit", design)
-        if kept is None or fit is None:
+            return ExitNet(untrained, {}), ()
+        kept = store.get("weights", design)
+        fits = [store.get("fit", key) for key in point.cal.policy.fits]
+        if kept is None or None in fits:
             raise self._missing(f"design {design}")
         backbone = untrained if self.backbone else thinned(untrained, study.space.cuts.max_cuts)
-        return ExitNet.from_arrays(backbone, *kept), Fit.from_arrays(*fit)
+        return ExitNet.from_arrays(backbone, *kept), tuple(Fit.from_arrays(*fit) for fit in fits if fit is not None)
 
     def _missing(self, what: str) -> RunError:
         return RunError(
@@ -110,5 +111,5 @@ class Run:
                 expected=f"{made_on[0]} {made_on[1]}",
                 do="Give raw samples, of the kind and range that the study's data have.",
             )
-        net, fit = self.network(point, x)
-        return net.predict(x, point.cal.policy, fit)
+        net, fits = self.network(point, x)
+        return net.predict(x, point.cal.policy, fits)

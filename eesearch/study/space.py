@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from eesearch.core.costs import Axis
 from eesearch.core.design import HeadSpec, Value
 from eesearch.core.errors import InputError
-from eesearch.core.registry import CRITERIA, HEADS, STRATEGIES
+from eesearch.core.policy import decision_name
+from eesearch.core.registry import ANSWERS, CRITERIA, HEADS, STRATEGIES
 
 NO_EXIT = "none"
 """The choice of a cut that carries no head."""
@@ -80,8 +83,13 @@ class SearchSpace(Value):
         heads: The head designs that every cut may carry.
         strategies: How a design may be trained; `separate` is the bank and is always there as trial 0.
         criteria: Scores that may decide whether a sample leaves.
-        max_exits: Most early exits of a policy, the last stop not counted.
-        levels: Thresholds tried per exit, at quantiles of its own scores.
+        answers: Whose answer a sample leaves with: `own` that of its exit, `mean` of all active exits so far (fitted
+            weights), `most_confident` of the surest of them.
+        gates: Whether gates are learnt too (Bolukbasi et al. 2017), as policies and as placements for joint designs.
+        max_exits: Most exits on cuts of a policy; the network's own classifier behind them is not counted.
+        levels: Thresholds tried per exit, at quantiles of its own scores, and then moved to the best midpoints; `all`:
+            every midpoint is tried.
+        last_resort: What it costs, by axis, to hand a sample on to somebody who is always right; none: nobody is asked.
     """
 
     cuts: CutSpace = CutSpace()
@@ -93,8 +101,11 @@ class SearchSpace(Value):
     strategies: tuple[str, ...] = ("separate", "joint")
     alpha: AlphaRange = AlphaRange()
     criteria: tuple[str, ...] = ("max_prob",)
+    answers: tuple[str, ...] = ("own",)
+    gates: bool = True
     max_exits: int = Field(default=3, ge=0, le=8)
-    levels: int = Field(default=24, ge=1, le=1000)
+    levels: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] = 24
+    last_resort: dict[Axis, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
 
     @field_validator("heads")
     @classmethod
@@ -111,11 +122,43 @@ class SearchSpace(Value):
         _check_names("criterion", criteria, CRITERIA)
         return criteria
 
+    @field_validator("answers")
+    @classmethod
+    def _answers_known(cls, answers: tuple[str, ...]) -> tuple[str, ...]:
+        _check_names("answer", answers, ANSWERS)
+        return answers
+
+    @model_validator(mode="after")
+    def _scored(self) -> SearchSpace:
+        unfitted = [c for c in self.criteria if CRITERIA[c].needs]
+        if unfitted:
+            raise ValueError(f"criterion '{unfitted[0]}' is learnt, not listed: write `gates: true`")
+        if not self.scorings:
+            raise ValueError(f"none of the criteria {list(self.criteria)} goes with the answers {list(self.answers)}")
+        return self
+
     @field_validator("strategies")
     @classmethod
     def _strategies_known(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
         _check_names("strategy", strategies, STRATEGIES)
         return strategies
+
+    @property
+    def scorings(self) -> tuple[tuple[str, str], ...]:
+        """Criteria with answers; a criterion that looks at several exits gives its own answer only."""
+        pairs = product(self.criteria, self.answers)
+        return tuple((c, a) for c, a in pairs if a == "own" or CRITERIA[c].memory == "last")
+
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """Names of all decisions that policies may take, as devices measure them."""
+        listed = [decision_name(c, a) for c, a in self.scorings]
+        return tuple(dict.fromkeys([*listed, self.rule_criterion, *(["gate"] if self.gates else [])]))
+
+    @property
+    def rule_criterion(self) -> str:
+        """The criterion under which the placement rules and gates see exits, each for itself."""
+        return next((c for c in self.criteria if CRITERIA[c].memory == "last"), "max_prob")
 
     @property
     def trained(self) -> tuple[str, ...]:

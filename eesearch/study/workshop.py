@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from eesearch.core.design import Design, ExitSpec
-from eesearch.core.policy import Fit
+from eesearch.core.errors import RunError
+from eesearch.core.policy import Fit, Scoring, decision_name, decision_named
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
@@ -15,7 +17,7 @@ from eesearch.study.materials import Materials, recall
 from eesearch.training.bank import build_heads, train_bank
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.collect import collect
-from eesearch.training.fits import fit_temperature
+from eesearch.training.fits import fit_ensemble, fit_temperature
 from eesearch.training.plans import train_design
 
 log = logging.getLogger(__name__)
@@ -121,15 +123,51 @@ class Workshop:
         if not self.materials.store.path("weights", design.key).exists():
             self.network(design)
 
-    def fit(self, design: Design) -> Fit:
-        """The temperatures of a design's exits, from the store or fitted now on its calibration table."""
-        if design.key not in self._fits:
-            kept = recall(self.materials.store, "fit", design.key)
+    def scoring(self, design: Design, criterion: str, answer: str = "own") -> Scoring:
+        """How policies on a design score and answer, with the fits that this takes."""
+        fits = [self._fit(design, "temperature", lambda: fit_temperature(self.table(design, "cal"), seed=self._seed))]
+        if "ensemble" in decision_named(decision_name(criterion, answer)).needs:
+            fits.append(self._fit(design, "ensemble", lambda: self._ensemble(design, fits[0])))
+        return Scoring(criterion, answer, tuple(fits))
+
+    @property
+    def _seed(self) -> int:
+        return self.materials.study.seed
+
+    def _ensemble(self, design: Design, temperature: Fit) -> Fit:
+        with self.materials.watch.phase("fit ensembles"):
+            return fit_ensemble(self.table(design, "cal"), temperature, seed=self._seed)
+
+    def _fit(self, design: Design, kind: str, make: Callable[[], Fit]) -> Fit:
+        """A fit of a design, from the store or made now."""
+        key = f"{design.key}-{kind}"
+        if key not in self._fits:
+            kept = recall(self.materials.store, "fit", key)
+            fit = make() if kept is None else Fit.from_arrays(*kept)
             if kept is None:
-                fit = fit_temperature(self.table(design, "cal"), seed=self.materials.study.seed)
-                self.materials.store.put("fit", design.key, *fit.arrays())
-            self._fits[design.key] = fit if kept is None else Fit.from_arrays(*kept)
-        return self._fits[design.key]
+                self.materials.store.put("fit", key, *fit.arrays())
+                self.keep_fit(fit)
+            self._fits[key] = self._fits[fit.key] = fit
+        return self._fits[key]
+
+    def keep_fit(self, fit: Fit) -> None:
+        """Store a fit under its own key, by which policies name it."""
+        self.materials.store.put("fit", fit.key, *fit.arrays())
+        self._fits[fit.key] = fit
+
+    def fits(self, keys: Sequence[str]) -> tuple[Fit, ...]:
+        """The fits that a policy names.
+
+        Raises:
+            RunError: the store has lost one.
+        """
+        for key in keys:
+            if key not in self._fits:
+                kept = recall(self.materials.store, "fit", key)
+                if kept is None:
+                    raise RunError(f"the store lacks fit {key}", do="Delete store/front of the run, and search again.")
+                self._fits[key] = Fit.from_arrays(*kept)
+        return tuple(self._fits[key] for key in keys)
 
     def backbone_table(self, split: SplitName) -> ExitTable:
         """What the unmodified backbone says about a split: a table of one row."""

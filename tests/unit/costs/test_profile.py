@@ -81,7 +81,7 @@ class FakeMeasure:
 
 
 def quickly(backbone, heads, device=CPU, fake=None):
-    return profile(backbone, heads, device, criteria=CRITERIA, measuring=Measuring(measure=fake or FakeMeasure()))
+    return profile(backbone, heads, device, decisions=CRITERIA, measuring=Measuring(measure=fake or FakeMeasure()))
 
 
 @pytest.fixture(autouse=True)
@@ -213,13 +213,13 @@ def test_content_is_what_was_profiled_not_its_weights(backbone, heads):
 def test_profile_is_current_until_something_changes(backbone, heads, monkeypatch):
     found = quickly(backbone, heads)
     full = Protocol()
-    assert is_current(found, backbone, heads, criteria=CRITERIA, protocol=full)
-    assert not is_current(found, backbone, heads, criteria=CRITERIA, protocol=Protocol.quick())
-    assert not is_current(found, backbone, {"1": [LINEAR]}, criteria=CRITERIA, protocol=full)
+    assert is_current(found, backbone, heads, decisions=CRITERIA, protocol=full)
+    assert not is_current(found, backbone, heads, decisions=CRITERIA, protocol=Protocol.quick())
+    assert not is_current(found, backbone, {"1": [LINEAR]}, decisions=CRITERIA, protocol=full)
     monkeypatch.setattr(torch, "__version__", "9.9")
-    assert not is_current(found, backbone, heads, criteria=CRITERIA, protocol=full)
+    assert not is_current(found, backbone, heads, decisions=CRITERIA, protocol=full)
     counted = quickly(backbone, heads, "macs")
-    assert is_current(counted, backbone, heads, criteria=CRITERIA, protocol=Protocol.quick())
+    assert is_current(counted, backbone, heads, decisions=CRITERIA, protocol=Protocol.quick())
 
 
 def test_file_and_back(backbone, heads, tmp_path):
@@ -270,7 +270,7 @@ def test_profile_from_elsewhere_must_cover_the_study(backbone, heads, elsewhere)
     with pytest.raises(CostError, match=r"board\.json does not cover this study; got no head 'mlp8-mixed2' at '3'"):
         quickly(backbone, {"3": [LINEAR, MLP]}, str(elsewhere))
     with pytest.raises(CostError, match="no criterion 'gate'"):
-        profile(backbone, heads, str(elsewhere), criteria=["gate"])
+        profile(backbone, heads, str(elsewhere), decisions=["gate"])
     more = split(small_network(), torch.ones(1, 1, 8, 8), cuts=["1", "2", "5"])
     with pytest.raises(CostError, match=r"board\.json does not know cut 2"):
         quickly(more, {}, str(elsewhere))
@@ -284,18 +284,18 @@ def test_estimate_counts_calls_and_processes(backbone, heads, monkeypatch):
     monkeypatch.setattr(profiles, "time_call", lambda *_: Rounds([9000.0, 1.0], 1.0, True))
 
     def seconds(protocol):
-        return estimate_seconds(backbone, heads, CPU, criteria=CRITERIA, protocol=protocol)
+        return estimate_seconds(backbone, heads, CPU, decisions=CRITERIA, protocol=protocol)
 
     jobs = latency_jobs(backbone, heads, CRITERIA)
     calls = sum(1 if job.minus is None else 2 for job in jobs)
     assert seconds(Protocol()) == pytest.approx(3 * (3.0 + calls * (0.25 + 17.5 * 0.05)))
     assert seconds(Protocol(processes=1)) == pytest.approx(seconds(Protocol()) / 3)
-    assert estimate_seconds(backbone, heads, "macs", criteria=CRITERIA, protocol=Protocol()) == 0.0
+    assert estimate_seconds(backbone, heads, "macs", decisions=CRITERIA, protocol=Protocol()) == 0.0
 
 
 def test_estimate_of_a_slow_network_counts_one_call_per_round(backbone, monkeypatch):
     monkeypatch.setattr(profiles, "time_call", lambda *_: Rounds([2000.0], 1.0, True))
-    seconds = estimate_seconds(backbone, {}, CPU, criteria=(), protocol=Protocol(processes=1))
+    seconds = estimate_seconds(backbone, {}, CPU, decisions=(), protocol=Protocol(processes=1))
     assert seconds == pytest.approx(3.0 + 5 * (3 * 2.0 + 17.5 * 2.0))
 
 
@@ -303,7 +303,7 @@ def test_real_worker_profiles_a_split_network(backbone):
     protocol = Protocol(processes=1, warmup=0.0, warmup_max=0.001, round=0.001, rounds_min=3, rounds_max=3)
     seen = []
     measuring = Measuring(protocol, progress=lambda *step: seen.append(step))
-    timed = profile(backbone, {"1": [MLP]}, CPU, criteria=["margin"], measuring=measuring).latency
+    timed = profile(backbone, {"1": [MLP]}, CPU, decisions=["margin"], measuring=measuring).latency
     assert len(timed.prefix_ms) == 5
     assert all(0 < a <= b for a, b in zip(timed.prefix_ms, timed.prefix_ms[1:], strict=False))
     assert set(timed.timings) == {*(f"prefix {k}" for k in range(5)), "head mlp8-mixed2 on 4x8x8"} | {

@@ -8,7 +8,7 @@ from eesearch.core.costs import Axis
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.answers import Answers, DeviceAnswer, Point, SeedAnswer, TrialAnswer
+from eesearch.study.answers import Answers, DeviceAnswer, ExitFacts, OracleAnswer, Point, SeedAnswer, TrialAnswer
 
 SAMPLES = 5000
 FULL: dict[Axis, float] = {"macs": 125.49e6, "latency_ms": 6.71}
@@ -34,8 +34,7 @@ def evaluation(
     cuts: tuple[str, ...], thresholds: tuple[float, ...], rates: tuple[float, ...], accuracy: float, *, ratio: float,
     strategy: str = "separate",
 ) -> Evaluation:  # fmt: skip
-    exits = [ExitId(network=NETWORK, cut=c, head=OWN if c == OUTPUT else "linear-avg1") for c in cuts]
-    stops = tuple(Stop(exit=e, threshold=t) for e, t in zip(exits, thresholds, strict=True))
+    stops = tuple(Stop(exit=exit_id(cut), threshold=t) for cut, t in zip(cuts, thresholds, strict=True))
     costs = {
         axis: CostSummary(mean=ratio * full, p95=min(1.02, 1.6 * ratio) * full, worst=1.02 * full)
         for axis, full in FULL.items()
@@ -64,8 +63,29 @@ def device(name: str, axis: Axis, *, first_cut: str = "layer1.4") -> DeviceAnswe
     measured = axis == "latency_ms"
     return DeviceAnswer(
         device=name, axis=axis, backbone=backbone, points=tuple(points), seeds=tuple(map(seed, SEEDS)),
+        oracle=oracle(axis, first_cut), static=(points[0], backbone), overthinking=overthinking(first_cut),
         noise=0.018 if measured else 0.0, noisy=("head layer3.2 mlp64-mixed2",) if measured else (),
     )  # fmt: skip
+
+
+def exit_id(cut: str) -> ExitId:
+    return ExitId(network=NETWORK, cut=cut, head=OWN if cut == OUTPUT else "linear-avg1")
+
+
+def oracle(axis: Axis, first_cut: str) -> tuple[OracleAnswer, ...]:
+    """Two paths: one ends at a cut, one at the own classifier."""
+    paths = (((first_cut, "layer2.3"), 0.81, 0.30, (0.6, 0.4)), ((first_cut, OUTPUT), 0.9346, 0.45, (0.7, 0.3)))
+    return tuple(
+        OracleAnswer(exits=tuple(map(exit_id, cuts)), error=1.0 - accuracy, cost=ratio * FULL[axis], exit_rate=rates)
+        for cuts, accuracy, ratio, rates in paths
+    )
+
+
+def overthinking(first_cut: str) -> tuple[ExitFacts, ...]:
+    return (
+        ExitFacts(exit=exit_id(first_cut), right=3477, lost=61, gained=1257, samples=SAMPLES),
+        ExitFacts(exit=exit_id("layer2.3"), right=4194, lost=40, gained=519, samples=SAMPLES),
+    )
 
 
 def seed(row: tuple) -> SeedAnswer:

@@ -3,60 +3,14 @@ import pytest
 from matplotlib.image import imread
 
 from eesearch.core.errors import RunError
-from eesearch.reporting.figures import draw_front, front_data, save_png, seed_spots, strategy_styles
+from eesearch.reporting.figures import ORACLE, STATIC, draw_front, save_png, strategy_styles
+from eesearch.reporting.frontdata import front_data
 from eesearch.study.answers import wilson
 
 
 def drawn(axes):
     """Every (x, y) that a marker or a line of the panel stands at."""
     return {(round(x, 6), round(y, 6)) for line in axes.lines for x, y in np.broadcast(*line.get_data())}
-
-
-def test_points_are_those_of_the_front_on_test(answers):
-    macs, latency = answers.devices
-    data = front_data(macs)
-    assert data.points["point"].tolist() == [0, 1, 2, 3, 4]
-    assert data.points["strategy"].tolist() == ["separate"] * 2 + ["joint"] * 3
-    assert data.points["accuracy"].tolist() == [0.6954, 0.8388, 0.9168, 0.9340, 0.9352]
-    assert data.points["accuracy_cal"].tolist() == [0.7012, 0.8410, 0.9196, 0.9374, 0.9392]
-    assert data.points["cost"].tolist() == pytest.approx([125.49e6 * r for r in (0.201, 0.342, 0.548, 0.697, 0.845)])
-    assert data.points["cost_cal"].tolist() == pytest.approx(
-        [125.49e6 * r for r in (0.197, 0.338, 0.544, 0.693, 0.841)]
-    )
-    assert data.points["ratio"].tolist() == pytest.approx([0.201, 0.342, 0.548, 0.697, 0.845])
-    assert data.points["drop"].tolist() == pytest.approx([0.2392, 0.0958, 0.0178, 0.0006, -0.0006])
-    assert (data.points["low"][3], data.points["high"][3]) == wilson(0.9340, 5000)
-    assert front_data(latency).points["cost"].tolist() == pytest.approx(
-        [6.71 * r for r in (0.201, 0.342, 0.548, 0.697, 0.845)]
-    )
-    assert front_data(latency).backbone["cost"].tolist() == [6.71]
-
-
-def test_the_knee_is_the_front_s(answers):
-    device = answers.devices[0]
-    knees = front_data(device).points.query("knee")["point"].tolist()
-    assert [device.points[k].cal for k in knees] == [device.front().knee()]
-
-
-def test_a_seed_s_distance_is_to_the_cheapest_point_at_least_as_accurate_on_calibration(answers):
-    seeds = front_data(answers.devices[0]).seeds
-    # 93.02 % and 93.66 % need point 3 (0.693 on calibration), so does 92.10 %: point 2 has 91.96 %
-    assert seeds["distance"].tolist() == pytest.approx([0.742 / 0.693, 0.790 / 0.693, 0.715 / 0.693, 0.715 / 0.693])
-    assert seeds["label"].tolist() == ["A", "B", "C", "D"]
-    assert seeds["enqueued"].tolist() == [True, True, True, False]
-
-
-def test_a_seed_more_accurate_than_the_front_has_no_distance(answers):
-    device = answers.devices[0]
-    poor = device.model_copy(update={"points": device.points[:2]})
-    assert front_data(poor).seeds["distance"].isna().all()
-
-
-def test_seeds_on_one_spot_share_a_marker_and_labels_go_on_after_z(answers):
-    device = answers.devices[0]
-    assert [spot["label"].tolist() for spot in seed_spots(front_data(device))] == [["A"], ["B"], ["C", "D"]]
-    many = device.model_copy(update={"seeds": device.seeds * 7})
-    assert front_data(many).seeds["label"].tolist()[24:] == ["Y", "Z", "A2", "B2"]
 
 
 def test_styles_tell_strategies_apart_by_colour_and_shape(answers):
@@ -141,9 +95,28 @@ def test_foreign_dollars_are_not_formulas(hostile, tmp_path):
     assert (tmp_path / "front.png").stat().st_size > 10_000
 
 
-def test_plots_show_the_best_seed_of_each_rule(answers):
-    device = answers.devices[0]
-    worse = device.seeds[0].model_copy(update={"value": -1.0, "rule": f"{device.seeds[0].rule} 0.5"})
-    data = front_data(device.model_copy(update={"seeds": (*device.seeds, worse)}))
-    assert list(data.seeds["best"])[-1] is False
-    assert sum(len(spot) for spot in seed_spots(data)) == data.seeds["best"].sum()
+def test_the_oracle_and_the_static_networks_are_lines_of_steps(answers):
+    axes = draw_front(answers).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    oracle, static = lines[ORACLE.name], lines[STATIC.name]
+    assert oracle.get_drawstyle() == static.get_drawstyle() == "steps-post"
+    assert oracle.get_ydata() == pytest.approx([81.0, 93.46])
+    assert oracle.get_xdata() == pytest.approx([125.49 * r for r in (0.30, 0.45)])
+    assert static.get_ydata() == pytest.approx([69.54, 93.46])
+    assert len({oracle.get_linestyle(), static.get_linestyle(), "-"}) == 3
+    assert len({oracle.get_marker(), static.get_marker(), "o"}) == 3
+    assert "ideal" in ORACLE.name
+
+
+def test_what_is_not_there_is_not_in_the_legend(answers):
+    device = answers.devices[0].model_copy(update={"oracle": (), "static": ()})
+    (axes,) = draw_front(answers.model_copy(update={"devices": (device,)})).axes
+    assert not {ORACLE.name, STATIC.name} & set(axes.get_legend_handles_labels()[1])
+
+
+def test_the_panel_says_how_many_points_lie_below_it(answers):
+    (axes, _) = draw_front(answers).axes
+    assert axes.get_ylim()[0] == pytest.approx(81.46)
+    assert [text.get_text() for text in axes.texts if "not shown" in text.get_text()] == [
+        "not shown: 1 point below 81 %"
+    ]

@@ -1,6 +1,22 @@
+from math import inf
+from typing import get_args
+
 import pytest
 
-from eesearch.reporting.formats import cost_words, duration, in_unit, percent, points_words, significant, stop_words
+from eesearch.core.costs import Axis
+from eesearch.core.design import ASK
+from eesearch.core.policy import Stop
+from eesearch.reporting.formats import (
+    AXIS_TITLES,
+    UNITS,
+    cost_words,
+    duration,
+    in_unit,
+    percent,
+    points_words,
+    significant,
+    stop_words,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +33,14 @@ def test_costs_carry_their_unit():
     assert cost_words(125.49e6, "macs") == "125.5 M MACs"
     assert cost_words(4.677, "latency_ms") == "4.68 ms"
     assert cost_words(4.677, "latency_ms", unit=False) == "4.68"
+    assert cost_words(857_706.0, "params") == "0.8577 M parameters"
+    assert cost_words(12_345.0, "bytes") == "12.35 kB"
+    assert cost_words(1.2345, "energy_mj") == "1.23 mJ"
+
+
+def test_every_axis_has_a_title_with_its_unit():
+    assert set(AXIS_TITLES) == set(UNITS) == set(get_args(Axis))
+    assert all("(" in title for title in AXIS_TITLES.values())
 
 
 @pytest.mark.parametrize(
@@ -44,3 +68,12 @@ def test_a_stop_says_where_how_many_and_when(answers):
     )
     assert (never.share, never.rule) == ("0.0%", "never")
     assert (last.exit, last.head, last.rule) == ("output", "own classifier", "always")
+
+
+def test_a_last_resort_is_asked(answers):
+    point = answers.devices[0].points[3].test
+    stops = (point.policy.stops[0], Stop(exit=ASK, threshold=-inf))
+    policy = point.policy.model_copy(update={"stops": stops, "answer": "most_confident"})
+    first, last = stop_words(point.model_copy(update={"policy": policy}))
+    assert (last.exit, last.head, last.rule) == ("last resort", "asked", "always")
+    assert first.rule == "max_prob/most_confident ≥ 0.9731"

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
+from eesearch.core.front import CostSummary
 from eesearch.reporting.html import render_html
 from eesearch.study.answers import Point
 
@@ -89,6 +90,49 @@ def test_seeds_have_their_distance(page):
     assert row[6:] == ["0.310", "93.02%", "92.70%", "0.742", "1.071", "yes"]
 
 
+def test_overthinking_has_a_row_per_exit_in_counts_and_shares(page):
+    head, first, second, *others = page.tables["exits"]
+    assert head[2:] == ["Accuracy test", "Right here, wrong at the end", "Wrong here, right at the end"]
+    assert first == ["layer1.4", "linear-avg1", "69.54%", "61 (1.22%)", "1257 (25.14%)"]
+    assert second == ["layer2.3", "linear-avg1", "83.88%", "40 (0.80%)", "519 (10.38%)"]
+    assert others == page.tables["exits"][:3]  # the second device's
+
+
+def test_the_page_says_what_an_oracle_is_and_which_heads_it_had(answers):
+    text = " ".join(Page(render_html(answers)).text)
+    assert "an ideal to measure the distance to, and no policy." in text
+    assert "Static sub-networks : everybody leaves at the same exit" in text
+    assert "only the most accurate head" not in text
+    device = answers.devices[0].model_copy(update={"oracle_all_heads": False})
+    text = " ".join(Page(render_html(answers.model_copy(update={"devices": (device,)}))).text)
+    assert "Of every cut only the most accurate head took part." in text
+
+
+def test_an_older_run_has_a_page_without_oracle_and_overthinking(answers):
+    older = [d.model_copy(update={"oracle": (), "static": (), "overthinking": ()}) for d in answers.devices]
+    page = Page(render_html(answers.model_copy(update={"devices": tuple(older)})))
+    assert "exits" not in page.tables
+    assert "oracle" not in " ".join(page.text)
+    assert len(page.tables["front"]) == 14
+
+
+def test_parameters_have_one_column_of_what_is_deployed(answers):
+    def counted(point):
+        costs = point.test.costs | {"params": CostSummary(mean=0.5e6, p95=0.6e6, worst=0.857e6)}
+        return point.model_copy(update={"test": point.test.model_copy(update={"costs": costs})})
+
+    device = answers.devices[1]
+    device = device.model_copy(
+        update={"points": tuple(map(counted, device.points)), "backbone": counted(device.backbone)}
+    )
+    head, first, *_ = Page(render_html(answers.model_copy(update={"devices": (device,)}))).tables["front"]
+    assert [title.replace("\u00a0", " ") for title in head[9:18]] == [
+        "Mean ms", "Ratio", "p95", "Worst", "Mean M MACs", "Ratio", "p95", "Worst", "M parameters",
+    ]  # fmt: skip
+    assert first[17] == "0.8570"
+    assert len(first) == len(head)
+
+
 def test_trials_show_failures_and_the_last_exit_against_the_backbone(page, answers):
     _, bank, joint, failed = page.tables["trials"]
     assert bank[:3] == ["0", "bank", "separate"]
@@ -162,7 +206,7 @@ def test_light_and_dark_follow_the_system(answers):
 
 
 def test_a_front_of_thousands_stays_under_6_mb_and_says_what_the_table_leaves_out(answers, monkeypatch):
-    monkeypatch.setattr("eesearch.reporting.figures.wilson", lambda accuracy, n: (accuracy - 0.01, accuracy + 0.01))
+    monkeypatch.setattr("eesearch.reporting.frontdata.wilson", lambda accuracy, n: (accuracy - 0.01, accuracy + 0.01))
     device = answers.devices[0]
     points = []
     for number in range(2000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, product
 from math import inf
 
@@ -10,15 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eesearch.core.constraints import Constraints, Limit
 from eesearch.core.costs import StageCosts
-from eesearch.core.design import OUTPUT, OWN, ExitId
-from eesearch.core.errors import CostError, PolicyError
-from eesearch.core.policy import Fit
+from eesearch.core.design import ASK, OUTPUT, OWN, ExitId
+from eesearch.core.errors import CostError, InputError, PolicyError
+from eesearch.core.front import hypervolume
+from eesearch.core.policy import Fit, Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import evaluate
-from eesearch.exits.routing import score_table
+from eesearch.exits.last_resort import with_last_resort
+from eesearch.exits.routing import path_outputs
+from eesearch.solve import exact
 from eesearch.solve.exact import solve_front
+from eesearch.solve.family import Effort, Family
 from eesearch.solve.levels import threshold_levels
+from eesearch.solve.stream import stream_scores
+
+MAX_PROB = Scoring()
 
 
 def exit_ids(depths):
@@ -52,25 +61,36 @@ def problems(draw, odd_costs=False):
     return ExitTable(logits, labels, ids, "cal", "s"), StageCosts(step, ids, "macs", float(step[0, -1]) + 1.0)
 
 
-def brute_force(table, costs, max_exits, levels, criterion="max_prob"):
-    """Non-dominated (errors, total cost) by trying everything, sample by sample."""
-    scores = score_table(table, criterion).astype(np.float64)
-    choices = [[*threshold_levels(row, levels), inf] for row in scores]
-    found = set()
-    for k in range(max_exits + 1):
-        for path in combinations(range(len(scores)), k + 1):
+def paths_of(table, costs, max_exits):
+    """All sequences of rows that a sample can meet, with at most so many exits on cuts."""
+    rows = range(len(table.exits))
+    for k in range(1, len(rows) + 1):
+        for path in combinations(rows, k):
             legs = [costs.step[i, j] for i, j in zip([0, *(e + 1 for e in path)], path, strict=False)]
-            if not np.isfinite(legs).all():
-                continue
-            for thresholds in product(*(choices[e] for e in path[:-1])):
-                errors, cost = 0, 0.0
-                for n in range(scores.shape[1]):
-                    for stop, row in enumerate(path):
-                        cost += legs[stop]
-                        if stop == k or scores[row, n] >= thresholds[stop]:
-                            errors += not table.correct[row, n]
-                            break
-                found.add((errors, cost))
+            on_cuts = sum(not (table.exits[e].is_output or table.exits[e].is_last_resort) for e in path)
+            if np.isfinite(legs).all() and on_cuts <= max_exits:
+                yield path, legs
+
+
+def all_policies(table, costs, family, scoring=MAX_PROB):
+    """Every policy of a family: (where each sample leaves, its cumulative costs, who is right, path), one by one."""
+    for path, legs in paths_of(table, costs, family.max_exits):
+        scores, correct = path_outputs(table, path, scoring)
+        scores = scores.astype(np.float64)
+        levels = scores.shape[1] if family.levels is None else family.levels
+        choices = [[*threshold_levels(row, levels), inf] for row in scores[:-1]]
+        for thresholds in product(*choices):
+            stop = [next((k for k, t in enumerate(thresholds) if s[k] >= t), len(path) - 1) for s in scores.T]
+            yield np.array(stop), np.cumsum(legs), correct[stop, np.arange(len(stop))], path
+
+
+def brute_force(table, costs, family, scoring=MAX_PROB, accept=lambda *_: True):
+    """Non-dominated (errors, total cost) by trying everything, sample by sample."""
+    found = {
+        (int((~right).sum()), float(paid[stop].sum()))
+        for stop, paid, right, path in all_policies(table, costs, family, scoring)
+        if accept(stop, paid, right, path)
+    }
     return sorted(p for p in found if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in found))
 
 
@@ -78,22 +98,122 @@ def solved(front, samples):
     return sorted((round(e.error * samples), e.costs["macs"].mean * samples) for e in front.points)
 
 
-@settings(max_examples=150, deadline=None)
-@given(problems(), st.integers(0, 3), st.integers(1, 3))
-def test_finds_what_brute_force_finds(problem, max_exits, levels):
+def solve(table, costs, family, scoring=MAX_PROB, **effort):
+    return solve_front(table, costs, scoring=scoring, family=family, effort=Effort(refine=False, threads=1, **effort))
+
+
+def agrees(front, table, expected):
+    return np.allclose(solved(front, len(table.labels)), expected, rtol=0.0, atol=1e-9)
+
+
+families = st.builds(Family, max_exits=st.integers(0, 4), levels=st.sampled_from([1, 2, 3, None]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(problems(), families)
+def test_finds_what_brute_force_finds(problem, family):
     table, costs = problem
-    front = solve_front(table, costs, max_exits=max_exits, levels=levels)
-    expected = brute_force(table, costs, max_exits, levels)
-    assert np.allclose(solved(front, len(table.labels)), expected, rtol=0.0, atol=1e-9)
+    for method in ("exact", "anytime"):  # what is tried first does not matter in the end
+        front = solve(table, costs, family, method=method)
+        assert agrees(front, table, brute_force(table, costs, family))
+        assert front.certificate.exact
+        assert front.certificate.gain == 0.0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(problems(odd_costs=True), st.integers(1, 3))
 def test_is_exact_for_costs_without_triangle_inequality(problem, max_exits):
     table, costs = problem
-    front = solve_front(table, costs, max_exits=max_exits, levels=2, criterion="margin")
-    expected = brute_force(table, costs, max_exits, 2, "margin")
-    assert np.allclose(solved(front, len(table.labels)), expected, rtol=0.0, atol=1e-9)
+    family = Family(max_exits, levels=2)
+    front = solve(table, costs, family, Scoring("margin"))
+    assert agrees(front, table, brute_force(table, costs, family, Scoring("margin")))
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(), families, st.sampled_from(["patience", "max_prob/most_confident", "margin/mean"]))
+def test_is_exact_where_scores_and_answers_belong_to_paths(problem, family, decision):
+    table, costs = problem
+    criterion, _, answer = decision.partition("/")
+    weights = np.linspace(0.5, 2.0, len(table.exits), dtype=np.float32)[None, :, None]
+    fits = (Fit("ensemble", table.exits, weights, np.empty(0, np.int16)),) if answer == "mean" else ()
+    scoring = Scoring(criterion, answer or "own", fits)
+    assert agrees(solve(table, costs, family, scoring), table, brute_force(table, costs, family, scoring))
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(), families, st.integers(0, 20))
+def test_is_exact_with_a_last_resort(problem, family, price):
+    table, (costs,) = with_last_resort(problem[0], [problem[1]], {"macs": float(price)})
+    front = solve(table, costs, family)
+    assert agrees(front, table, brute_force(table, costs, family))
+    assert any(e.policy.exits[-1] == ASK for e in front.points) or front[-1].error == 0.0 or price > 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems(), families, st.data())
+def test_constraints_are_kept_exactly(problem, family, data):
+    table, costs = problem
+    other = StageCosts(costs.step**1.5 + 1.0, costs.exits, "latency_ms", 1.0)
+    by_axis = {"macs": costs, "latency_ms": other}
+    samples = len(table.labels)
+    unit = costs.step[0, -1]
+    limits = data.draw(st.lists(st.builds(
+        Limit,
+        axis=st.sampled_from(["macs", "latency_ms"]),
+        at=st.sampled_from(["mean", "p95", "worst"]),
+        at_most=st.floats(0.2, 2.0).map(lambda share: share * unit),
+    ), max_size=2))  # fmt: skip
+    constraints = Constraints(
+        limits=tuple(limits),
+        min_recall=data.draw(st.sampled_from([None, 0.3, 0.6])),
+        max_drop=data.draw(st.sampled_from([None, 0.1, 0.3])),
+    )
+    backbone = table.correct[-1].mean()
+
+    def accept(stop, paid, right, path):
+        legs = list(zip([0, *(e + 1 for e in path)], path, strict=False))
+        for limit in limits:
+            total = np.cumsum([by_axis[limit.axis].step[i, j] for i, j in legs])
+            each = np.sort(total[stop])
+            p95 = each[int(np.ceil(0.95 * samples - 1e-9)) - 1]
+            value = {"mean": each.mean(), "p95": p95, "worst": total[-1]}[limit.at]
+            if value > limit.at_most * (1 + 1e-9):
+                return False
+        recalls = [right[table.labels == c].mean() for c in np.unique(table.labels)]
+        if constraints.min_recall is not None and min(recalls) < constraints.min_recall - 1e-9:
+            return False
+        return constraints.max_drop is None or right.mean() >= backbone - constraints.max_drop - 1e-9
+
+    constrained = replace(family, constraints=constraints)
+    expected = brute_force(table, costs, family, accept=accept)
+    front = solve(table, [costs, other], constrained)
+    if expected:
+        assert agrees(front, table, expected)
+        assert not any(constraints.broken(point, front.backbone) for point in front.points)
+    else:  # the least violating point of the front without constraints
+        free = solve(table, [costs, other], family)
+        excess = [sum(constraints.broken(point, free.backbone).values()) for point in free.points]
+        assert len(front) == 1
+        assert sum(constraints.broken(front[0], front.backbone).values()) == min(excess) > 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(), families, st.integers(0, 30))
+def test_a_certificate_holds_wherever_the_search_was_stopped(problem, family, asked):
+    table, costs = problem
+    expected = brute_force(table, costs, family)
+    calls = iter(range(asked))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "clock", lambda _: lambda: next(calls, None) is None)
+        front = solve(table, costs, family, method="anytime")
+    samples, unit = len(table.labels), costs.backbone
+    floor = np.array(front.certificate.floor).reshape(-1, 2)
+    for errors, cost in expected:  # nothing lies below the floor
+        below = floor[floor[:, 0] <= errors / samples + 1e-12]
+        assert len(below)
+        assert below[-1, 1] <= cost / samples / unit + 1e-9
+    best = hypervolume(np.array([(e / samples, c / samples / unit) for e, c in expected]), front.backbone.error + 0.05)
+    assert front.hypervolume() + front.certificate.gain >= min(best, 1.0) - 1e-9 or best < 0.0
 
 
 @pytest.fixture
@@ -113,7 +233,7 @@ def larger():
 
 def test_every_point_is_what_evaluate_says_of_its_policy(larger):
     table, costs = larger
-    front = solve_front(table, costs, max_exits=3, levels=6, criterion="entropy")
+    front = solve_front(table, costs, scoring=Scoring("entropy"), family=Family(3, 6))
     assert len(front) > 10
     for point in front.points:
         assert point == evaluate(point.policy, table, [costs])
@@ -123,31 +243,32 @@ def test_every_point_is_what_evaluate_says_of_its_policy(larger):
 
 def test_more_exits_never_make_the_front_worse(larger):
     table, costs = larger
-    volumes = [solve_front(table, costs, max_exits=k, levels=5).hypervolume() for k in range(4)]
+    volumes = [solve(table, costs, Family(k, 5)).hypervolume() for k in range(4)]
     assert volumes == sorted(volumes)
     assert volumes[0] < volumes[1] < volumes[2]
 
 
 def test_two_exits_on_a_larger_table_are_brute_force(larger):
     table, costs = larger
-    front = solve_front(table, costs, max_exits=2, levels=3)
-    expected = np.array(brute_force(table, costs, 2, 3))
+    front = solve(table, costs, Family(2, 3))
+    expected = np.array(brute_force(table, costs, Family(2, 3)))
     got = np.array(solved(front, 150))
     covered = (got[:, None, :] <= expected[None] + 1e-9).all(-1).any(0)  # costs are sums of floats here
     assert covered.all()
     assert len(got) <= len(expected)
 
 
-def test_without_early_exits_each_point_is_one_classifier(larger):
+def test_exits_on_cuts_are_counted_wherever_everybody_leaves(larger):
     table, costs = larger
-    front = solve_front(table, costs, max_exits=0)
-    assert all(point.policy.thresholds == (-inf,) for point in front.points)
-    assert [p.accuracy for p in front.points] == sorted(p.accuracy for p in front.points)
+    (point,) = solve_front(table, costs, family=Family(0)).points
+    assert point.policy.exits == table.exits[-1:]
+    front = solve(table, costs, Family(1, 1))
+    assert {len(p.policy.stops) for p in front.points} == {1, 2}
 
 
 def test_solves_again_the_same_way(larger):
     table, costs = larger
-    first, second = (solve_front(table, costs, max_exits=2, levels=5).points for _ in range(2))
+    first, second = (solve_front(table, costs, family=Family(2, 5), effort=Effort(threads=n)).points for n in (1, 2))
     assert first == second
 
 
@@ -163,17 +284,19 @@ def test_of_equal_policies_the_one_with_fewer_stops_stays():
 def test_uses_the_fit_and_names_it(larger):
     table, costs = larger
     heat = np.linspace(0.5, 3.0, 11).astype(np.float32)
-    fit = Fit("temperature", table.exits, heat, np.tile(heat[:, None], (1, 150)))
-    front = solve_front(table, costs, max_exits=2, levels=4, fit=fit)
+    fit = Fit("temperature", table.exits, heat[None, :, None], np.empty(0, np.int16))
+    front = solve_front(table, costs, scoring=Scoring(fits=(fit,)), family=Family(2, 4))
     assert {p.policy.fits for p in front.points} == {(fit.key,)}
-    assert front[1] == evaluate(front[1].policy, table, [costs], fit)
+    assert front[1] == evaluate(front[1].policy, table, [costs], [fit])
 
 
 def test_tells_its_progress(larger):
     table, costs = larger
     calls = []
-    solve_front(table, costs, max_exits=2, levels=2, progress=lambda *call: calls.append(call))
-    assert [call[1:] for call in calls] == [(done, 11) for _ in range(2) for done in range(1, 12)]
+    solve_front(table, costs, family=Family(2, 2), progress=lambda *call: calls.append(call))
+    solving = [call[1:] for call in calls if call[0] == "solve"]
+    assert solving == sorted(solving)
+    assert {total for _, total in solving} == {sum(1 for _ in paths_of(table, costs, 2))}
 
 
 def test_refuses_a_table_without_the_backbone(larger):
@@ -187,6 +310,52 @@ def test_refuses_negative_steps_and_options_out_of_range(larger):
     with pytest.raises(CostError, match="less than nothing"):
         solve_front(table, StageCosts(costs.step - 1.0, costs.exits, "macs", 1.2))
     with pytest.raises(PolicyError, match="fewer than no early exits"):
-        solve_front(table, costs, max_exits=-1)
+        solve_front(table, costs, family=Family(-1))
     with pytest.raises(PolicyError, match="levels"):
-        solve_front(table, costs, levels=0)
+        solve_front(table, costs, family=Family(levels=0))
+    with pytest.raises(CostError, match="nothing is known of the axis of 'mean energy_mj at most 3'"):
+        solve_front(table, costs, family=Family(constraints=Constraints(limits=(Limit(axis="energy_mj", at_most=3),))))
+
+
+def test_refuses_levels_that_do_not_fit_into_the_memory(larger):
+    table, costs = larger
+    with pytest.raises(InputError, match=r"24 threshold levels for 150 samples do not fit .* at least .* GiB"):
+        solve_front(table, costs, effort=Effort(memory_gb=1e-6))
+
+
+def test_small_memory_changes_nothing_but_the_number_of_keys_at_a_time(larger):
+    table, costs = larger
+    scoring = Scoring("max_prob", "most_confident")
+    small = Effort(memory_gb=0.9e-5, refine=False)  # two dozen keys at a time
+    assert (
+        solve_front(table, costs, scoring=scoring, family=Family(2, 4), effort=small).points
+        == solve(table, costs, Family(2, 4), scoring).points
+    )
+
+
+def test_refinement_never_worsens_and_finds_better(larger):
+    table, costs = larger
+    rough = solve(table, costs, Family(2, 3))
+    fine = solve_front(table, costs, family=Family(2, 3))
+    best = solve(table, costs, Family(2, None))
+    for point in rough.points:
+        better = [p for p in fine.points if p.error <= point.error + 1e-12]
+        assert min(p.costs["macs"].mean for p in better) <= point.costs["macs"].mean + 1e-12
+    assert rough.hypervolume() < fine.hypervolume() <= best.hypervolume() + 1e-12
+
+
+def test_a_time_limit_is_honoured_and_the_answer_is_what_was_found(larger, monkeypatch):
+    table, costs = larger
+    monkeypatch.setattr(exact, "clock", lambda seconds: lambda: seconds is not None)
+    front = solve_front(table, costs, effort=Effort("exact", seconds=1e-9))
+    assert not front.certificate.exact
+    assert front.certificate.gain > 0.0
+    assert "could still grow" in str(front.certificate)
+
+
+def test_takes_what_was_streamed(larger):
+    table, costs = larger
+    blocks = ((table.logits[:, i : i + 40], table.labels[i : i + 40]) for i in range(0, 150, 40))
+    streamed = stream_scores(blocks, table.exits, Scoring())
+    family = Family(2, 4, Constraints(min_recall=0.3))
+    assert solve_front(streamed, costs, family=family).points == solve_front(table, costs, family=family).points

@@ -1,0 +1,70 @@
+"""What constraints say of an evaluation."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from eesearch.core.constraints import Constraints, Limit
+from eesearch.core.costs import Axis
+from eesearch.core.design import OUTPUT, OWN, ExitId
+from eesearch.core.errors import CostError, PolicyError
+from eesearch.core.front import CostSummary, Evaluation
+from eesearch.core.policy import Policy, Stop
+
+STOPS = (Stop(exit=ExitId(network="n", cut=OUTPUT, head=OWN), threshold=-inf),)
+
+
+def evaluation(accuracy=0.9, mean=2.0, p95=4.0, worst=8.0, recall: float | None = 0.8, axis: Axis = "latency_ms"):
+    return Evaluation(
+        policy=Policy(stops=STOPS, criterion="max_prob"),
+        accuracy=accuracy,
+        samples=100,
+        exit_rate=(1.0,),
+        costs={axis: CostSummary(mean=mean, p95=p95, worst=worst)},
+        worst_recall=recall,
+    )
+
+
+def limits(*given):
+    return Constraints(limits=tuple(Limit(axis=a, at=at, at_most=most) for a, at, most in given))
+
+
+@pytest.mark.parametrize(("at", "value"), [("mean", 2.0), ("p95", 4.0), ("worst", 8.0)])
+def test_limits_are_kept_up_to_the_bound(at, value):
+    assert not limits(("latency_ms", at, value)).broken(evaluation(), evaluation())
+    broken = limits(("latency_ms", at, value / 2)).broken(evaluation(), evaluation())
+    assert broken == {f"{at} latency_ms at most {value / 2:g}": 1.0}
+
+
+def test_recall_and_drop():
+    backbone = evaluation(accuracy=0.95)
+    both = Constraints(min_recall=0.9, max_drop=0.01)
+    assert both.broken(evaluation(), backbone).keys() == {
+        "recall of every class at least 0.9",
+        "accuracy drop at most 0.01",
+    }
+    assert not Constraints(min_recall=0.8, max_drop=0.05).broken(evaluation(), backbone)
+
+
+def test_those_that_keep_all_are_kept_else_the_least_violating():
+    good, bad, worse = evaluation(mean=1.0), evaluation(mean=3.0), evaluation(mean=5.0)
+    asked = limits(("latency_ms", "mean", 2.0))
+    assert asked.kept((worse, good, bad), good) == (good,)
+    assert asked.kept((worse, bad), good) == (bad,)
+    assert asked.kept((), good) == ()
+
+
+def test_no_constraint_is_false():
+    assert not Constraints()
+    assert limits(("macs", "mean", 1.0))
+    assert Constraints(max_drop=0.0)
+    assert Constraints(min_recall=0.0)
+
+
+def test_refuses_what_it_cannot_know():
+    with pytest.raises(CostError, match="nothing is known of energy_mj"):
+        limits(("energy_mj", "mean", 1.0)).broken(evaluation(), evaluation())
+    with pytest.raises(PolicyError, match="recall needs labels"):
+        Constraints(min_recall=0.5).broken(evaluation(recall=None), evaluation())

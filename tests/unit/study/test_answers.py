@@ -1,0 +1,81 @@
+from math import inf
+from typing import get_args
+
+import pytest
+
+from eesearch.core.costs import Axis
+from eesearch.core.design import OUTPUT, OWN, ExitId
+from eesearch.core.front import CostSummary, Evaluation
+from eesearch.core.policy import Policy, Stop
+from eesearch.study.answers import COLUMNS, SPENT, Answers, DeviceAnswer, ExitFacts, OracleAnswer, Point, table_rows
+
+EARLY = ExitId(network="n", cut="cut1", head="linear-avg1")
+END = ExitId(network="n", cut=OUTPUT, head=OWN)
+
+OLD = """{"version": 1, "study": "old", "mode": "bank", "data": {}, "devices": [{"device": "macs", "axis": "macs",
+"backbone": {"cal": POINT, "test": POINT}, "points": [{"cal": POINT, "test": POINT}], "seeds": [], "noise": 0.0,
+"noisy": []}], "trials": [], "phases": {}, "class_names": []}""".replace(
+    "POINT",
+    """{"policy": {"stops": [{"exit": {"network": "n", "cut": "output", "head": "own"}, "threshold": "-Infinity",
+"tier": ""}], "criterion": "max_prob", "answer": "own", "fits": []}, "design": "", "strategy": "backbone",
+"accuracy": 0.9, "samples": 100, "exit_rate": [1.0], "costs": {"macs": {"mean": 5.0, "p95": 5.0, "worst": 5.0}}}""",
+)
+
+
+def point(exits, accuracy, **means):
+    """Costs: the mean per axis; p95 is twice, the worst three times as much."""
+    costs = {axis: CostSummary(mean=mean, p95=2.0 * mean, worst=3.0 * mean) for axis, mean in means.items()}
+    stops = (*(Stop(exit=e, threshold=0.5) for e in exits[:-1]), Stop(exit=exits[-1], threshold=-inf))
+    rate = tuple([1.0 / len(exits)] * len(exits))
+    evaluation = Evaluation(
+        policy=Policy(stops=stops, criterion="max_prob"), accuracy=accuracy, samples=100, exit_rate=rate, costs=costs
+    )
+    return Point(cal=evaluation, test=evaluation)
+
+
+@pytest.fixture
+def device():
+    return DeviceAnswer(
+        device="cpu",
+        axis="latency_ms",
+        backbone=point([END], 0.9, latency_ms=8.0, macs=4e6, params=1e5),
+        points=(point([EARLY, END], 0.9, latency_ms=6.0, macs=2e6, params=2e5),),
+    )
+
+
+def test_answers_of_an_older_version_are_read():
+    (old,) = Answers.model_validate_json(OLD).devices
+    assert (old.oracle, old.static, old.overthinking) == ((), (), ())
+    assert old.verdict().startswith("macs: exits do not pay")
+
+
+def test_what_there_is_to_compare_with_survives_the_file(device):
+    compared = device.model_copy(
+        update={
+            "oracle": (OracleAnswer(exits=(EARLY, END), error=0.1, cost=3.5, exit_rate=(0.75, 0.25)),),
+            "oracle_all_heads": False,
+            "static": (device.backbone,),
+            "overthinking": (ExitFacts(exit=EARLY, right=60, lost=3, gained=33, samples=100),),
+        }
+    )
+    answers = Answers(study="s", mode="bank", data={}, devices=(compared,))
+    assert Answers.model_validate_json(answers.model_dump_json()) == answers
+
+
+def test_a_row_has_the_ratios_of_its_axes_and_the_parameters_deployed(device):
+    rows = table_rows([device])
+    assert tuple(rows.columns) == COLUMNS
+    first = rows.iloc[0]
+    assert (first["latency_ratio"], first["macs_ratio"]) == (0.75, 0.5)
+    assert (first["latency_ms"], first["macs"], first["params"]) == (6.0, 2e6, 6e5)
+
+
+@pytest.mark.parametrize("axis", get_args(Axis))
+def test_a_verdict_names_what_is_saved_on_any_axis(axis):
+    answer = DeviceAnswer(
+        device="here",
+        axis=axis,
+        backbone=point([END], 0.9, **{axis: 8.0}),
+        points=(point([EARLY, END], 0.9, **{axis: 6.0}),),
+    )
+    assert f"0.75 x the backbone's {SPENT[axis]};" in answer.verdict()
