@@ -288,7 +288,9 @@ def draw(rows: pd.DataFrame, exact: float, path: Path) -> None:
         label = method if seed == rows.loc[rows["method"] == method, "seed"].min() else None
         style = "o" if method == "exact" else ("o-" if method == "anytime" else "-")
         share = (run["hypervolume"] / exact).clip(lower=0.0)
-        axes.plot(run["seconds"], share, style, ms=5, lw=1.2, color=COLOURS[str(method)], label=label)
+        axes.plot(
+            run["seconds"], share, style, drawstyle="steps-post", ms=5, lw=1.2, color=COLOURS[str(method)], label=label
+        )
     axes.axhline(1.0, color="#bbbbbb", lw=0.8, zorder=0)
     axes.set(xscale="log", xlabel="seconds", ylabel="share of the exact front's hypervolume", ylim=(None, 1.01))
     first = rows.iloc[0]

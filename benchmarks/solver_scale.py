@@ -93,7 +93,7 @@ def measure(samples: int, cuts: int, heads: int, seconds: float) -> None:
     tell("stream", start, f"of these about {generating:.1f} s to make the logits")
     for max_exits in (1, 2):
         start = time.perf_counter()
-        effort = Effort(method="auto" if max_exits == 1 else "anytime", seconds=seconds)
+        effort = Effort(method="exact" if max_exits == 1 else "anytime", seconds=seconds, refine=False)
         front = solve_front(table, costs, family=Family(max_exits=max_exits), effort=effort)
         tell(f"solve, {max_exits} exits, 24 levels", start, f"{len(front)} points; {front.certificate}")
 

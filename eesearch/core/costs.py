@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -134,10 +135,15 @@ class StageCosts:
     axis: Axis
     backbone: float
 
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str, str], int]:
+        return {(e.network, e.cut, e.head): row for row, e in enumerate(self.exits)}
+
     def _row(self, exit_id: ExitId) -> int:
-        if exit_id not in self.exits:
+        row = self._rows.get((exit_id.network, exit_id.cut, exit_id.head))
+        if row is None:
             raise CostError(f"nothing is known of the cost of exit {exit_id}", got=[str(e) for e in self.exits])
-        return self.exits.index(exit_id)
+        return row
 
     def select(self, exits: Sequence[ExitId]) -> StageCosts:
         """The costs of these exits only, in this order.

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eesearch.core.front import MAX_DROP
-from eesearch.reporting.formats import duration, percent, points_words
+from eesearch.reporting.formats import percent, points_words
 from eesearch.study.answers import Point
 from eesearch.study.policies import OURS, Comparison
 
@@ -18,7 +18,7 @@ NAMES = {
     "idk": "IDK cascades",
     "streeter": "Streeter",
     "patience": "PABEE patience",
-    "baccarelli": "Baccarelli, rec.",
+    "baccarelli reconstruction": "Baccarelli (reconstruction)",
     "bolukbasi": "Bolukbasi",
 }
 """How methods are called in print; a name that is not here stands as it is."""
@@ -34,15 +34,16 @@ def policies_table(comparison: Comparison) -> Table:
         f"{comparison.device}: the cheapest policy within a loss on calibration, and what it does on test:\n"
         "cost over the backbone's (points of accuracy lost)"
     )
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
-    table.add_column("method", overflow="fold")
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
+    table.add_column("\nmethod", overflow="fold")
     for drop in comparison.drops:
-        table.add_column(f"within {100.0 * drop:g} %", justify="right", no_wrap=True)
-    for name in ("area", "found in"):
+        points = f"{100.0 * drop:g} point{'' if drop == 0.01 else 's'}"
+        table.add_column(f"within\n{points}", justify="right", no_wrap=True)
+    for name in ("area\ncal", "area\ntest", "\nseconds"):
         table.add_column(name, justify="right", no_wrap=True)
     for method in comparison.methods:
         cells = [NAMES.get(method.method, method.method), *(_cell(comparison, pick) for pick in method.picks)]
-        cells += [f"{method.hypervolume:.4f}", duration(method.seconds)]
+        cells += [f"{method.hypervolume_cal:.4f}", f"{method.hypervolume:.4f}", f"{method.seconds:,.1f}"]
         table.add_row(*map(Text, cells), style="bold" if method.method == OURS else "")
     table.caption = Text(_caption(comparison))
     return table
@@ -58,10 +59,8 @@ def _caption(comparison: Comparison) -> str:
     lines = [
         f"backbone: {percent(test.accuracy)} on {test.samples:,} test samples. All on the bank's table, rejected heads "
         f"paid{paid}.",
-        "area: below the steps of the calibration front as they are on test, in calibration's order, as a share of",
-        f"the rectangle up to the backbone's cost and {100.0 * MAX_DROP:g} points above its error.",
+        "area: what the steps through the calibration front dominate of the rectangle up to the backbone's cost and "
+        f"{100.0 * MAX_DROP:g} points above its error; test: the same steps in the same order, as they are on test.",
         "-: no policy of the method loses so little on calibration.",
     ]
-    if any(method.method == "baccarelli" for method in comparison.methods):
-        lines.append("rec.: reconstructed from a survey's sketch.")
     return "\n".join(lines)

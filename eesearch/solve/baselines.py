@@ -171,9 +171,9 @@ BASELINES: Mapping[str, Baseline] = {
     "idk": idk,
     "streeter": streeter,
     "patience": patience,
-    "baccarelli": baccarelli,
+    "baccarelli reconstruction": baccarelli,
 }
-"""The named baselines. Baccarelli's is a reconstruction."""
+"""The named baselines."""
 
 
 def evaluations(

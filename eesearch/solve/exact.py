@@ -101,6 +101,7 @@ def _evaluated(
 def _refined(
     points: Sequence[Evaluation], table: ExitTable | ScoreTable, axes: Sequence[StageCosts], question: Question
 ) -> list[Evaluation]:
+    """The points with their thresholds moved to the best midpoints, and what was met on the way where people pick."""
     from eesearch.solve.refine import refine_front
 
     backbone, constraints = own_classifier(table, axes), question.family.constraints
@@ -108,7 +109,9 @@ def _refined(
     def accept(policy: Policy, scores: NDArray[np.float32], correct: NDArray[np.bool_]) -> bool:
         return not constraints.broken(tally(policy, scores, correct, axes, labels=table.labels), backbone)
 
-    return refine_front(points, table, question.outputs, axes, accept if constraints else None)
+    found = refine_front(points, table, question.outputs, axes, accept if constraints else None)
+    met = [point for point in found[len(points) :] if point.error <= backbone.error + MAX_DROP]
+    return found[: len(points)] + met
 
 
 def _least_violating(

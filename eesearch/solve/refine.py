@@ -235,7 +235,9 @@ class _Met:
 
     def __init__(self, samples: int, axis: Axis) -> None:
         self.axis: Axis = axis
-        self._envelope = np.full(samples + 1, np.inf)  # least cost known with at most so many errors
+        self._least = np.full(
+            samples + 1, -np.inf
+        )  # minus the least cost with at most so many errors, so that it rises
         self._kept: dict[int, tuple[float, Evaluation, Floats]] = {}
 
     def know(self, point: Evaluation) -> None:
@@ -243,14 +245,15 @@ class _Met:
         self._lower(round(point.error * point.samples), point.costs[self.axis].mean * point.samples)
 
     def _lower(self, errors: int, cost: float) -> None:
-        self._envelope[errors:] = np.minimum(self._envelope[errors:], cost)
+        dearer = int(np.searchsorted(self._least, -cost))  # those before it
+        self._least[errors:dearer] = -cost
 
     def beating(self, positions: Positions) -> Iterator[int]:
         """Positions that beat everything known, also what is kept meanwhile; the cheapest first."""
         errors, cost = positions.errors, positions.cost
-        found = np.flatnonzero(cost < self._envelope[errors])
+        found = np.flatnonzero(-cost > self._least[errors])
         for position in found[np.lexsort((errors[found], cost[found]))].tolist():
-            if cost[position] < self._envelope[errors[position]]:
+            if -cost[position] > self._least[errors[position]]:
                 yield position
 
     def keep(self, positions: Positions, position: int, point: Evaluation, thresholds: Floats) -> None:
@@ -262,7 +265,7 @@ class _Met:
     def kept(self) -> list[tuple[Evaluation, Floats]]:
         """Points and thresholds of what nothing known beats."""
         entries = sorted(self._kept.items(), key=lambda entry: entry[0])
-        return [(point, moved) for errors, (cost, point, moved) in entries if cost <= self._envelope[errors]]
+        return [(point, moved) for errors, (cost, point, moved) in entries if -cost >= self._least[errors]]
 
 
 class _Paths:

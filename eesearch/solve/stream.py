@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,13 @@ class ScoreTable:
         Raises:
             PolicyError: the table does not hold this exit.
         """
-        if exit_id not in self.exits:
+        if exit_id not in self._rows:
             raise PolicyError(f"the {self.split} table does not hold exit {exit_id}", got=[str(e) for e in self.exits])
-        return self.exits.index(exit_id)
+        return self._rows[exit_id]
+
+    @cached_property
+    def _rows(self) -> dict[ExitId, int]:
+        return {exit_id: row for row, exit_id in enumerate(self.exits)}
 
 
 def stream_scores(

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from eesearch.core.costs import Axis
 from eesearch.core.design import ExitId, Value
-from eesearch.core.front import Evaluation, Front, describe
+from eesearch.core.front import Certificate, Evaluation, Front, describe
 
 TIE = 0.03
 """Relative cost differences below this are ties: the noise floor of the timer between processes."""
@@ -93,6 +93,8 @@ class DeviceAnswer(Value):
         oracle_all_heads: Whether it may choose among all heads of a cut, or has the most accurate one only.
         static: Front of the sub-networks where everybody leaves at the same exit, by rising cost on calibration.
         overthinking: A row per exit.
+        certificates: By decision (`max_prob`): how far from the best of all policies on the bank its front can be.
+        broken: Constraints that no policy keeps; the front is then the one point that breaks them least.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
     """
@@ -106,6 +108,8 @@ class DeviceAnswer(Value):
     oracle_all_heads: bool = True
     static: tuple[Point, ...] = ()
     overthinking: tuple[ExitFacts, ...] = ()
+    certificates: dict[str, Certificate] = Field(default_factory=dict)
+    broken: tuple[str, ...] = ()
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
 
@@ -125,6 +129,10 @@ class DeviceAnswer(Value):
 
     def verdict(self) -> str:
         """Do exits pay on this device, how much, at what drop: one plain sentence."""
+        if self.broken:
+            return (
+                f"{self.device}: no policy keeps {', '.join(self.broken)}; this one breaks it least.{self._caution()}"
+            )
         point = self.at_no_loss()
         unit = SPENT[self.axis]
         if point is None or self.ratio(point) > 1.0 - max(TIE, self.noise):

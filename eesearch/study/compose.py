@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import Design
 from eesearch.core.front import Evaluation
-from eesearch.solve.oracle import oracle_front, overthinking, static_front
 from eesearch.study.answers import (
     Answers,
     DeviceAnswer,
@@ -62,6 +61,8 @@ def _device(problem: Mode, finished: Sequence[Finished], profile: DeviceProfile)
 
 def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
     """What the bank's tables tell beside its front: where rules landed, what an oracle could do, who over-thinks."""
+    from eesearch.solve.oracle import oracle_front, overthinking, static_front  # loads numba
+
     bank = problem.workshop.bank_design
     scoring, _ = problem.rules(profile)
     table, costs = problem.replay(bank, profile, scoring.criterion, "test")

@@ -22,7 +22,7 @@ from eesearch.costs.profile import load_profile
 from eesearch.exits.evaluate import backbone_evaluation
 from eesearch.solve.baselines import BASELINES, Baseline, evaluations
 from eesearch.solve.exact import solve_front
-from eesearch.solve.family import Family
+from eesearch.solve.family import Effort, Family
 from eesearch.study.answers import Point
 from eesearch.study.picks import find_device
 from eesearch.study.rundir import RunDir
@@ -46,7 +46,8 @@ class MethodAnswer(Value):
 
     Attributes:
         picks: For each drop the cheapest of its policies that keeps it on calibration; None if none does.
-        hypervolume: Of its calibration front on test, see `ordered_hypervolume`.
+        hypervolume_cal: Of its calibration front where it was chosen, so an optimistic figure.
+        hypervolume: Of the same front on test, see `ordered_hypervolume`.
         hypervolume_best: Of the same points on test, those dropped that test shows to be dominated. Whoever has many
             points gains by this choice, so methods are not ranked by it.
         candidates: Number of policies that it proposed.
@@ -56,6 +57,7 @@ class MethodAnswer(Value):
 
     method: str
     picks: tuple[Point | None, ...]
+    hypervolume_cal: float
     hypervolume: float
     hypervolume_best: float
     candidates: int
@@ -176,6 +178,7 @@ def _answer(
     return MethodAnswer(
         method=name,
         picks=tuple(None if pick is None else on_test[pick.policy] for pick in picks),
+        hypervolume_cal=ordered_hypervolume(front.values, front.backbone.error + MAX_DROP),
         hypervolume=ordered_hypervolume(values, backbone.error + MAX_DROP),
         hypervolume_best=best.hypervolume(),
         candidates=spent[0],
@@ -203,17 +206,21 @@ def _proposed(baseline: Baseline, fits: tuple[Fit, ...], table: ExitTable, costs
     return list(found.items())
 
 
-def solved(scorings: Sequence[Scoring], family: Family) -> Method:
+def solved(scorings: Sequence[Scoring], family: Family, effort: Effort = Effort()) -> Method:
     """Our own row: the solver's front of a family, for each way of scoring.
 
     Args:
         scorings: At least one.
         family: Which policies.
+        effort: How they are searched.
     """
 
     def method(table: ExitTable, costs: StageCosts) -> Candidates:
-        fronts = [(scoring, solve_front(table, costs, scoring=scoring, family=family)) for scoring in scorings]
-        return [(point.policy, scoring.fits) for scoring, front in fronts for point in front.points]
+        found = []
+        for scoring in scorings:
+            front = solve_front(table, costs, scoring=scoring, family=family, effort=effort)
+            found += [(point.policy, scoring.fits) for point in front.points]
+        return found
 
     return method
 
@@ -246,8 +253,8 @@ def compare_policies(
     cal, test = (_table(run, bank, split) for split in ("cal", "test"))
     scorings = _scorings(run, bank, cal)
     levels = None if study.space.levels == "all" else study.space.levels
-    family = Family(max_exits=study.space.max_exits, levels=levels)
-    methods = {OURS: solved(scorings, family), **published(scorings[0].fits[:1]), **(more or {})}
+    family, effort = Family(study.space.max_exits, levels), Effort(seconds=study.budget.solve)
+    methods = {OURS: solved(scorings, family, effort), **published(scorings[0].fits[:1]), **(more or {})}
     profile, decision = load_profile(run.profile_file(chosen.device)), study.space.decisions[0]
     costs = stage_costs(profile, cal.exits, decision, profile.axis)
     compared = compare((cal, test), costs, methods, device=chosen.device, progress=progress)

@@ -28,6 +28,7 @@ from eesearch.costs.profile import (
 )
 from eesearch.costs.timer import Protocol, Rounds
 from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.heads import build_head
 from eesearch.nets.split import split
 
 CPU = "cpu:eager:t1:b1"
@@ -103,7 +104,10 @@ def test_macs_are_formulas_of_the_dimensions(backbone, heads):
         "5": {"linear-avg1": 6 * 5, "mlp8-mixed2": 2 * 6 * 4 * 8 + 8 * 5},
         "8": {"linear-avg1": 16 * 5},
     }
-    assert (found.cuts, found.latency, found.axes) == (("1", "3", "5", "8"), None, ("macs",))
+    weights = [4 * 9 + 4, 4 * 4 * 9 + 4, 6 * 4 * 9 + 6, 96 * 16 + 16, 16 * 5 + 5]
+    assert found.params_head["5"] == {"linear-avg1": 6 * 5 + 5, "mlp8-mixed2": 2 * 6 * 4 * 8 + 8 + 8 * 5 + 5}
+    assert found.params_prefix == tuple(np.cumsum(weights))
+    assert (found.cuts, found.latency, found.axes) == (("1", "3", "5", "8"), None, ("macs", "params"))
 
 
 def test_latency_comes_from_prefixes_and_differences_in_place(backbone, heads):
@@ -118,6 +122,14 @@ def test_latency_comes_from_prefixes_and_differences_in_place(backbone, heads):
     assert timed.decision_ms == {"entropy": 0.1, "max_prob": 0.05, "margin": 1.0}
     assert (timed.resume_ms, timed.noise) == (0.01, 0.02)
     assert timed.timings["prefix 2"] == timing(4.0)
+
+
+@pytest.mark.parametrize("decision", ["max_prob", "patience", "margin/mean", "entropy/most_confident", "gate"])
+def test_every_kind_of_decision_can_be_timed(backbone, decision):
+    place = InPlace(backbone, 1, build_head(LINEAR, backbone.cuts[1].shape, 5))
+    with torch.inference_mode():
+        prediction = Decided(place, decision).eval()(backbone.example)
+    assert prediction.exit.tolist() == [0]
 
 
 def test_prefixes_never_decrease(backbone, heads):
@@ -269,7 +281,7 @@ def test_profile_from_elsewhere_is_used_as_it_is(backbone, heads, elsewhere):
 def test_profile_from_elsewhere_must_cover_the_study(backbone, heads, elsewhere):
     with pytest.raises(CostError, match=r"board\.json does not cover this study; got no head 'mlp8-mixed2' at '3'"):
         quickly(backbone, {"3": [LINEAR, MLP]}, str(elsewhere))
-    with pytest.raises(CostError, match="no criterion 'gate'"):
+    with pytest.raises(CostError, match="no decision 'gate'"):
         profile(backbone, heads, str(elsewhere), decisions=["gate"])
     more = split(small_network(), torch.ones(1, 1, 8, 8), cuts=["1", "2", "5"])
     with pytest.raises(CostError, match=r"board\.json does not know cut 2"):

@@ -145,10 +145,10 @@ def test_exits_that_know_nothing_leave_the_bare_network():
     assert seeds([learned]) == []
 
 
-def test_being_right_where_the_network_is_wrong_is_no_excess_loss():
-    """All exits are wrong about the second group: it had better leave at once."""
-    table, _ = grouped([[1, 0], [1, 0]], [[0.95, 0.6], [0.9, 0.9]], [50, 50])
-    learned = learn(table, steps([10, 20], [1]), 1000.0)
+def test_being_right_where_the_network_is_wrong_gains_nothing():
+    """The second group leaves at once with a wrong answer, as the network is wrong about it too; exit 1 would know."""
+    table, _ = grouped([[1, 0], [1, 1], [1, 0]], [[0.95, 0.6], [0.9] * 2, [0.9] * 2], [50, 50])
+    learned = learn(table, steps([10, 20, 30], [1, 1]), 1000.0)
     assert [(s.exit.cut, s.threshold) for s in learned.policy.stops] == [("c0", -inf)]
 
 

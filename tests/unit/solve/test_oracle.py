@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import ASK, OUTPUT, OWN, ExitId
 from eesearch.core.errors import CostError
-from eesearch.core.policy import Policy, Scoring, Stop
+from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import evaluate
 from eesearch.exits.last_resort import with_last_resort
@@ -201,11 +201,13 @@ def test_an_oracle_needs_an_order_that_can_be_met():
 def test_static_networks_are_policies_of_one_stop():
     table = make_table([[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [1, 1, 1, 0]], [0, 1, 2, 3])
     costs = [make_costs(table, [0, 1, 2, 3], [1, 0, 0, 0]), make_costs(table, [0, 1, 2, 3], [0] * 4, "latency_ms")]
-    front = static_front(table, costs, Scoring("margin"), device="somewhere")
+    fit = Fit("temperature", table.exits, np.full((1, 4, 1), 2.0, np.float32), np.empty(0, np.int16))
+    front = static_front(table, costs, Scoring("margin", fits=(fit,)), device="somewhere")
     assert front.device == "somewhere"
     assert [(p.accuracy, p.costs["macs"].mean) for p in front.points] == [(0.5, 2.0), (0.75, 4.0)]
     assert [p.policy.exits for p in front.points] == [(table.exits[1],), (table.exits[3],)]
-    assert all(p == evaluate(p.policy, table, costs) for p in front.points)
+    assert all(p == evaluate(p.policy, table, costs, [fit]) for p in front.points)
+    assert {p.policy.criterion for p in front.points} == {"margin"}
 
 
 def test_an_exit_that_the_input_does_not_reach_is_no_static_network():
