@@ -1,228 +1,93 @@
-"""PROVISIONAL, simple and slow; to be replaced by the tuned engine with the same interface."""
+"""Branch and bound on boxes of thresholds: the exact search of paths for the cheapest policy at each number of errors.
+
+The outer loop runs over paths, the inner one over a path's boxes, the whole path first: a box that the incumbents beat
+wherever it could be any good (`bounds`) is dropped, any other is halved at the stop where most samples are torn between
+a cheap wrong answer and a dear right one (`branch`). Nothing else is dropped: what is found is exact.
+
+Blocks of paths are searched in parallel, in rounds: every block starts from the incumbents at the start of its round,
+and what it finds is merged in the order of the paths. How paths fall into blocks and rounds depends on nothing but
+their number, so results are the same whatever the number of threads. Costs are sums in float64, and compared as such.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from eesearch.core.progress import Progress, silent
-from eesearch.solve.kernel import Bits, popcount
+from eesearch.solve.bounds import Floats, Keys, Limits, Paths, Problem, lower
+from eesearch.solve.branch import Flag, Incumbents, Job, lower_roots, search_range
+from eesearch.solve.kernel import Counts, part
 
+__all__ = [
+    "Incumbents",
+    "Keys",
+    "Limits",
+    "Open",
+    "Paths",
+    "evaluate_all",
+    "no_incumbents",
+    "no_limits",
+    "search_paths",
+]
 
-class Keys(NamedTuple):
-    leaves: Bits
-    levels: NDArray[np.int64]
-    right: Bits
+BLOCKS = 16
+"""Blocks of a round."""
 
+FIRST_ROUND, LARGEST_BLOCK = 16, 64
+"""Paths in the first round, of which each later one has twice as many, up to so many per block."""
 
-class Paths(NamedTuple):
-    keys: NDArray[np.int64]
-    early: NDArray[np.int64]
-    paid: NDArray[np.float64]
+ROOTS = 4096
+"""Paths whose floor is computed at a time."""
 
+MOST_WORDS = 1 << 24
+"""Words of samples, over all paths left unexplored, up to which their floor is that of every path on its own."""
 
-class Limits(NamedTuple):
-    late: NDArray[np.int64]
-    late_share: NDArray[np.int64]
-    paid: NDArray[np.float64]
-    at_most: NDArray[np.float64]
-    classes: Bits
-    need: NDArray[np.int64]
+POLL = 0.02
+"""Seconds between two questions whether to stop."""
 
-
-class Incumbents(NamedTuple):
-    envelope: NDArray[np.float64]
-    cost: NDArray[np.float64]
-    path: NDArray[np.int64]
-    levels: NDArray[np.int64]
+Stop = Callable[[], bool]
+Span = tuple[int, int]
+T = TypeVar("T")
 
 
 class Open(NamedTuple):
-    floor: NDArray[np.float64]
+    """What was left unexplored.
+
+    Attributes:
+        floor: No unexplored policy with at most so many errors costs less, unless an incumbent is as good; inf where
+            nothing is left. [N + 1]
+    """
+
+    floor: Floats
 
 
 def no_incumbents(samples: int, longest: int) -> Incumbents:
+    """Nothing found yet, on paths of at most so many thresholded stops."""
     return Incumbents(
-        np.full(samples + 1, np.inf),
-        np.full(samples + 1, np.inf),
-        np.zeros(samples + 1, np.int64),
-        np.zeros((samples + 1, longest), np.int64),
+        envelope=np.full(samples + 1, np.inf),
+        cost=np.full(samples + 1, np.inf),
+        path=np.zeros(samples + 1, np.int64),
+        levels=np.zeros((samples + 1, longest), np.int64),
     )
 
 
-@numba.njit(cache=True)
-def _bound(keys, path, early, lo, hi, F, samples):
-    """F[f, g]: counts; g == S means no g."""
-    S = early + 1
-    W = keys.right.shape[1]
-    F[:] = 0
-    for w in range(W):
-        may = np.uint64(0xFFFFFFFFFFFFFFFF)
-        if (w + 1) * 64 > samples:
-            may = (np.uint64(1) << np.uint64(samples - w * 64)) - np.uint64(1)
-        seen = np.uint64(0)
-        waiting = np.zeros(S, np.uint64)
-        for k in range(S):
-            q = path[k]
-            leave = may
-            if k < early:
-                leave = may & keys.leaves[q, lo[k], w]
-                may = may & ~keys.leaves[q, hi[k], w]
-            new = leave & ~seen
-            seen |= leave
-            right = keys.right[q, w]
-            waiting[k] = new
-            for f in range(k + 1):
-                got = waiting[f] & leave & right
-                F[f, k] += np.int64(popcount(got))
-                waiting[f] &= ~got
-        for f in range(S):
-            F[f, S] += np.int64(popcount(waiting[f]))
-
-
-@numba.njit(cache=True)
-def _feasible(keys, limits, p, path, early, lo, hi, samples):
-    S = early + 1
-    W = keys.right.shape[1]
-    arrive = np.zeros(S, np.int64)
-    first = np.zeros(S, np.int64)
-    good = np.zeros(len(limits.need), np.int64)
-    for w in range(W):
-        may = np.uint64(0xFFFFFFFFFFFFFFFF)
-        if (w + 1) * 64 > samples:
-            may = (np.uint64(1) << np.uint64(samples - w * 64)) - np.uint64(1)
-        must = may
-        seen = np.uint64(0)
-        ok = np.uint64(0)
-        for k in range(S):
-            q = path[k]
-            arrive[k] += np.int64(popcount(must))
-            leave = may
-            if k < early:
-                leave = may & keys.leaves[q, lo[k], w]
-                must = must & ~keys.leaves[q, lo[k], w]
-                may = may & ~keys.leaves[q, hi[k], w]
-            first[k] += np.int64(popcount(leave & ~seen))
-            seen |= leave
-            ok |= leave & keys.right[q, w]
-        for c in range(len(good)):
-            good[c] += np.int64(popcount(ok & limits.classes[c, w]))
-    for r in range(len(limits.late_share)):
-        late = limits.late[p, r]
-        if late < S and arrive[late] > limits.late_share[r]:
-            return False
-    for a in range(len(limits.at_most)):
-        total = 0.0
-        for k in range(S):
-            total += first[k] * limits.paid[p, a, k]
-        if total > limits.at_most[a]:
-            return False
-    for c in range(len(good)):
-        if good[c] < limits.need[c]:
-            return False
-    return True
-
-
-@numba.njit(cache=True)
-def _curve(F, S, paid, curve, env, floor, mode):
-    """mode 0: is everything dominated? mode 1: lower floor."""
-    N = len(env) - 1
-    e0, c0 = 0, 0.0
-    for f in range(S):
-        e0 += F[f, S]
-        c0 += F[f, S] * paid[f]
-        for g in range(f, S):
-            c0 += F[f, g] * paid[g]
-    m = 0
-    for f in range(S):
-        for g in range(f + 1, S):
-            if F[f, g] > 0:
-                s = paid[g] - paid[f]
-                i = m
-                while i > 0 and curve[i - 1, 0] < s:
-                    curve[i, 0], curve[i, 1] = curve[i - 1, 0], curve[i - 1, 1]
-                    i -= 1
-                curve[i, 0], curve[i, 1] = s, F[f, g]
-                m += 1
-    e, c, i, used = e0, c0, 0, 0
-    while True:
-        if mode == 0:
-            if c < env[e]:
-                return False
-        elif c < floor[e]:
-            floor[e] = c
-        if e == N or i == m:
-            break
-        c -= curve[i, 0]
-        e += 1
-        used += 1
-        if used == curve[i, 1]:
-            i += 1
-            used = 0
-    if mode == 1:
-        while e < N:
-            e += 1
-            if c >= floor[e]:
-                break
-            floor[e] = c
-    return True
-
-
-@numba.njit(cache=True)
-def _search(keys, paths, limits, best, first, start, stop, flag, floor, constrained):
-    N = len(best.envelope) - 1
-    K = paths.keys.shape[1]
-    F = np.zeros((K + 1, K + 2), np.int64)
-    curve = np.zeros((K * K + 1, 2))
-    depth = 64 * K + 8
-    slo, shi = np.zeros((depth, K), np.int64), np.zeros((depth, K), np.int64)
-    for p in range(start, stop):
-        early, path, paid = paths.early[p], paths.keys[p], paths.paid[p]
-        for k in range(early):
-            slo[0, k], shi[0, k] = 0, keys.levels[path[k]] - 1
-        top = 1
-        while top > 0:
-            top -= 1
-            lo, hi = slo[top].copy(), shi[top].copy()
-            _bound(keys, path, early, lo, hi, F, N)
-            if flag[0]:
-                _curve(F, early + 1, paid, curve, best.envelope, floor, 1)
-                continue
-            if _curve(F, early + 1, paid, curve, best.envelope, floor, 0):
-                continue
-            if constrained and not _feasible(keys, limits, p, path, early, lo, hi, N):
-                continue
-            widest, width = -1, 0
-            for k in range(early):
-                if hi[k] - lo[k] > width:
-                    widest, width = k, hi[k] - lo[k]
-            if widest < 0:
-                e, c = 0, 0.0
-                for f in range(early + 1):
-                    right = F[f, f]
-                    total = 0
-                    for g in range(f, early + 2):
-                        total += F[f, g]
-                    e += total - right
-                    c += total * paid[f]
-                if c < best.envelope[e]:
-                    best.cost[e], best.path[e] = c, first + p
-                    best.levels[e, :early] = lo[:early]
-                    for more in range(e, N + 1):
-                        if best.envelope[more] <= c:
-                            break
-                        best.envelope[more] = c
-                continue
-            mid = (lo[widest] + hi[widest]) // 2
-            slo[top], shi[top] = lo, hi
-            slo[top, widest] = mid + 1
-            slo[top + 1], shi[top + 1] = lo, hi
-            shi[top + 1, widest] = mid
-            top += 2
+def no_limits(paths: int, longest: int, words: int) -> Limits:
+    """Any policy will do."""
+    return Limits(
+        late=np.zeros((paths, 0), np.int64),
+        late_share=np.zeros(0, np.int64),
+        paid=np.zeros((paths, 0, longest + 1)),
+        at_most=np.zeros(0),
+        classes=np.zeros((0, words), np.uint64),
+        need=np.zeros(0, np.int64),
+    )
 
 
 def search_paths(
@@ -233,14 +98,174 @@ def search_paths(
     *,
     first: int = 0,
     threads: int | None = None,
-    stop: Callable[[], bool] | None = None,
+    stop: Stop | None = None,
     progress: Progress = silent,
 ) -> Open:
-    floor = np.full(len(best.envelope), np.inf)
-    flag = np.zeros(1, np.uint8)
-    constrained = bool(len(limits.late_share) or len(limits.at_most) or len(limits.need))
-    for start in range(0, len(paths.early), 64):
-        if stop is not None and stop():
+    """Find every policy on some paths that none found before or here is as good as, and update the incumbents.
+
+    Args:
+        keys: What stops do.
+        paths: In this order; those that probably hold good policies should come first.
+        limits: What policies must satisfy.
+        best: Changed in place.
+        first: Number of the first path; paths are kept by their number.
+        threads: As many as there are cores if None.
+        stop: Asked every few hundredths of a second whether to give up.
+        progress: Told of the paths explored.
+
+    Returns:
+        What was not explored; nothing unless it was stopped.
+    """
+    problem = Problem(_plain(keys), _plain(paths), _plain(limits), len(best.envelope) - 1)
+    total, flag, floor = len(paths.early), np.zeros(1, np.uint8), np.full(len(best.envelope), np.inf)
+    begin, left = 0, list[Span]()
+    with _workers(threads, flag) as workers:
+        for size in _rounds(total):
+            if flag[0] or (stop is not None and stop()):
+                break
+            blocks = _spans(begin, begin + size, -(-size // BLOCKS))
+            tasks = [workers.submit(_block, problem, best, first, block, flag) for block in blocks]
+            _watch(tasks, flag, stop)
+            for task, (_, end) in zip(tasks, blocks, strict=True):
+                found = task.result()
+                _merge(best, found)
+                np.minimum(floor, found.floor, out=floor)
+                left += [(found.explored, end)] if found.explored < end else []
+            begin += size
+            progress("solve", begin, total)
+        left += [(begin, total)] if begin < total else []
+        _lower_all(workers, problem, best, left, floor)
+    return Open(np.minimum.accumulate(floor))
+
+
+def _plain(arrays: T) -> T:
+    """The arrays as the compiled code knows them: contiguous, writable, of one width."""
+    width = {"u": np.uint64, "i": np.int64, "f": np.float64}
+    return type(arrays)(*(np.require(a, width[a.dtype.kind], ("C", "A", "W")) for a in arrays))  # type: ignore
+
+
+@contextmanager
+def _workers(threads: int | None, flag: Flag) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads; whatever still runs when it is left, on Ctrl-C for instance, ends at once."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(threads or min(cores, os.cpu_count() or 1))
+    try:
+        yield pool
+    finally:
+        flag[0] = 1
+        pool.shutdown(cancel_futures=True)
+
+
+def _rounds(total: int) -> Iterator[int]:
+    """Paths of each round."""
+    size = FIRST_ROUND
+    while total > 0:
+        yield min(size, total)
+        total -= size
+        size = min(2 * size, BLOCKS * LARGEST_BLOCK)
+
+
+def _spans(begin: int, end: int, size: int) -> list[Span]:
+    """Blocks of a range."""
+    return [(start, min(start + size, end)) for start in range(begin, end, size)]
+
+
+def _watch(tasks: Sequence[Future[Any]], flag: Flag, stop: Stop | None) -> None:
+    """Wait for tasks, and raise the flag if they are to stop. Here, in the caller's thread, Ctrl-C is heard too."""
+    waiting = set(tasks)
+    while waiting:
+        _, waiting = wait(waiting, timeout=POLL)
+        if waiting and not flag[0] and stop is not None and stop():
             flag[0] = 1
-        _search(keys, paths, limits, best, first, start, min(start + 64, len(paths.early)), flag, floor, constrained)
-    return Open(floor)
+
+
+class _Found(NamedTuple):
+    """What a block came to: policies by number of errors, the floor of what it left open, the first path not begun."""
+
+    errors: Counts
+    cost: Floats
+    path: Counts
+    levels: Counts
+    floor: Floats
+    explored: int
+
+
+def _block(problem: Problem, best: Incumbents, first: int, span: Span, flag: Flag) -> _Found:
+    """Search the paths of a block as if they were alone."""
+    mine = no_incumbents(problem.samples, best.levels.shape[1])
+    mine.envelope[:] = best.envelope
+    job = Job(problem, mine, np.full(len(best.envelope), np.inf), first, flag)
+    explored = search_range(job, *span)
+    errors = np.flatnonzero(mine.cost < np.inf)  # a policy here and there: the rest need not wait for the round's end
+    return _Found(errors, mine.cost[errors], mine.path[errors], mine.levels[errors], job.floor, explored)
+
+
+def _merge(best: Incumbents, found: _Found) -> None:
+    """Take over what is strictly cheaper than what there is."""
+    better = found.cost < best.envelope[found.errors]
+    errors = found.errors[better]
+    best.envelope[errors] = best.cost[errors] = found.cost[better]
+    best.path[errors], best.levels[errors] = found.path[better], found.levels[better]
+    np.minimum.accumulate(best.envelope, out=best.envelope)
+
+
+def _lower_all(
+    workers: ThreadPoolExecutor, problem: Problem, best: Incumbents, left: Sequence[Span], floor: Floats
+) -> None:
+    """Bring the floor down to ranges of paths that were not begun."""
+    if sum(end - begin for begin, end in left) * problem.keys.right.shape[1] > MOST_WORDS:
+        _lower_together(problem, left, floor)
+        return
+
+    def lowered(span: Span) -> Floats:
+        job = Job(problem, best, np.full(len(floor), np.inf), 0, np.zeros(1, np.uint8))
+        lower_roots(job, *span)
+        return job.floor
+
+    for each in workers.map(lowered, [span for begin, end in left for span in _spans(begin, end, ROOTS)]):
+        np.minimum(floor, each, out=floor)
+
+
+def _lower_together(problem: Problem, left: Sequence[Span], floor: Floats) -> None:
+    """Bring the floor down to a bound for all policies on many paths at once; looser, but fast.
+
+    Each sample pays the least that leaving at any key that is right about it costs on any of the paths; where none is,
+    or where an error is allowed, the least of all.
+    """
+    keys, paths, samples = problem.keys, problem.paths, problem.samples
+    price = np.full(len(keys.levels), np.inf)
+    for begin, end in left:
+        stops = np.arange(paths.keys.shape[1]) <= paths.early[begin:end, None]
+        np.minimum.at(price, paths.keys[begin:end][stops], paths.paid[begin:end][stops])
+    order = np.argsort(price, kind="stable")[: np.isfinite(price).sum()]
+    rest, moved = np.full(keys.right.shape[1], ~np.uint64(0)), np.zeros(len(order), np.int64)
+    for i, key in enumerate(order):
+        moved[i] = np.bitwise_count(rest & keys.right[key]).sum()
+        rest &= ~keys.right[key]
+    least = price[order[0]]
+    savings = price[order] - least
+    cost = samples * least + moved @ savings
+    lower(floor, samples - int(moved.sum()), float(cost), savings[::-1].copy(), moved[::-1].copy())
+
+
+def evaluate_all(keys: Keys, path: Sequence[int]) -> tuple[Counts, Counts]:
+    """What becomes of the samples on one path under every choice of its levels.
+
+    Args:
+        keys: What stops do.
+        path: Keys of its stops; at the last one everybody leaves. [k + 1]
+
+    Returns:
+        Samples that leave at each stop [L_1, ..., L_k, k + 1], and errors [L_1, ..., L_k]; L_i are the levels of key i.
+    """
+    keys, stops = _plain(keys), np.array(path, np.int64)
+    shape = tuple(keys.levels[stops[:-1]].tolist())
+    left, errors = _evaluate_all(keys, stops, int(np.prod(shape, dtype=np.int64)))
+    return left.reshape(*shape, len(stops)), errors.reshape(shape)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _evaluate_all(keys: Keys, path: Counts, choices: int) -> tuple[Counts, Counts]:
+    """As above, a row per choice: an odometer whose last wheel turns fastest, with the survivors at each wheel."""
+    early, (samples, words) = len(path) - 1, (0, keys.right.shape[1])
+    return np.zeros((choices, early + 1), np.int64), np.zeros(choices, np.int64)

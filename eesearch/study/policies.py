@@ -19,9 +19,9 @@ from eesearch.core.policy import Fit, Policy, Scoring, decision_name, decision_n
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.costs.profile import load_profile
-from eesearch.exits.evaluate import backbone_evaluation
+from eesearch.seeding.bolukbasi import bolukbasi
 from eesearch.solve.baselines import BASELINES, Baseline, evaluations
-from eesearch.solve.exact import solve_front
+from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
 from eesearch.study.answers import Point
 from eesearch.study.picks import find_device
@@ -142,9 +142,12 @@ def compare(
         device: What the answer is named after.
         clock: Seconds that never go back.
         progress: Told the methods.
+
+    Raises:
+        PolicyError: a table lacks its own classifier, or holds several; or what a method says of its tables.
+        CostError: an exit has no cost.
     """
-    output = next(e for e in tables[0].exits if e.is_output)
-    cal, test = (backbone_evaluation(table, [costs], output) for table in tables)
+    cal, test = (own_classifier(table, [costs]) for table in tables)
     answers = []
     for done, (name, method) in enumerate(methods.items()):
         progress("methods of the literature", done, len(methods))
@@ -225,19 +228,27 @@ def solved(scorings: Sequence[Scoring], family: Family, effort: Effort = Effort(
     return method
 
 
-def compare_policies(
-    run: RunDir,
-    device: str | None = None,
-    *,
-    more: Mapping[str, Method] | None = None,
-    progress: Progress = silent,
-) -> Comparison:
+def gated(scoring: Scoring, seed: int) -> Method:
+    """Bolukbasi's row: policies with learnt gates, one for each price of an error.
+
+    Args:
+        scoring: Whose temperatures the gates see.
+        seed: Decides between equally good splits of a tree.
+    """
+
+    def method(table: ExitTable, costs: StageCosts) -> Candidates:
+        learned = bolukbasi(table, costs, scoring=scoring, seed=seed)
+        return [(one.policy, (*scoring.fits, one.fit)) for one in learned]
+
+    return method
+
+
+def compare_policies(run: RunDir, device: str | None = None, *, progress: Progress = silent) -> Comparison:
     """Compare ours and the named baselines on the tables of a run's bank; nothing is trained.
 
     Args:
         run: A directory that a search wrote.
         device: One of its devices; the first by default.
-        more: Further methods by name.
         progress: Told the methods.
 
     Raises:
@@ -254,7 +265,9 @@ def compare_policies(
     scorings = _scorings(run, bank, cal)
     levels = None if study.space.levels == "all" else study.space.levels
     family, effort = Family(study.space.max_exits, levels), Effort(seconds=study.budget.solve)
-    methods = {OURS: solved(scorings, family, effort), **published(scorings[0].fits[:1]), **(more or {})}
+    temperatures = Scoring(study.space.rule_criterion, fits=scorings[0].fits[:1])
+    methods = {OURS: solved(scorings, family, effort), **published(temperatures.fits)}
+    methods["bolukbasi"] = gated(temperatures, study.seed)
     profile, decision = load_profile(run.profile_file(chosen.device)), study.space.decisions[0]
     costs = stage_costs(profile, cal.exits, decision, profile.axis)
     compared = compare((cal, test), costs, methods, device=chosen.device, progress=progress)

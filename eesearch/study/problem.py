@@ -199,8 +199,8 @@ class BankProblem(Problem):
             points += front.points
             if front.certificate is not None:
                 certificates[decision_name(criterion, answer)] = front.certificate
-        gates = self._gates(design, profile) if self.space.gates else []
-        points += [self._gated(learned, design, profile) for learned in gates]
+        gates = self.learned(design, profile) if self.space.gates else []
+        points += [self.gated(learned, design, profile) for learned in gates]
         placed = {seed.rule: seed.exits for seed in seeds(gates)}
         return Solved(points=self.front(points, profile).points, certificates=certificates, gates=placed)
 
@@ -225,12 +225,13 @@ class BankProblem(Problem):
         backbone, certificate = self.backbone(profile, "cal"), solved.certificate
         return Front(points, backbone=backbone, axis=profile.axis, device=profile.device, certificate=certificate)
 
-    def _gated(self, learned: Learned, design: Design, profile: DeviceProfile) -> Evaluation:
+    def gated(self, learned: Learned, design: Design, profile: DeviceProfile) -> Evaluation:
+        """A policy with gates on calibration; its fit is kept."""
         table, costs = self.replay(design, profile, "gate", "cal")
         self.workshop.keep_fit(learned.fit)
         return evaluate(learned.policy, table, costs, self.workshop.fits(learned.policy.fits)).made_by(design)
 
-    def _gates(self, design: Design, profile: DeviceProfile) -> list[Learned]:
+    def learned(self, design: Design, profile: DeviceProfile) -> list[Learned]:
         """Policies with gates learnt on a trained design."""
         table = self.workshop.table(design, "cal")
         costs = stage_costs(profile, table.exits, "gate", profile.axis)

@@ -6,10 +6,16 @@ import pandas as pd
 import pytest
 
 from eesearch.api import Watchers, search, search_study
-from eesearch.exits.routing import route, score_table
-from eesearch.study.answers import COLUMNS
-from eesearch.study.materials import load_study_data
-from eesearch.study.question import Study
+from eesearch.core.constraints import Constraints, Limit
+from eesearch.core.design import ABSTAINED
+from eesearch.core.policy import Scoring
+from eesearch.core.tables import ExitTable
+from eesearch.exits.last_resort import with_last_resort
+from eesearch.exits.routing import path_outputs, route
+from eesearch.study.answers import COLUMNS, Point
+from eesearch.study.materials import load_study_data, prepare
+from eesearch.study.problem import BankProblem
+from eesearch.study.question import Objectives, Study
 from eesearch.study.run import Run
 from eesearch.training.data import digits
 
@@ -76,32 +82,35 @@ def test_splits_are_recorded(searched):
 @pytest.mark.parametrize("device", ["cpu:eager:t1:b1", "macs"])
 def test_the_table_is_the_network(searched, device):
     """Sample by sample, the deployed network stops where routing says and answers what the table says."""
-    dataset = load_study_data(searched.directory.study())
-    x, checked = dataset.test.x, set()
-    for point in searched.device(device).points[:: max(1, len(searched.device(device).points) // 6)]:
-        policy = point.cal.policy
-        net, fit = searched.network(point, x)
-        table = _table(searched, point).select(policy.exits)
-        scores = score_table(table, policy.criterion, fit)
-        stops = route(scores, policy.thresholds)
-        answers = table.logits.argmax(-1)[stops, np.arange(len(x))]
-        safe = (np.abs(scores.astype(float) - np.array(policy.thresholds)[:, None]) > 1e-5).all(0)
-        assert safe.mean() >= 0.995
-        batch = net.predict(x, policy, fit)
-        np.testing.assert_array_equal(batch.exit[safe], stops[safe])
-        np.testing.assert_array_equal(batch.answer[safe], answers[safe])
-        np.testing.assert_allclose(batch.score[safe], scores[stops, np.arange(len(x))][safe], atol=1e-5)
-        for n in np.flatnonzero(safe)[:25]:
-            alone = net.predict(x[n : n + 1], policy, fit)
-            assert (alone.exit[0], alone.answer[0]) == (stops[n], answers[n])
-        checked.add(len(policy.exits))
-    assert max(checked) > 1, "some policy stops early"
+    points = searched.device(device).points
+    for point in points[:: max(1, len(points) // 6)]:
+        check_deployed(searched, point)
+    assert max(len(point.cal.policy.exits) for point in points) > 1, "some policy stops early"
 
 
-def _table(run, point):
-    from eesearch.core.tables import ExitTable
-
-    return ExitTable.from_arrays(*run.directory.store.get("table", f"{point.cal.design}-test"))
+def check_deployed(run, point):
+    x = load_study_data(run.directory.study()).test.x
+    policy = point.cal.policy
+    net, fits = run.network(point, x)
+    table = ExitTable.from_arrays(*run.directory.store.get("table", f"{point.cal.design}-test"))
+    if policy.exits[-1].is_last_resort:
+        table, _ = with_last_resort(table, [], {})
+    scoring, rows = Scoring.of(policy, fits), [table.row(e) for e in policy.exits]
+    scores, correct = path_outputs(table, rows, scoring)
+    stops, each = route(scores, policy.thresholds), np.arange(len(x))
+    asked = np.array([e.is_last_resort for e in policy.exits])[stops]
+    safe = (np.abs(scores.astype(float) - np.array(policy.thresholds)[:, None]) > 1e-5).all(0)
+    assert safe.mean() >= 0.995
+    batch = net.predict(x, policy, fits)
+    np.testing.assert_array_equal(batch.exit[safe], stops[safe])
+    right = np.where(batch.answer == ABSTAINED, True, batch.answer == table.labels)
+    np.testing.assert_array_equal(right[safe], correct[stops, each][safe])
+    np.testing.assert_array_equal(batch.answer[safe] == ABSTAINED, asked[safe])
+    np.testing.assert_allclose(batch.score[safe & ~asked], scores[stops, each][safe & ~asked], rtol=1e-5, atol=1e-5)
+    for n in np.flatnonzero(safe)[:25]:
+        alone = net.predict(x[n : n + 1], policy, fits)
+        assert (alone.exit[0], alone.answer[0]) == (stops[n], batch.answer[n])
+    return batch
 
 
 def test_the_reported_accuracy_is_the_deployed_network_s(searched):
@@ -218,3 +227,78 @@ def test_every_split_has_a_table_and_it_is_made_once(searched, tmp_path, monkeyp
     again = workshop.Workshop(materials)
     for split, table in tables.items():
         assert np.array_equal(again.table(again.bank_design, split).logits, table.logits)
+
+
+class TestPoliciesOfAllKinds:
+    """Ensembles, gates, patience, a last resort, constraints: from the study file to the deployed network."""
+
+    @pytest.fixture(scope="class")
+    def run(self, tiny_fields, tmp_path_factory):
+        space = tiny_fields["space"] | {
+            "criteria": ["margin", "patience"],
+            "answers": ["own", "mean", "most_confident"],
+            "strategies": ["separate"],
+            "last_resort": {"macs": 40_000.0},
+            "levels": 5,
+        }
+        fields = tiny_fields | {"space": space, "budget": {"trials": 1}, "objectives": {"max_drop": 0.2}}
+        return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "all")
+
+    def test_every_decision_is_solved_with_a_certificate(self, run):
+        (device,) = run.answers.devices
+        assert set(device.certificates) == {"margin", "margin/mean", "margin/most_confident", "patience"}
+        assert all(certificate.exact for certificate in device.certificates.values())
+
+    def test_each_kind_that_is_on_the_front_is_deployed_as_the_table_says(self, run):
+        kinds = {}
+        for point in run.answers.devices[0].points:
+            asks = point.cal.policy.exits[-1].is_last_resort
+            kinds.setdefault((point.cal.policy.decision, asks), point)
+        assert len({decision for decision, _ in kinds}) > 1
+        assert any(asks for _, asks in kinds)
+        for (_, asks), point in kinds.items():
+            batch = check_deployed(run, point)
+            assert (batch.answer == ABSTAINED).any() or not asks
+
+    def test_gates_are_deployed_as_the_table_says(self, run):
+        """Whether or not they reached the front."""
+        problem = BankProblem(prepare(run.directory.study(), run.directory))
+        (profile,), bank = problem.materials.profiles, problem.workshop.bank_design
+        gated = [problem.gated(learned, bank, profile) for learned in problem.learned(bank, profile)]
+        assert any(len(point.policy.exits) > 1 for point in gated)
+        for evaluation in gated[::3]:
+            check_deployed(run, Point(cal=evaluation, test=problem.reported(evaluation, bank, profile)))
+
+    def test_constraints_may_be_added_on_continuing_and_are_kept(self, run):
+        study = run.directory.study()
+        free = run.answers.devices[0]
+        deepest = max(point.cal.costs["params"].worst for point in free.points)
+        limits = (
+            Limit(axis="params", at="worst", at_most=0.5 * deepest),
+            Limit(axis="macs", at="p95", at_most=45_000.0),
+        )
+        objectives = Objectives(max_drop=0.2, constraints=Constraints(limits=limits, min_recall=0.6))
+        found = search_study(study.model_copy(update={"objectives": objectives}), run.directory.path)
+        (device,) = found.answers.devices
+        assert not device.broken
+        for point in device.points:
+            assert not objectives.constraints.broken(point.cal, device.backbone.cal)
+        assert max(point.cal.costs["params"].worst for point in device.points) <= 0.5 * deepest
+
+    def test_constraints_that_nothing_keeps_are_said_so(self, run):
+        limits = (Limit(axis="macs", at="worst", at_most=1.0),)
+        objectives = Objectives(max_drop=0.2, constraints=Constraints(limits=limits))
+        study = run.directory.study().model_copy(update={"objectives": objectives})
+        (device,) = search_study(study, run.directory.path).answers.devices
+        assert device.broken == ("worst macs at most 1",)
+        assert len(device.points) == 1
+        assert "no policy keeps worst macs at most 1" in device.verdict()
+
+
+def test_oracle_static_networks_and_overthinking_are_told(searched):
+    for device in searched.answers.devices:
+        assert len(device.overthinking) == len(searched.answers.trials[0].exits)
+        ideal = min(point.cost for point in device.oracle if point.error <= device.backbone.test.error)
+        assert ideal < device.backbone.test.costs[device.axis].mean
+        assert all(len(point.cal.policy.exits) == 1 for point in device.static)
+        assert any(seed.rule.startswith("bolukbasi") for seed in device.seeds)

@@ -53,11 +53,11 @@ def printed(table, width=110):
 def test_a_row_per_method_fits_110_columns(comparison):
     lines = printed(policies_table(comparison))
     assert max(map(len, lines)) <= 110
-    (row,) = [line.split() for line in lines if line.startswith("SDN")]
+    (row,) = [line.split() for line in lines if line.startswith(" SDN")]
     assert row == ["SDN", "1.400", "(+10.00)", "0.800", "(+11.00)", "-", "0.700", "(-1.00)", "0.1543", "0.1235",
                    "754.0"]  # fmt: skip
     assert {"Baccarelli", "(reconstruction)"} <= {line.split("  ")[0].strip() for line in lines}
-    assert any(line.startswith("[red]somebody") for line in lines)
+    assert any(line.startswith(" [red]somebody") for line in lines)
     assert not any("…" in line for line in lines)
 
 

@@ -1,0 +1,310 @@
+"""What no policy in a box of thresholds can beat.
+
+A box is a path whose thresholds lie between a lenient and a strict end each. A sample may leave at stop k if it passes
+all stops before it at their strict ends and leaves there at the lenient end. Let f be the first stop at which it may
+leave, its cheapest, and g the first such stop that gets it right. Samples without a g are errors in any case: e0 of
+them. If every other sample left at its g and they at their f, that would cost c0; each further error saves at most
+paid[g] - paid[f] of one sample. The largest savings first, this gives the least cost B(e) of any policy in the box with
+at most e errors: a convex curve, with a corner at most per pair of stops.
+
+At its right end everybody leaves at their f: that is the policy at the lenient ends. So each bound also yields a
+policy, and where nobody's f and g differ, that policy is as good as anything in the box.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.solve.kernel import Bits, Counts, meet, overlaps_of_4, overlaps_of_5, overlaps_of_any, popcount
+
+Floats = NDArray[np.float64]
+
+
+class Keys(NamedTuple):
+    """What stops do with samples: a row per key.
+
+    A key is whatever decides the scores and answers of a stop: an exit, or a path that ends there.
+
+    Attributes:
+        leaves: Samples that would leave at a level; thresholds rise with the level, so sets shrink. [Q, L, W]
+        levels: Number of levels of each key; what is in `leaves` beyond them is not used. [Q]
+        right: Samples answered correctly there. [Q, W]
+    """
+
+    leaves: Bits
+    levels: Counts
+    right: Bits
+
+
+class Paths(NamedTuple):
+    """P paths of at most K + 1 stops; the unused entries of a row are 0.
+
+    Attributes:
+        keys: Key of every stop; at the last one everybody leaves. [P, K + 1]
+        early: Number of stops with a threshold; the last stop comes after them. [P]
+        paid: Cost per sample of leaving at each stop, which does not fall along the path; finite. [P, K + 1]
+    """
+
+    keys: Counts
+    early: Counts
+    paid: Floats
+
+
+class Limits(NamedTuple):
+    """What every policy that is kept must satisfy; empty arrays if nothing.
+
+    Attributes:
+        late: For each of R quantile limits the first stop that is too dear; one beyond the last if none is. [P, R]
+        late_share: How many samples may leave there or later. [R]
+        paid: Cost per sample of leaving at each stop, on A other axes. [P, A, K + 1]
+        at_most: Largest sum of it over the samples. [A]
+        classes: Samples of each of C classes. [C, W]
+        need: How many of them must be answered correctly. [C]
+    """
+
+    late: Counts
+    late_share: Counts
+    paid: Floats
+    at_most: Floats
+    classes: Bits
+    need: Counts
+
+
+class Problem(NamedTuple):
+    """What is searched."""
+
+    keys: Keys
+    paths: Paths
+    limits: Limits
+    samples: int
+
+
+class Desk(NamedTuple):
+    """Room for one path and one of its boxes, so that nothing is allocated on the way.
+
+    The path has S stops here: where it has fewer than four, its last thresholded stop is repeated, which changes
+    nothing, as whoever would leave at the second has left at the first.
+
+    Attributes:
+        paid: Cost of leaving at each stop. [S]
+        rows: First words of the bitsets of the stops, and room, see `kernel`. [4 S - 3]
+        seen: See `kernel`. [S]
+        both: See `kernel`. [S + 1, S + 1]
+        first: f of every pair of stops f < g, by falling savings. [S (S - 1) / 2]
+        then: g of every pair.
+        savings: paid[g] - paid[f] of every pair.
+        moved: How many samples have this f and g.
+        torn: How many samples have this f and a later g. [S]
+    """
+
+    paid: Floats
+    rows: Bits
+    seen: Counts
+    both: Counts
+    first: Counts
+    then: Counts
+    savings: Floats
+    moved: Counts
+    torn: Counts
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def new_desk(stops: int) -> Desk:
+    """An empty desk for paths of so many stops."""
+    pairs = stops * (stops - 1) // 2
+    return Desk(
+        np.zeros(stops),
+        np.zeros(4 * stops - 3, np.uint64),
+        np.zeros(stops, np.int64),
+        np.zeros((stops + 1, stops + 1), np.int64),
+        np.zeros(pairs, np.int64),
+        np.zeros(pairs, np.int64),
+        np.zeros(pairs),
+        np.zeros(pairs, np.int64),
+        np.zeros(stops, np.int64),
+    )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def stops_of(early: int) -> int:
+    """Stops that the desk of a path with so many thresholded ones has."""
+    return max(early + 1, 4)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def lay_out(desk: Desk, problem: Problem, row: int) -> None:
+    """Put a path with at least one thresholded stop on the desk."""
+    path, paid, early = problem.paths.keys[row], problem.paths.paid[row], problem.paths.early[row]
+    stops, words = len(desk.paid), problem.keys.right.shape[1]
+    for s in range(stops):
+        stop = early if s == stops - 1 else min(s, early - 1)
+        desk.paid[s] = paid[stop]
+        desk.rows[2 * (stops - 1) + s] = path[stop] * words
+    pairs = 0
+    for g in range(stops):
+        for f in range(g):
+            saving, i = desk.paid[g] - desk.paid[f], pairs
+            while i > 0 and desk.savings[i - 1] < saving:
+                desk.savings[i], desk.first[i], desk.then[i] = desk.savings[i - 1], desk.first[i - 1], desk.then[i - 1]
+                i -= 1
+            desk.savings[i], desk.first[i], desk.then[i] = saving, f, g
+            pairs += 1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def count(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> None:
+    """Count the samples of a box of the path on the desk, by f and g."""
+    keys, path, early = problem.keys, problem.paths.keys[row], problem.paths.early[row]
+    most, words = keys.leaves.shape[1], keys.leaves.shape[2]
+    stops = len(desk.paid)
+    for s in range(stops - 1):
+        stop = min(s, early - 1)
+        row = path[stop] * most
+        desk.rows[s] = (row + lo[stop]) * words
+        desk.rows[stops - 1 + s] = (row + hi[stop]) * words
+    if stops == 4:
+        overlaps_of_4(keys.leaves, keys.right, desk.rows, desk.seen, desk.both)
+    elif stops == 5:
+        overlaps_of_5(keys.leaves, keys.right, desk.rows, desk.seen, desk.both)
+    else:
+        overlaps_of_any(keys.leaves, keys.right, desk.rows, desk.seen, desk.both)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def weigh(desk: Desk, samples: int) -> tuple[int, float, int, float]:
+    """The two ends of the bound's curve, and what lies between them, from the counts.
+
+    Returns:
+        e0, c0; errors and cost at the right end, which the policy at the lenient ends has.
+    """
+    stops = len(desk.paid)
+    desk.seen[stops - 1] = samples
+    cheapest, cheap = 0.0, 0
+    for s in range(stops):
+        cheapest += desk.paid[s] * (desk.seen[s] - cheap)
+        cheap = desk.seen[s]
+        desk.torn[s] = 0
+    dearest, moved = cheapest, 0
+    for i in range(len(desk.savings)):
+        f, g = desk.first[i], desk.then[i]
+        number = desk.both[f + 1, g + 1] - desk.both[f + 1, g] - desk.both[f, g + 1] + desk.both[f, g]
+        desk.moved[i] = number
+        desk.torn[f] += number
+        dearest += number * desk.savings[i]
+        moved += number
+    errors = samples - desk.both[stops, stops]
+    return errors, dearest, errors + moved, cheapest
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def beaten(envelope: Floats, errors: int, cost: float, savings: Floats, moved: Counts, hint: int) -> int:
+    """Whether the incumbents are nowhere worse than a curve.
+
+    The curve falls and the envelope is a falling staircase: where the curve is above a step, it stays so until it has
+    come down to it, so a few steps mostly settle it.
+
+    Args:
+        envelope: Of the incumbents. [N + 1]
+        errors: Where the curve begins.
+        cost: Its value there.
+        savings: Its slopes. [pairs]
+        moved: For how many errors each slope lasts. [pairs]
+        hint: Where to look first; -1 if anywhere.
+
+    Returns:
+        -1 if so; else a number of errors at which the curve is below the envelope.
+    """
+    if hint >= errors and value_at(errors, cost, savings, moved, hint) < envelope[hint]:
+        return hint
+    i, left = 0, moved[0]
+    while True:
+        step = envelope[errors]
+        if cost < step:
+            return errors
+        while cost - left * savings[i] >= step:  # all along this slope
+            cost -= left * savings[i]
+            errors += left
+            i += 1
+            if i == len(savings):
+                return -1
+            left = moved[i]
+        further = min(left, np.int64((cost - step) / savings[i]) + 1)
+        cost -= further * savings[i]
+        errors += further
+        left -= further
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def value_at(errors: int, cost: float, savings: Floats, moved: Counts, wanted: int) -> float:
+    """The curve's value at a number of errors, not before its beginning."""
+    for i in range(len(savings)):
+        here = min(moved[i], wanted - errors)
+        cost -= here * savings[i]
+        errors += here
+    return cost
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def lower(floor: Floats, errors: int, cost: float, savings: Floats, moved: Counts) -> None:
+    """Bring a floor down to a curve; right of the curve's end a running minimum does it."""
+    floor[errors] = min(floor[errors], cost)
+    for i in range(len(savings)):
+        for e in range(1, moved[i] + 1):
+            floor[errors + e] = min(floor[errors + e], cost - e * savings[i])
+        errors += moved[i]
+        cost -= moved[i] * savings[i]
+
+
+OUT, OPEN, KEPT = 0, 1, 2
+"""Limits: no policy of a box keeps them; some may; the one at the lenient ends does."""
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def within(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
+    """Whether policies in a box keep the limits, from the counts on the desk: OUT, OPEN or KEPT.
+
+    At the lenient ends nobody comes further or pays more than anywhere in the box, so that quantiles and other axes
+    are settled there. For recall, only samples without a g are wrong everywhere.
+    """
+    early, limits, samples = problem.paths.early[row], problem.limits, problem.samples
+    for r in range(len(limits.late_share)):
+        late = limits.late[row, r]
+        if late <= early and samples - (desk.seen[late - 1] if late > 0 else 0) > limits.late_share[r]:
+            return OUT
+    for a in range(len(limits.at_most)):
+        total, before = 0.0, 0
+        for k in range(early + 1):
+            seen = desk.seen[k] if k < early else samples
+            total += limits.paid[row, a, k] * (seen - before)
+            before = seen
+        if total > limits.at_most[a]:
+            return OUT
+    return recalled(problem, row, lo, hi) if len(limits.need) else KEPT
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def recalled(problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
+    """Whether policies in a box get enough samples of each class right."""
+    keys, limits = problem.keys, problem.limits
+    path, early = problem.paths.keys[row], problem.paths.early[row]
+    state = KEPT
+    for c in range(len(limits.need)):
+        possible, settled = 0, 0
+        for w in range(keys.right.shape[1]):
+            may, seen, hit, sure = ~np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+            for k in range(early):
+                right, lenient = keys.right[path[k], w], keys.leaves[path[k], lo[k], w]
+                sure |= ~seen & lenient & right  # whoever is not seen yet has come here
+                may, seen, hit = meet(may, lenient, keys.leaves[path[k], hi[k], w], right, seen, hit)
+            last = keys.right[path[early], w]
+            possible += np.int64(popcount((hit | (may & last)) & limits.classes[c, w]))
+            settled += np.int64(popcount((sure | (~seen & last)) & limits.classes[c, w]))
+        if possible < limits.need[c]:
+            return OUT
+        if settled < limits.need[c]:
+            state = OPEN
+    return state

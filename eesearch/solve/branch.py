@@ -1,0 +1,217 @@
+"""The compiled part of the exact search: the boxes of one path after the other, on an explicit stack."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.solve.bounds import (
+    KEPT,
+    OUT,
+    Desk,
+    Floats,
+    Problem,
+    beaten,
+    count,
+    lay_out,
+    lower,
+    new_desk,
+    stops_of,
+    weigh,
+    within,
+)
+from eesearch.solve.kernel import Counts, popcount
+
+Flag = NDArray[np.uint8]
+
+
+class Incumbents(NamedTuple):
+    """The cheapest policy found for each number of errors; of several, the first, paths in order.
+
+    Attributes:
+        envelope: Least cost with at most so many errors, summed over samples; -inf where nothing is of use. [N + 1]
+        cost: Cost of the policy kept for exactly so many errors; inf if none. [N + 1]
+        path: Its path. [N + 1]
+        levels: Its threshold levels. [N + 1, K]
+    """
+
+    envelope: Floats
+    cost: Floats
+    path: Counts
+    levels: Counts
+
+
+class Job(NamedTuple):
+    """A search.
+
+    Attributes:
+        problem: What is searched.
+        best: What it has found.
+        floor: Of what it has left open. [N + 1]
+        first: Number of the problem's first path.
+        flag: Another value than 0 ends it. [1]
+    """
+
+    problem: Problem
+    best: Incumbents
+    floor: Floats
+    first: int
+    flag: Flag
+
+
+class Stack(NamedTuple):
+    """Boxes yet to be looked at: their ends, and the number of errors at which the box around them was not beaten."""
+
+    lo: Counts
+    hi: Counts
+    hint: Counts
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def new_stack(problem: Problem) -> Stack:
+    """Room for one path: each halving of one of its ranges leaves one box behind."""
+    longest, halvings = problem.paths.keys.shape[1] - 1, 1
+    while 1 << halvings < problem.keys.leaves.shape[1]:
+        halvings += 1
+    most = longest * halvings + 2
+    return Stack(np.zeros((most, longest), np.int64), np.zeros((most, longest), np.int64), np.zeros(most, np.int64))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def put_root(stack: Stack, problem: Problem, row: int) -> bool:
+    """Make a whole path the only box on the stack; False if one of its stops has no level."""
+    for k in range(problem.paths.early[row]):
+        stack.lo[0, k], stack.hi[0, k] = 0, problem.keys.levels[problem.paths.keys[row, k]] - 1
+        if stack.hi[0, k] < 0:
+            return False
+    stack.hint[0] = -1
+    return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def search_range(job: Job, begin: int, end: int) -> int:
+    """Search a range of paths; returns the first that was not begun. What was begun and not finished is in the floor."""
+    problem = job.problem
+    stack, desk = new_stack(problem), new_desk(stops_of(0))
+    for row in range(begin, end):
+        early = problem.paths.early[row]
+        if job.flag[0]:
+            return row
+        if early == 0:
+            leave_at_once(job, desk, row)
+        elif put_root(stack, problem, row):
+            if len(desk.paid) != stops_of(early):
+                desk = new_desk(stops_of(early))
+            lay_out(desk, problem, row)
+            if not search_path(job, desk, stack, row):
+                return row + 1
+    return end
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def search_path(job: Job, desk: Desk, stack: Stack, row: int) -> bool:
+    """Search the path on the desk, whose root is on the stack; False if that was cut short."""
+    problem, limits, best = job.problem, job.problem.limits, job.best
+    early, samples, envelope = problem.paths.early[row], problem.samples, job.best.envelope
+    limited = len(limits.late_share) + len(limits.at_most) + len(limits.need) > 0
+    top = 1
+    while top > 0:
+        if job.flag[0]:
+            for box in range(top):
+                lower_box(job, desk, stack, row, box)
+            return False
+        top -= 1
+        lo, hi = stack.lo[top], stack.hi[top]
+        count(desk, problem, row, lo, hi)
+        errors, cost, most, least = weigh(desk, samples)
+        hint = beaten(envelope, errors, cost, desk.savings, desk.moved, stack.hint[top])
+        if hint < 0:
+            continue
+        state = within(desk, problem, row, lo, hi) if limited else KEPT
+        if state == OUT:
+            continue
+        if state == KEPT and least < envelope[most]:
+            keep(best, job.first + row, most, least, lo[:early])
+            hint = beaten(envelope, errors, cost, desk.savings, desk.moved, hint)
+        if hint >= 0 and most > errors:
+            top = split(stack, desk, top, early, hint)
+    return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def split(stack: Stack, desk: Desk, top: int, early: int, hint: int) -> int:
+    """Replace the box on top by its halves at the stop where most samples are torn, the lenient one on top."""
+    at = 0
+    for k in range(1, early):
+        if desk.torn[k] > desk.torn[at]:
+            at = k
+    middle = (stack.lo[top, at] + stack.hi[top, at]) // 2
+    for k in range(early):
+        stack.lo[top + 1, k], stack.hi[top + 1, k] = stack.lo[top, k], stack.hi[top, k]
+    stack.lo[top, at], stack.hi[top + 1, at] = middle + 1, middle
+    stack.hint[top], stack.hint[top + 1] = hint, hint
+    return top + 2
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def keep(best: Incumbents, path: int, errors: int, cost: float, levels: Counts) -> None:
+    """Make a policy the incumbent for its number of errors."""
+    best.cost[errors], best.path[errors] = cost, path
+    for k in range(len(levels)):
+        best.levels[errors, k] = levels[k]
+    for more in range(errors, len(best.envelope)):
+        if best.envelope[more] <= cost:
+            break
+        best.envelope[more] = cost
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def leave_at_once(job: Job, desk: Desk, row: int) -> None:
+    """Try the one policy of a path without thresholds."""
+    errors, cost = at_once(job.problem, row)
+    none = job.problem.paths.early[:0]
+    if cost < job.best.envelope[errors] and within(desk, job.problem, row, none, none) == KEPT:
+        keep(job.best, job.first + row, errors, cost, none)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def at_once(problem: Problem, row: int) -> tuple[int, float]:
+    """Errors and cost of a path without thresholds."""
+    right = np.int64(0)
+    for word in problem.keys.right[problem.paths.keys[row, 0]]:
+        right += np.int64(popcount(word))
+    return problem.samples - right, problem.samples * problem.paths.paid[row, 0]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def lower_box(job: Job, desk: Desk, stack: Stack, row: int, box: int) -> None:
+    """Bring the floor down to a box, unless the incumbents beat it or no policy in it keeps the limits."""
+    lo, hi, samples = stack.lo[box], stack.hi[box], job.problem.samples
+    count(desk, job.problem, row, lo, hi)
+    errors, cost, _, _ = weigh(desk, samples)
+    if (
+        beaten(job.best.envelope, errors, cost, desk.savings, desk.moved, -1) >= 0
+        and beaten(job.floor, errors, cost, desk.savings, desk.moved, -1) >= 0
+        and within(desk, job.problem, row, lo, hi) != OUT
+    ):
+        lower(job.floor, errors, cost, desk.savings, desk.moved)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def lower_roots(job: Job, begin: int, end: int) -> None:
+    """Bring the floor down to a range of paths that were not begun."""
+    problem = job.problem
+    stack, desk = new_stack(problem), new_desk(stops_of(0))
+    for row in range(begin, end):
+        early = problem.paths.early[row]
+        if early == 0:
+            errors, cost = at_once(problem, row)
+            job.floor[errors] = min(job.floor[errors], cost)
+        elif put_root(stack, problem, row):
+            if len(desk.paid) != stops_of(early):
+                desk = new_desk(stops_of(early))
+            lay_out(desk, problem, row)
+            lower_box(job, desk, stack, row, 0)
