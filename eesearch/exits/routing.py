@@ -32,7 +32,7 @@ def score_table(table: ExitTable, scoring: Scoring) -> NDArray[np.float32]:
         )
     scores = np.empty(table.logits.shape[:2], np.float32)
     for row in range(len(scores)):  # one exit at a time: [E, N, C] probabilities may not fit in memory
-        scores[row] = _call(criterion, table, [row], scoring)[1]
+        scores[row] = stop_output(table, [row], scoring)[0]
     return scores
 
 
@@ -40,6 +40,8 @@ def stop_output(
     table: ExitTable, rows: Sequence[int], scoring: Scoring
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """How sure the last of these active exits is, and whether what is answered there is right.
+
+    A last resort is as sure as can be, and right.
 
     Args:
         table: One split.
@@ -54,6 +56,8 @@ def stop_output(
         PolicyError: a fit does not match the table, or is missing.
     """
     criterion = _checked(table, scoring)
+    if table.exits[rows[-1]].is_last_resort:
+        return np.full(len(table.labels), np.inf, np.float32), np.ones(len(table.labels), np.bool_)
     seen = list(rows) if criterion.memory == "all" else list(rows[-1:])
     said, score = _call(criterion, table, seen, scoring)
     return score, table.correct[rows[-1]] if criterion.own_answer else np.asarray(said == table.labels)

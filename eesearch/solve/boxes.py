@@ -22,7 +22,7 @@ import numpy as np
 
 from eesearch.core.progress import Progress, silent
 from eesearch.solve.bounds import Floats, Keys, Limits, Paths, Problem, lower
-from eesearch.solve.branch import Flag, Incumbents, Job, lower_roots, search_range
+from eesearch.solve.branch import ONLY_FLOOR, STOP, Flag, Incumbents, Job, search_range
 from eesearch.solve.kernel import Counts, part
 
 __all__ = [
@@ -152,7 +152,7 @@ def _workers(threads: int | None, flag: Flag) -> Iterator[ThreadPoolExecutor]:
     try:
         yield pool
     finally:
-        flag[0] = 1
+        flag[0] = STOP
         pool.shutdown(cancel_futures=True)
 
 
@@ -176,7 +176,7 @@ def _watch(tasks: Sequence[Future[Any]], flag: Flag, stop: Stop | None) -> None:
     while waiting:
         _, waiting = wait(waiting, timeout=POLL)
         if waiting and not flag[0] and stop is not None and stop():
-            flag[0] = 1
+            flag[0] = STOP
 
 
 class _Found(NamedTuple):
@@ -218,8 +218,8 @@ def _lower_all(
         return
 
     def lowered(span: Span) -> Floats:
-        job = Job(problem, best, np.full(len(floor), np.inf), 0, np.zeros(1, np.uint8))
-        lower_roots(job, *span)
+        job = Job(problem, best, np.full(len(floor), np.inf), 0, np.full(1, ONLY_FLOOR, np.uint8))
+        search_range(job, *span)
         return job.floor
 
     for each in workers.map(lowered, [span for begin, end in left for span in _spans(begin, end, ROOTS)]):

@@ -27,6 +27,9 @@ from eesearch.solve.kernel import Counts, popcount
 
 Flag = NDArray[np.uint8]
 
+SEARCH, STOP, ONLY_FLOOR = 0, 1, 2
+"""Flags: go on; begin no other path, and only bring the floor down to the boxes that are left; do so for all paths."""
+
 
 class Incumbents(NamedTuple):
     """The cheapest policy found for each number of errors; of several, the first, paths in order.
@@ -52,7 +55,7 @@ class Job(NamedTuple):
         best: What it has found.
         floor: Of what it has left open. [N + 1]
         first: Number of the problem's first path.
-        flag: Another value than 0 ends it. [1]
+        flag: SEARCH, STOP or ONLY_FLOOR. [1]
     """
 
     problem: Problem
@@ -93,12 +96,12 @@ def put_root(stack: Stack, problem: Problem, row: int) -> bool:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def search_range(job: Job, begin: int, end: int) -> int:
-    """Search a range of paths; returns the first that was not begun. What was begun and not finished is in the floor."""
+    """Search a range of paths, until told otherwise; returns the first that was not begun."""
     problem = job.problem
     stack, desk = new_stack(problem), new_desk(stops_of(0))
     for row in range(begin, end):
         early = problem.paths.early[row]
-        if job.flag[0]:
+        if job.flag[0] == STOP:
             return row
         if early == 0:
             leave_at_once(job, desk, row)
@@ -106,39 +109,35 @@ def search_range(job: Job, begin: int, end: int) -> int:
             if len(desk.paid) != stops_of(early):
                 desk = new_desk(stops_of(early))
             lay_out(desk, problem, row)
-            if not search_path(job, desk, stack, row):
-                return row + 1
+            search_path(job, desk, stack, row)
     return end
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def search_path(job: Job, desk: Desk, stack: Stack, row: int) -> bool:
-    """Search the path on the desk, whose root is on the stack; False if that was cut short."""
-    problem, limits, best = job.problem, job.problem.limits, job.best
-    early, samples, envelope = problem.paths.early[row], problem.samples, job.best.envelope
-    limited = len(limits.late_share) + len(limits.at_most) + len(limits.need) > 0
+def search_path(job: Job, desk: Desk, stack: Stack, row: int) -> None:
+    """Search the path on the desk, whose root is on the stack; the floor comes down to boxes not searched any more."""
+    problem, limits, envelope = job.problem, job.problem.limits, job.best.envelope
+    early, limited = problem.paths.early[row], len(limits.late_share) + len(limits.at_most) + len(limits.need) > 0
     top = 1
     while top > 0:
-        if job.flag[0]:
-            for box in range(top):
-                lower_box(job, desk, stack, row, box)
-            return False
         top -= 1
         lo, hi = stack.lo[top], stack.hi[top]
         count(desk, problem, row, lo, hi)
-        errors, cost, most, least = weigh(desk, samples)
+        errors, cost, most, least = weigh(desk, problem.samples)
         hint = beaten(envelope, errors, cost, desk.savings, desk.moved, stack.hint[top])
         if hint < 0:
             continue
         state = within(desk, problem, row, lo, hi) if limited else KEPT
         if state == OUT:
             continue
+        if job.flag[0] != SEARCH:
+            lower(job.floor, errors, cost, desk.savings, desk.moved)
+            continue
         if state == KEPT and least < envelope[most]:
-            keep(best, job.first + row, most, least, lo[:early])
+            keep(job.best, job.first + row, most, least, lo[:early])
             hint = beaten(envelope, errors, cost, desk.savings, desk.moved, hint)
         if hint >= 0 and most > errors:
             top = split(stack, desk, top, early, hint)
-    return True
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -171,47 +170,13 @@ def keep(best: Incumbents, path: int, errors: int, cost: float, levels: Counts) 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def leave_at_once(job: Job, desk: Desk, row: int) -> None:
     """Try the one policy of a path without thresholds."""
-    errors, cost = at_once(job.problem, row)
-    none = job.problem.paths.early[:0]
-    if cost < job.best.envelope[errors] and within(desk, job.problem, row, none, none) == KEPT:
-        keep(job.best, job.first + row, errors, cost, none)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def at_once(problem: Problem, row: int) -> tuple[int, float]:
-    """Errors and cost of a path without thresholds."""
-    right = np.int64(0)
+    problem, none, right = job.problem, job.problem.paths.early[:0], np.int64(0)
     for word in problem.keys.right[problem.paths.keys[row, 0]]:
         right += np.int64(popcount(word))
-    return problem.samples - right, problem.samples * problem.paths.paid[row, 0]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def lower_box(job: Job, desk: Desk, stack: Stack, row: int, box: int) -> None:
-    """Bring the floor down to a box, unless the incumbents beat it or no policy in it keeps the limits."""
-    lo, hi, samples = stack.lo[box], stack.hi[box], job.problem.samples
-    count(desk, job.problem, row, lo, hi)
-    errors, cost, _, _ = weigh(desk, samples)
-    if (
-        beaten(job.best.envelope, errors, cost, desk.savings, desk.moved, -1) >= 0
-        and beaten(job.floor, errors, cost, desk.savings, desk.moved, -1) >= 0
-        and within(desk, job.problem, row, lo, hi) != OUT
-    ):
-        lower(job.floor, errors, cost, desk.savings, desk.moved)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def lower_roots(job: Job, begin: int, end: int) -> None:
-    """Bring the floor down to a range of paths that were not begun."""
-    problem = job.problem
-    stack, desk = new_stack(problem), new_desk(stops_of(0))
-    for row in range(begin, end):
-        early = problem.paths.early[row]
-        if early == 0:
-            errors, cost = at_once(problem, row)
-            job.floor[errors] = min(job.floor[errors], cost)
-        elif put_root(stack, problem, row):
-            if len(desk.paid) != stops_of(early):
-                desk = new_desk(stops_of(early))
-            lay_out(desk, problem, row)
-            lower_box(job, desk, stack, row, 0)
+    errors, cost = problem.samples - right, problem.samples * problem.paths.paid[row, 0]
+    if cost >= job.best.envelope[errors] or within(desk, problem, row, none, none) != KEPT:
+        return
+    if job.flag[0] == SEARCH:
+        keep(job.best, job.first + row, errors, cost, none)
+    else:
+        job.floor[errors] = min(job.floor[errors], cost)

@@ -229,67 +229,70 @@ def test_every_split_has_a_table_and_it_is_made_once(searched, tmp_path, monkeyp
         assert np.array_equal(again.table(again.bank_design, split).logits, table.logits)
 
 
+@pytest.fixture(scope="module")
+def of_all_kinds(tiny_fields, tmp_path_factory):
+    space = tiny_fields["space"] | {
+        "criteria": ["margin", "patience"],
+        "answers": ["own", "mean", "most_confident"],
+        "strategies": ["separate"],
+        "last_resort": {"macs": 40_000.0},
+        "levels": 5,
+    }
+    fields = tiny_fields | {"space": space, "budget": {"trials": 1}, "objectives": {"max_drop": 0.2}}
+    return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "all")
+
+
 class TestPoliciesOfAllKinds:
     """Ensembles, gates, patience, a last resort, constraints: from the study file to the deployed network."""
 
-    @pytest.fixture(scope="class")
-    def run(self, tiny_fields, tmp_path_factory):
-        space = tiny_fields["space"] | {
-            "criteria": ["margin", "patience"],
-            "answers": ["own", "mean", "most_confident"],
-            "strategies": ["separate"],
-            "last_resort": {"macs": 40_000.0},
-            "levels": 5,
-        }
-        fields = tiny_fields | {"space": space, "budget": {"trials": 1}, "objectives": {"max_drop": 0.2}}
-        return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "all")
-
-    def test_every_decision_is_solved_with_a_certificate(self, run):
-        (device,) = run.answers.devices
+    def test_every_decision_is_solved_with_a_certificate(self, of_all_kinds):
+        (device,) = of_all_kinds.answers.devices
         assert set(device.certificates) == {"margin", "margin/mean", "margin/most_confident", "patience"}
         assert all(certificate.exact for certificate in device.certificates.values())
 
-    def test_each_kind_that_is_on_the_front_is_deployed_as_the_table_says(self, run):
+    def test_each_kind_that_is_on_the_front_is_deployed_as_the_table_says(self, of_all_kinds):
         kinds = {}
-        for point in run.answers.devices[0].points:
+        for point in of_all_kinds.answers.devices[0].points:
             asks = point.cal.policy.exits[-1].is_last_resort
             kinds.setdefault((point.cal.policy.decision, asks), point)
         assert len({decision for decision, _ in kinds}) > 1
         assert any(asks for _, asks in kinds)
         for (_, asks), point in kinds.items():
-            batch = check_deployed(run, point)
+            batch = check_deployed(of_all_kinds, point)
             assert (batch.answer == ABSTAINED).any() or not asks
 
-    def test_gates_are_deployed_as_the_table_says(self, run):
+    def test_gates_are_deployed_as_the_table_says(self, of_all_kinds):
         """Whether or not they reached the front."""
-        problem = BankProblem(prepare(run.directory.study(), run.directory))
+        problem = BankProblem(prepare(of_all_kinds.directory.study(), of_all_kinds.directory))
         (profile,), bank = problem.materials.profiles, problem.workshop.bank_design
         gated = [problem.gated(learned, bank, profile) for learned in problem.learned(bank, profile)]
         assert any(len(point.policy.exits) > 1 for point in gated)
+        assert all(rule.startswith("bolukbasi") for rule in problem.solved(bank, profile).gates)
+        assert problem.solved(bank, profile).gates
         for evaluation in gated[::3]:
-            check_deployed(run, Point(cal=evaluation, test=problem.reported(evaluation, bank, profile)))
+            check_deployed(of_all_kinds, Point(cal=evaluation, test=problem.reported(evaluation, bank, profile)))
 
-    def test_constraints_may_be_added_on_continuing_and_are_kept(self, run):
-        study = run.directory.study()
-        free = run.answers.devices[0]
+    def test_constraints_may_be_added_on_continuing_and_are_kept(self, of_all_kinds):
+        study = of_all_kinds.directory.study()
+        free = of_all_kinds.answers.devices[0]
         deepest = max(point.cal.costs["params"].worst for point in free.points)
         limits = (
             Limit(axis="params", at="worst", at_most=0.5 * deepest),
             Limit(axis="macs", at="p95", at_most=45_000.0),
         )
         objectives = Objectives(max_drop=0.2, constraints=Constraints(limits=limits, min_recall=0.6))
-        found = search_study(study.model_copy(update={"objectives": objectives}), run.directory.path)
+        found = search_study(study.model_copy(update={"objectives": objectives}), of_all_kinds.directory.path)
         (device,) = found.answers.devices
         assert not device.broken
         for point in device.points:
             assert not objectives.constraints.broken(point.cal, device.backbone.cal)
         assert max(point.cal.costs["params"].worst for point in device.points) <= 0.5 * deepest
 
-    def test_constraints_that_nothing_keeps_are_said_so(self, run):
+    def test_constraints_that_nothing_keeps_are_said_so(self, of_all_kinds):
         limits = (Limit(axis="macs", at="worst", at_most=1.0),)
         objectives = Objectives(max_drop=0.2, constraints=Constraints(limits=limits))
-        study = run.directory.study().model_copy(update={"objectives": objectives})
-        (device,) = search_study(study, run.directory.path).answers.devices
+        study = of_all_kinds.directory.study().model_copy(update={"objectives": objectives})
+        (device,) = search_study(study, of_all_kinds.directory.path).answers.devices
         assert device.broken == ("worst macs at most 1",)
         assert len(device.points) == 1
         assert "no policy keeps worst macs at most 1" in device.verdict()
@@ -301,4 +304,3 @@ def test_oracle_static_networks_and_overthinking_are_told(searched):
         ideal = min(point.cost for point in device.oracle if point.error <= device.backbone.test.error)
         assert ideal < device.backbone.test.costs[device.axis].mean
         assert all(len(point.cal.policy.exits) == 1 for point in device.static)
-        assert any(seed.rule.startswith("bolukbasi") for seed in device.seeds)

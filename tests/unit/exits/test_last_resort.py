@@ -10,10 +10,11 @@ import pytest
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import ASK, OUTPUT, OWN, ExitId
 from eesearch.core.errors import CostError
-from eesearch.core.policy import Policy, Stop
+from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import evaluate
 from eesearch.exits.last_resort import with_last_resort
+from eesearch.exits.routing import path_outputs
 
 A, END = ExitId(network="n", cut="a", head="h"), ExitId(network="n", cut=OUTPUT, head=OWN)
 
@@ -55,3 +56,13 @@ def test_nothing_follows_it_and_anything_may_lead_there(table, costs):
 def test_refuses_an_axis_without_a_price(table, costs, price):
     with pytest.raises(CostError, match="last resort has no price in macs"):
         with_last_resort(table, [costs], price)
+
+
+def test_whoever_answers_before_it_is_not_heard(table, costs):
+    asked, _ = with_last_resort(table, [costs], {"macs": 1.0})
+    fit = Fit("ensemble", (A, END), np.ones((1, 2, 1), np.float32), np.empty(0, np.int16))
+    for scoring in (Scoring("margin", "mean", (fit,)), Scoring("max_prob", "most_confident"), Scoring("patience")):
+        scores, correct = path_outputs(asked, [0, 1, 2], scoring)
+        assert correct[2].all()
+        assert (scores[2] == inf).all()
+        np.testing.assert_array_equal(scores[:2], path_outputs(table, [0, 1], scoring)[0])
