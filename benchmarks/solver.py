@@ -168,7 +168,7 @@ def solved(game: Game, method: str, seconds: float | None = None) -> tuple[list[
 
 
 def kernel(game: Game, seconds: float) -> pd.DataFrame:
-    """Policies a second of plain enumeration on one core: all levels along random paths that end at the own classifier."""
+    """Policies a second of plain enumeration on one core: all levels along random paths to the own classifier."""
     most = max(map(len, game.leaves))
     leaves = np.stack([np.pad(levels, [(0, most - len(levels)), (0, 0)]) for levels in game.leaves])
     keys = Keys(leaves=leaves, levels=np.array([len(levels) for levels in game.leaves]), right=game.right)
@@ -178,7 +178,7 @@ def kernel(game: Game, seconds: float) -> pd.DataFrame:
         path = [int(row) for row in np.sort(rng.choice(own, size=min(game.family.max_exits, own), replace=False))]
         if not np.isfinite([step[i + 1, j] for i, j in pairwise(path)]).all() or not keys.levels[path].all():
             continue
-        left, errors = evaluate_all(keys, [*path, own])
+        left, errors = evaluate_all(keys, [*path, own], game.samples)
         if not policies:  # the first call compiles, and is held against the samplers' evaluation
             levels = [0] * len(path)
             cost = left[tuple(levels)] @ game.costs.cumulative([game.table.exits[row] for row in [*path, own]])

@@ -6,12 +6,17 @@ regression on these and on the probability of every class, for exits that are su
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier
 
 from eesearch.exits import gates
+
+if TYPE_CHECKING:
+    from sklearn.tree import DecisionTreeClassifier
+
+# scikit-learn takes a second to import: it is imported when something is learned.
 
 CLASSIFIERS = ("linear", "tree", "classes")
 
@@ -37,6 +42,8 @@ def fit_gate(classifier: str, seen: NDArray[np.float32], gain: Floats, classes: 
         classes: C
         seed: Decides between equally good splits of a tree.
     """
+    from sklearn.tree import DecisionTreeClassifier
+
     wanted = gain > 0.0
     if not wanted.any():
         return gates.linear_gate(gates.NEVER, [], classes)
@@ -50,6 +57,8 @@ def fit_gate(classifier: str, seen: NDArray[np.float32], gain: Floats, classes: 
 
 
 def _linear(seen: NDArray[np.float32], wanted: Bools, weight: Floats, classes: int) -> Rows:
+    from sklearn.linear_model import LogisticRegression
+
     mean, scale = seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64)
     scale[scale < 1e-12] = 1.0  # a feature that never changes
     model = LogisticRegression(C=1.0 / SHRINKAGE, solver="newton-cholesky", max_iter=100)

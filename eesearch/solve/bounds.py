@@ -15,11 +15,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from eesearch.solve.kernel import Bits, Counts, meet, overlaps_of_4, overlaps_of_5, overlaps_of_any, popcount
+from eesearch.solve.kernel import (
+    Bits,
+    Counts,
+    compiled,
+    inner,
+    meet,
+    overlaps_of_4,
+    overlaps_of_5,
+    overlaps_of_any,
+    popcount,
+)
 
 Floats = NDArray[np.float64]
 
@@ -112,7 +121,7 @@ class Desk(NamedTuple):
     torn: Counts
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def new_desk(stops: int) -> Desk:
     """An empty desk for paths of so many stops."""
     pairs = stops * (stops - 1) // 2
@@ -129,13 +138,13 @@ def new_desk(stops: int) -> Desk:
     )
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def stops_of(early: int) -> int:
     """Stops that the desk of a path with so many thresholded ones has."""
     return max(early + 1, 4)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def lay_out(desk: Desk, problem: Problem, row: int) -> None:
     """Put a path with at least one thresholded stop on the desk."""
     path, paid, early = problem.paths.keys[row], problem.paths.paid[row], problem.paths.early[row]
@@ -155,7 +164,7 @@ def lay_out(desk: Desk, problem: Problem, row: int) -> None:
             pairs += 1
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def count(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> None:
     """Count the samples of a box of the path on the desk, by f and g."""
     keys, path, early = problem.keys, problem.paths.keys[row], problem.paths.early[row]
@@ -174,7 +183,7 @@ def count(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> Non
         overlaps_of_any(keys.leaves, keys.right, desk.rows, desk.seen, desk.both)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def weigh(desk: Desk, samples: int) -> tuple[int, float, int, float]:
     """The two ends of the bound's curve, and what lies between them, from the counts.
 
@@ -200,7 +209,7 @@ def weigh(desk: Desk, samples: int) -> tuple[int, float, int, float]:
     return errors, dearest, errors + moved, cheapest
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def beaten(envelope: Floats, errors: int, cost: float, savings: Floats, moved: Counts, hint: int) -> int:
     """Whether the incumbents are nowhere worse than a curve.
 
@@ -238,7 +247,7 @@ def beaten(envelope: Floats, errors: int, cost: float, savings: Floats, moved: C
         left -= further
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def value_at(errors: int, cost: float, savings: Floats, moved: Counts, wanted: int) -> float:
     """The curve's value at a number of errors, not before its beginning."""
     for i in range(len(savings)):
@@ -248,7 +257,7 @@ def value_at(errors: int, cost: float, savings: Floats, moved: Counts, wanted: i
     return cost
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def lower(floor: Floats, errors: int, cost: float, savings: Floats, moved: Counts) -> None:
     """Bring a floor down to a curve; right of the curve's end a running minimum does it."""
     floor[errors] = min(floor[errors], cost)
@@ -263,7 +272,7 @@ OUT, OPEN, KEPT = 0, 1, 2
 """Limits: no policy of a box keeps them; some may; the one at the lenient ends does."""
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def within(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
     """Whether policies in a box keep the limits, from the counts on the desk: OUT, OPEN or KEPT.
 
@@ -286,14 +295,14 @@ def within(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> in
     return recalled(problem, row, lo, hi) if len(limits.need) else KEPT
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def recalled(problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
     """Whether policies in a box get enough samples of each class right."""
     keys, limits = problem.keys, problem.limits
     path, early = problem.paths.keys[row], problem.paths.early[row]
     state = KEPT
     for c in range(len(limits.need)):
-        possible, settled = 0, 0
+        possible, settled = np.int64(0), np.int64(0)
         for w in range(keys.right.shape[1]):
             may, seen, hit, sure = ~np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
             for k in range(early):

@@ -15,15 +15,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from math import prod
 from typing import Any, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 
 from eesearch.core.progress import Progress, silent
 from eesearch.solve.bounds import Floats, Keys, Limits, Paths, Problem, lower
-from eesearch.solve.branch import ONLY_FLOOR, STOP, Flag, Incumbents, Job, search_range
-from eesearch.solve.kernel import Counts, part
+from eesearch.solve.branch import ONLY_FLOOR, STOP, Flag, Incumbents, Job, evaluate_rows, search_range
+from eesearch.solve.kernel import Counts, pack
 
 __all__ = [
     "Incumbents",
@@ -42,6 +42,9 @@ BLOCKS = 16
 
 FIRST_ROUND, LARGEST_BLOCK = 16, 64
 """Paths in the first round, of which each later one has twice as many, up to so many per block."""
+
+FEW, MANY = 24, 48
+"""Levels per stop that are searched first, where there are more than so many."""
 
 ROOTS = 4096
 """Paths whose floor is computed at a time."""
@@ -117,31 +120,37 @@ def search_paths(
         What was not explored; nothing unless it was stopped.
     """
     problem = Problem(_plain(keys), _plain(paths), _plain(limits), len(best.envelope) - 1)
-    total, flag, floor = len(paths.early), np.zeros(1, np.uint8), np.full(len(best.envelope), np.inf)
-    begin, left = 0, list[Span]()
+    flag = np.zeros(1, np.uint8)
     with _workers(threads, flag) as workers:
-        for size in _rounds(total):
-            if flag[0] or (stop is not None and stop()):
-                break
-            blocks = _spans(begin, begin + size, -(-size // BLOCKS))
-            tasks = [workers.submit(_block, problem, best, first, block, flag) for block in blocks]
-            _watch(tasks, flag, stop)
-            for task, (_, end) in zip(tasks, blocks, strict=True):
-                found = task.result()
-                _merge(best, found)
-                np.minimum(floor, found.floor, out=floor)
-                left += [(found.explored, end)] if found.explored < end else []
-            begin += size
-            progress("solve", begin, total)
-        left += [(begin, total)] if begin < total else []
+        crew = _Crew(workers, flag, stop)
+        hints = _search_few_levels(crew, problem, best, first) if problem.keys.levels.max(initial=0) > MANY else None
+        left, floor = _search_all(crew, problem, best, first, progress)
+        if hints is not None:
+            _merge(best, hints)  # those not found again, had it been stopped before
         _lower_all(workers, problem, best, left, floor)
     return Open(np.minimum.accumulate(floor))
 
 
-def _plain(arrays: T) -> T:
-    """The arrays as the compiled code knows them: contiguous, writable, of one width."""
-    width = {"u": np.uint64, "i": np.int64, "f": np.float64}
-    return type(arrays)(*(np.require(a, width[a.dtype.kind], ("C", "A", "W")) for a in arrays))  # type: ignore
+class _Crew(NamedTuple):
+    """Who searches, and when they stop."""
+
+    workers: ThreadPoolExecutor
+    flag: Flag
+    stop: Stop | None
+
+    def told_to_stop(self) -> bool:
+        """Whether to begin nothing else."""
+        if self.stop is not None and not self.flag[0] and self.stop():
+            self.flag[0] = STOP
+        return bool(self.flag[0])
+
+    def wait(self, tasks: Sequence[Future[Any]]) -> None:
+        """Wait for tasks, and let them stop. As this is the caller's thread, Ctrl-C is heard too."""
+        waiting = set(tasks)
+        while waiting:
+            _, waiting = wait(waiting, timeout=POLL)
+            if waiting:
+                self.told_to_stop()
 
 
 @contextmanager
@@ -156,6 +165,56 @@ def _workers(threads: int | None, flag: Flag) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
+def _search_all(
+    crew: _Crew, problem: Problem, best: Incumbents, first: int, progress: Progress
+) -> tuple[list[Span], Floats]:
+    """Search all paths; returns those not begun, and the floor of those not finished."""
+    total, begin, left, floor = len(problem.paths.early), 0, list[Span](), np.full(len(best.envelope), np.inf)
+    for size in _rounds(total):
+        if crew.told_to_stop():
+            break
+        blocks = _spans(begin, begin + size, -(-size // BLOCKS))
+        tasks = [crew.workers.submit(_block, problem, best, first, block, crew.flag) for block in blocks]
+        crew.wait(tasks)
+        for task, (_, end) in zip(tasks, blocks, strict=True):
+            found = task.result()
+            _merge(best, found)
+            np.minimum(floor, found.floor, out=floor)
+            left += [(found.explored, end)] if found.explored < end else []
+        begin += size
+        progress("solve", begin, total)
+    return left + ([(begin, total)] if begin < total else []), floor
+
+
+def _search_few_levels(crew: _Crew, problem: Problem, best: Incumbents, first: int) -> _Found:
+    """Search some of the levels first: what they come to cuts the search of all of them by a third or more.
+
+    The envelope comes down to the next number above what is found, so that it is found again, in its order.
+    """
+    keys, paths = problem.keys, problem.paths
+    levels = np.minimum(keys.levels, FEW)
+    chosen = (np.arange(FEW) + 0.5) * np.maximum(keys.levels, 1)[:, None] // levels.clip(1)[:, None]
+    chosen = chosen.astype(np.int64).clip(0, keys.leaves.shape[1] - 1)  # [Q, FEW]
+    leaves = np.take_along_axis(keys.leaves, chosen[:, :, None], 1)
+    few = problem._replace(keys=Keys(leaves, levels, keys.right))
+    hints = no_incumbents(problem.samples, best.levels.shape[1])
+    hints.envelope[:] = best.envelope
+    _search_all(crew, few, hints, first, silent)
+    np.minimum(best.envelope, np.nextafter(hints.envelope, np.inf), out=best.envelope)
+    found = _found(hints, hints.envelope, 0)
+    early = paths.early[found.path - first]
+    for k in range(paths.keys.shape[1] - 1):
+        at = np.flatnonzero(early > k)
+        found.levels[at, k] = chosen[paths.keys[found.path[at] - first, k], found.levels[at, k]]
+    return found
+
+
+def _plain(arrays: T) -> T:
+    """The arrays as the compiled code knows them: contiguous, writable, of one width."""
+    width = {"u": np.uint64, "i": np.int64, "f": np.float64}
+    return type(arrays)(*(np.require(a, width[a.dtype.kind], ("C", "A", "W")) for a in arrays))  # type: ignore
+
+
 def _rounds(total: int) -> Iterator[int]:
     """Paths of each round."""
     size = FIRST_ROUND
@@ -168,15 +227,6 @@ def _rounds(total: int) -> Iterator[int]:
 def _spans(begin: int, end: int, size: int) -> list[Span]:
     """Blocks of a range."""
     return [(start, min(start + size, end)) for start in range(begin, end, size)]
-
-
-def _watch(tasks: Sequence[Future[Any]], flag: Flag, stop: Stop | None) -> None:
-    """Wait for tasks, and raise the flag if they are to stop. Here, in the caller's thread, Ctrl-C is heard too."""
-    waiting = set(tasks)
-    while waiting:
-        _, waiting = wait(waiting, timeout=POLL)
-        if waiting and not flag[0] and stop is not None and stop():
-            flag[0] = STOP
 
 
 class _Found(NamedTuple):
@@ -196,8 +246,13 @@ def _block(problem: Problem, best: Incumbents, first: int, span: Span, flag: Fla
     mine.envelope[:] = best.envelope
     job = Job(problem, mine, np.full(len(best.envelope), np.inf), first, flag)
     explored = search_range(job, *span)
-    errors = np.flatnonzero(mine.cost < np.inf)  # a policy here and there: the rest need not wait for the round's end
-    return _Found(errors, mine.cost[errors], mine.path[errors], mine.levels[errors], job.floor, explored)
+    return _found(mine, job.floor, explored)
+
+
+def _found(mine: Incumbents, floor: Floats, explored: int) -> _Found:
+    """What was found without the empty entries: only this need wait for the end of the round."""
+    errors = np.flatnonzero(mine.cost < np.inf)
+    return _Found(errors, mine.cost[errors], mine.path[errors], mine.levels[errors], floor, explored)
 
 
 def _merge(best: Incumbents, found: _Found) -> None:
@@ -248,24 +303,20 @@ def _lower_together(problem: Problem, left: Sequence[Span], floor: Floats) -> No
     lower(floor, samples - int(moved.sum()), float(cost), savings[::-1].copy(), moved[::-1].copy())
 
 
-def evaluate_all(keys: Keys, path: Sequence[int]) -> tuple[Counts, Counts]:
+def evaluate_all(keys: Keys, path: Sequence[int], samples: int) -> tuple[Counts, Counts]:
     """What becomes of the samples on one path under every choice of its levels.
 
     Args:
         keys: What stops do.
         path: Keys of its stops; at the last one everybody leaves. [k + 1]
+        samples: N.
 
     Returns:
-        Samples that leave at each stop [L_1, ..., L_k, k + 1], and errors [L_1, ..., L_k]; L_i are the levels of key i.
+        Samples that leave at each stop. [levels of the first stop, ..., of the last with levels, k + 1]
+        Errors. [levels of the first stop, ...]
     """
-    keys, stops = _plain(keys), np.array(path, np.int64)
+    keys, stops, everyone = _plain(keys), np.array(path, np.int64), pack(np.ones(samples, np.bool_))
     shape = tuple(keys.levels[stops[:-1]].tolist())
-    left, errors = _evaluate_all(keys, stops, int(np.prod(shape, dtype=np.int64)))
-    return left.reshape(*shape, len(stops)), errors.reshape(shape)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _evaluate_all(keys: Keys, path: Counts, choices: int) -> tuple[Counts, Counts]:
-    """As above, a row per choice: an odometer whose last wheel turns fastest, with the survivors at each wheel."""
-    early, (samples, words) = len(path) - 1, (0, keys.right.shape[1])
-    return np.zeros((choices, early + 1), np.int64), np.zeros(choices, np.int64)
+    leaving, errors = evaluate_rows(keys, stops, everyone, prod(shape))
+    leaving[:, -1] = samples - leaving[:, :-1].sum(1)
+    return leaving.reshape(*shape, len(stops)), errors.reshape(shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from eesearch.solve.bounds import (
     OUT,
     Desk,
     Floats,
+    Keys,
     Problem,
     beaten,
     count,
@@ -23,7 +23,7 @@ from eesearch.solve.bounds import (
     weigh,
     within,
 )
-from eesearch.solve.kernel import Counts, popcount
+from eesearch.solve.kernel import Bits, Counts, compiled, count_both, inner, part
 
 Flag = NDArray[np.uint8]
 
@@ -73,7 +73,7 @@ class Stack(NamedTuple):
     hint: Counts
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def new_stack(problem: Problem) -> Stack:
     """Room for one path: each halving of one of its ranges leaves one box behind."""
     longest, halvings = problem.paths.keys.shape[1] - 1, 1
@@ -83,7 +83,7 @@ def new_stack(problem: Problem) -> Stack:
     return Stack(np.zeros((most, longest), np.int64), np.zeros((most, longest), np.int64), np.zeros(most, np.int64))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def put_root(stack: Stack, problem: Problem, row: int) -> bool:
     """Make a whole path the only box on the stack; False if one of its stops has no level."""
     for k in range(problem.paths.early[row]):
@@ -94,7 +94,7 @@ def put_root(stack: Stack, problem: Problem, row: int) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def search_range(job: Job, begin: int, end: int) -> int:
     """Search a range of paths, until told otherwise; returns the first that was not begun."""
     problem = job.problem
@@ -113,7 +113,7 @@ def search_range(job: Job, begin: int, end: int) -> int:
     return end
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def search_path(job: Job, desk: Desk, stack: Stack, row: int) -> None:
     """Search the path on the desk, whose root is on the stack; the floor comes down to boxes not searched any more."""
     problem, limits, envelope = job.problem, job.problem.limits, job.best.envelope
@@ -140,7 +140,7 @@ def search_path(job: Job, desk: Desk, stack: Stack, row: int) -> None:
             top = split(stack, desk, top, early, hint)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def split(stack: Stack, desk: Desk, top: int, early: int, hint: int) -> int:
     """Replace the box on top by its halves at the stop where most samples are torn, the lenient one on top."""
     at = 0
@@ -155,7 +155,7 @@ def split(stack: Stack, desk: Desk, top: int, early: int, hint: int) -> int:
     return top + 2
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def keep(best: Incumbents, path: int, errors: int, cost: float, levels: Counts) -> None:
     """Make a policy the incumbent for its number of errors."""
     best.cost[errors], best.path[errors] = cost, path
@@ -167,16 +167,49 @@ def keep(best: Incumbents, path: int, errors: int, cost: float, levels: Counts) 
         best.envelope[more] = cost
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def leave_at_once(job: Job, desk: Desk, row: int) -> None:
     """Try the one policy of a path without thresholds."""
-    problem, none, right = job.problem, job.problem.paths.early[:0], np.int64(0)
-    for word in problem.keys.right[problem.paths.keys[row, 0]]:
-        right += np.int64(popcount(word))
-    errors, cost = problem.samples - right, problem.samples * problem.paths.paid[row, 0]
+    problem, none = job.problem, job.problem.paths.early[:0]
+    right = problem.keys.right[problem.paths.keys[row, 0]]
+    errors, cost = problem.samples - count_both(right, right), problem.samples * problem.paths.paid[row, 0]
     if cost >= job.best.envelope[errors] or within(desk, problem, row, none, none) != KEPT:
         return
     if job.flag[0] == SEARCH:
         keep(job.best, job.first + row, errors, cost, none)
     else:
         job.floor[errors] = min(job.floor[errors], cost)
+
+
+@compiled
+def evaluate_rows(keys: Keys, path: Counts, everyone: Bits, choices: int) -> tuple[Counts, Counts]:
+    """Evaluate every choice of levels on a path, the last level turning fastest; survivors are handed down.
+
+    Returns:
+        Samples that leave at each thresholded stop; the last column stays 0. [choices, k + 1]
+        Errors. [choices]
+    """
+    early = len(path) - 1
+    leaving, errors = np.zeros((choices, early + 1), np.int64), np.zeros(choices, np.int64)
+    here = np.zeros((early + 1, len(everyone)), np.uint64)
+    level, gone, lost = np.zeros(early + 1, np.int64), np.zeros(early + 1, np.int64), np.zeros(early + 1, np.int64)
+    here[0] = everyone
+    if early == 0:
+        errors[0] = count_both(everyone, ~keys.right[path[0]])
+    at, row = 0, 0
+    while row < choices and early > 0:
+        if level[at] == keys.levels[path[at]]:
+            level[at] = 0
+            at -= 1
+            level[at] += 1
+            continue
+        out, after = keys.leaves[path[at], level[at]], keys.right[path[at + 1]]
+        gone[at], wrong, doomed = part(here[at], out, keys.right[path[at]], after, here[at + 1])
+        lost[at + 1] = lost[at] + wrong
+        if at + 1 < early:
+            at += 1
+            continue
+        leaving[row, :early], errors[row] = gone[:early], lost[early] + doomed
+        level[at] += 1
+        row += 1
+    return leaving, errors

@@ -5,7 +5,8 @@ Sample n is bit n % 64 of word n // 64; the bits beyond the last sample are 0.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -15,6 +16,21 @@ from numpy.typing import NDArray
 
 Bits = NDArray[np.uint64]
 Counts = NDArray[np.int64]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+
+
+def compiled(function: Function) -> Function:
+    """Compile once, and keep it on disk; it runs beside other threads."""
+    return cast(Function, numba.njit(**OPTIONS)(function))
+
+
+def inner(function: Function) -> Function:
+    """The same for what only compiled code calls: without its entry from Python it compiles in half the time."""
+    return cast(Function, numba.njit(**(OPTIONS | {"no_cpython_wrapper": True}))(function))
 
 
 def pack(members: NDArray[np.bool_]) -> Bits:
@@ -37,7 +53,7 @@ def _popcount(typing_context: Any, word: Any) -> Any:
 popcount: Any = intrinsic(_popcount)
 
 
-@numba.njit(cache=True)
+@compiled
 def count_both(a: Bits, b: Bits) -> int:
     """Samples that are in both sets."""
     total = np.uint64(0)
@@ -46,45 +62,14 @@ def count_both(a: Bits, b: Bits) -> int:
     return int(total)
 
 
-@numba.njit(cache=True)
-def count_three(a: Bits, b: Bits, c: Bits) -> int:
-    """Samples that are in all three sets."""
-    total = np.uint64(0)
-    for w in range(len(a)):
-        total += popcount(a[w] & b[w] & c[w])
-    return int(total)
-
-
-@numba.njit(cache=True)
-def divide(here: Bits, staying: Bits, wrong: Bits, hopeless: Bits) -> tuple[int, int, int]:
-    """Count what becomes of samples at one exit.
-
-    Args:
-        here: Those that have arrived. [W]
-        staying: Those whose score is below the exit's threshold. [W]
-        wrong: Those that the exit gets wrong. [W]
-        hopeless: Those that every later exit gets wrong. [W]
-
-    Returns:
-        How many go on, how many leave with a wrong answer, how many go on without hope.
-    """
-    on, lost, doomed = np.uint64(0), np.uint64(0), np.uint64(0)
-    for w in range(len(here)):
-        rest = here[w] & staying[w]
-        on += popcount(rest)
-        lost += popcount((here[w] ^ rest) & wrong[w])
-        doomed += popcount(rest & hopeless[w])
-    return int(on), int(lost), int(doomed)
-
-
-@numba.njit(cache=True)
+@compiled
 def intersect(a: Bits, b: Bits, out: Bits) -> None:
     """Write the samples that are in both sets."""
     for w in range(len(a)):
         out[w] = a[w] & b[w]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def part(here: Bits, leaving: Bits, right: Bits, right_after: Bits, on: Bits) -> tuple[int, int, int]:
     """Part those that leave from those that go on, and count.
 
@@ -106,10 +91,10 @@ def part(here: Bits, leaving: Bits, right: Bits, right_after: Bits, on: Bits) ->
         gone += popcount(out)
         lost += popcount(out & ~right[w])
         doomed += popcount(rest & ~right_after[w])
-    return np.int64(gone), np.int64(lost), np.int64(doomed)
+    return int(gone), int(lost), int(doomed)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inner
 def meet(may: Any, lenient: Any, strict: Any, right: Any, seen: Any, hit: Any) -> tuple[Any, Any, Any]:
     """What one stop adds, for one word of samples.
 
@@ -132,11 +117,11 @@ def meet(may: Any, lenient: Any, strict: Any, right: Any, seen: Any, hit: Any) -
 # keep all counters in registers and let the compiler use vector instructions: they are four times as fast as the loop.
 #
 # `rows` are the first words of bitsets in the flattened arrays: the lenient and the strict end of each thresholded
-# stop, then the right answers of every stop. `seen[j]` becomes the number of samples that may leave at one of the stops
-# up to j (but for the last stop, where everybody may), `both[j + 1, k + 1]`, j <= k, of those also right at one up to k.
+# stop, then the right answers of every stop. `seen[j]` becomes the number of samples that may leave at a stop up to j
+# (but for the last stop, where everybody may), `both[j + 1, k + 1]`, j <= k, of those also right at a stop up to k.
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for three thresholded stops and a last one."""
     words, leaves, right = right.shape[1], leaves.reshape(-1), right.reshape(-1)
@@ -169,7 +154,7 @@ def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Cou
     both[2, 2], both[2, 3], both[2, 4], both[3, 3], both[3, 4], both[4, 4] = b11, b12, b13, b22, b23, b33
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for four thresholded stops and a last one."""
     words, leaves, right = right.shape[1], leaves.reshape(-1), right.reshape(-1)
@@ -210,7 +195,7 @@ def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Cou
     both[3, 4], both[3, 5], both[4, 4], both[4, 5], both[5, 5] = b23, b24, b33, b34, b44
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def overlaps_of_any(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for any number of stops.
 

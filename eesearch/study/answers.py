@@ -148,10 +148,13 @@ class DeviceAnswer(Value):
         )
 
     def _caution(self) -> str:
-        """What to think of the measured costs, where the machine was too restless to believe them."""
-        if self.noise <= NOISY:
-            return ""
-        return f" Measured with {self.noise:.0%} noise between processes: measure again on a quiet machine."
+        """What to think of costs measured on a restless machine, and of a front whose search was cut short."""
+        words = ""
+        if self.noise > NOISY:
+            words += f" Measured with {self.noise:.0%} noise between processes: measure again on a quiet machine."
+        for decision, certificate in self.certificates.items():
+            words += "" if certificate.exact else f" The bank's front by {decision} is {certificate}."
+        return words
 
     def _alternative(self, unit: str) -> str:
         """What a drop of one point would buy, if anything."""

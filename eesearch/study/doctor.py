@@ -7,7 +7,7 @@ import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 
-from eesearch.core.registry import BACKENDS, CRITERIA, DRIVERS, HEADS, STRATEGIES
+from eesearch.core.registry import ANSWERS, BACKENDS, CRITERIA, DRIVERS, HEADS, STRATEGIES
 from eesearch.costs.devices import fingerprint, parse_device, usable_cores
 
 LIBRARIES = ("eesearch", "torch", "numpy", "optuna", "fvcore", "scikit-learn", "numba", "pandas")
@@ -21,7 +21,13 @@ def facts() -> dict[str, str]:
     found["pinning"] = "yes" if hasattr(os, "sched_setaffinity") else "no: latencies will be flagged"
     found["free disk"] = f"{shutil.disk_usage('.').free / 1e9:.1f} GB here"
     found |= {f"cpu: {name}": value for name, value in fingerprint(parse_device("cpu:eager:t1:b1")).items()}
-    registries = {"heads": HEADS, "criteria": CRITERIA, "strategies": STRATEGIES, "back ends": BACKENDS}
+    registries = {
+        "heads": HEADS,
+        "criteria": CRITERIA,
+        "answers": ANSWERS,
+        "strategies": STRATEGIES,
+        "back ends": BACKENDS,
+    }
     for name, registry in {**registries, "drivers": DRIVERS}.items():
         found[name] = ", ".join(sorted(registry))
     found["devices"] = "macs, cpu:eager:t1:b1 (tN for N threads), or a profile's JSON file"

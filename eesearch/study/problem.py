@@ -199,7 +199,8 @@ class BankProblem(Problem):
             points += front.points
             if front.certificate is not None:
                 certificates[decision_name(criterion, answer)] = front.certificate
-        gates = self.learned(design, profile) if self.space.gates else []
+        is_bank = design == self.workshop.bank_design
+        gates = self.learned(design, profile) if is_bank and self.space.gates else []
         points += [self.gated(learned, design, profile) for learned in gates]
         placed = {seed.rule: seed.exits for seed in seeds(gates)}
         return Solved(points=self.front(points, profile).points, certificates=certificates, gates=placed)

@@ -85,7 +85,8 @@ class SearchSpace(Value):
         criteria: Scores that may decide whether a sample leaves.
         answers: Whose answer a sample leaves with: `own` that of its exit, `mean` of all active exits so far (fitted
             weights), `most_confident` of the surest of them.
-        gates: Whether gates are learnt too (Bolukbasi et al. 2017), as policies and as placements for joint designs.
+        gates: Whether gates are learnt on the bank too (Bolukbasi et al. 2017): policies for its front, and placements
+            for joint designs.
         max_exits: Most exits on cuts of a policy; the network's own classifier behind them is not counted.
         levels: Thresholds tried per exit, at quantiles of its own scores, and then moved to the best midpoints; `all`:
             every midpoint is tried.

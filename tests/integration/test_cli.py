@@ -19,6 +19,8 @@ from eesearch.cli import app
 from eesearch.study.files import load_study
 from eesearch.training.data import digits
 
+REPLAY = Path(__file__).parents[2] / "docs" / "results" / "replay"
+
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
@@ -131,6 +133,32 @@ class TestVerbs:
     def test_report_draws_again(self, finished):
         assert run("report", finished).output.strip().endswith("report.html")
 
+    def test_policies_of_the_literature_beside_ours(self, finished):
+        table = run("policies", finished, "--device", "macs", "--quiet")
+        assert table.exit_code == 0, table.output
+        names = ("ours", "BranchyNet", "SDN", "MSDNet", "IDK", "Streeter", "PABEE", "Bolukbasi", "reconstruction")
+        assert all(name in table.output for name in names), table.output
+        rows = pd.read_csv(io.StringIO(run("policies", finished, "--format", "csv", "--quiet").stdout))
+        assert set(rows["max_drop"]) == {0.0, 0.005, 0.01, 0.02}
+        assert len(rows) == 9 * 4
+        refused(run("policies", finished, "--device", "gpu"), "no device gpu")
+
+    def test_solve_needs_two_files_and_no_run(self, tmp_path):
+        files = REPLAY / "digits_cnn.npz", REPLAY / "digits_cnn.json"
+        table = run("solve", *files, "--max-exits", 2)
+        assert table.exit_code == 0, table.output
+        assert "exact: nothing in the family" in " ".join(table.output.split())
+        rows = pd.read_csv(io.StringIO(run("solve", *files, "--max-exits", 2, "--format", "csv").output))
+        assert rows["point"].iloc[-1] == "backbone"
+        out = tmp_path / "front.json"
+        assert (
+            run("solve", *files, "--levels", "all", "--max-exits", 1, "--format", "json", "--out", out).exit_code == 0
+        )
+        assert json.loads(out.read_text())["certificate"]["exact"]
+        refused(run("solve", *files, "--levels", "many"), "'many' is no number of threshold levels")
+        refused(run("solve", *files, "--criterion", "vibes"), "the scores in")
+        refused(run("solve", *files[::-1]), "digits_cnn.json")
+
     def test_profile_writes_a_profile_that_a_study_can_name(self, tiny, tmp_path):
         file, out = study_file(tmp_path, tiny), tmp_path / "this-machine.json"
         result = run("profile", file, "--device", "cpu:eager:t1:b1", "--out", out, "--run", tmp_path / "b", "--quiet")
@@ -157,7 +185,7 @@ class TestVerbs:
 
     def test_doctor(self):
         result = run("doctor")
-        for word in ("torch", "2.13", "pinning", "entropy, margin, max_prob", "cpu:eager:t1:b1"):
+        for word in ("torch", "2.13", "pinning", "entropy, gate, margin, max_prob, patience", "cpu:eager:t1:b1"):
             assert word in result.output
 
 
