@@ -100,22 +100,24 @@ class Desk(NamedTuple):
 
     Attributes:
         paid: Cost of leaving at each stop. [S]
+        stops: Which stop of the path each of them is. [S]
+        starts: First words of the bitsets of their first levels; for the last stop the words of a bitset. [S]
         rows: First words of the bitsets of the stops, and room, see `kernel`. [4 S - 3]
         seen: See `kernel`. [S]
         both: See `kernel`. [S + 1, S + 1]
-        first: f of every pair of stops f < g, by falling savings. [S (S - 1) / 2]
-        then: g of every pair.
+        pairs: f and g of every pair of stops f < g, by falling savings. [S (S - 1) / 2, 2]
         savings: paid[g] - paid[f] of every pair.
         moved: How many samples have this f and g.
         torn: How many samples have this f and a later g. [S]
     """
 
     paid: Floats
+    stops: Counts
+    starts: Bits
     rows: Bits
     seen: Counts
     both: Counts
-    first: Counts
-    then: Counts
+    pairs: Counts
     savings: Floats
     moved: Counts
     torn: Counts
@@ -127,11 +129,12 @@ def new_desk(stops: int) -> Desk:
     pairs = stops * (stops - 1) // 2
     return Desk(
         np.zeros(stops),
+        np.zeros(stops, np.int64),
+        np.zeros(stops, np.uint64),
         np.zeros(4 * stops - 3, np.uint64),
         np.zeros(stops, np.int64),
         np.zeros((stops + 1, stops + 1), np.int64),
-        np.zeros(pairs, np.int64),
-        np.zeros(pairs, np.int64),
+        np.zeros((pairs, 2), np.int64),
         np.zeros(pairs),
         np.zeros(pairs, np.int64),
         np.zeros(stops, np.int64),
@@ -147,66 +150,69 @@ def stops_of(early: int) -> int:
 @inner
 def lay_out(desk: Desk, problem: Problem, row: int) -> None:
     """Put a path with at least one thresholded stop on the desk."""
-    path, paid, early = problem.paths.keys[row], problem.paths.paid[row], problem.paths.early[row]
-    stops, words = len(desk.paid), problem.keys.right.shape[1]
+    stops, early, (_, most, words) = len(desk.paid), problem.paths.early[row], problem.keys.leaves.shape
     for s in range(stops):
         stop = early if s == stops - 1 else min(s, early - 1)
-        desk.paid[s] = paid[stop]
-        desk.rows[2 * (stops - 1) + s] = path[stop] * words
+        desk.stops[s] = stop
+        desk.paid[s] = problem.paths.paid[row, stop]
+        desk.starts[s] = problem.paths.keys[row, stop] * most * words if s < stops - 1 else words
+        desk.rows[2 * (stops - 1) + s] = problem.paths.keys[row, stop] * words
     pairs = 0
     for g in range(stops):
         for f in range(g):
             saving, i = desk.paid[g] - desk.paid[f], pairs
             while i > 0 and desk.savings[i - 1] < saving:
-                desk.savings[i], desk.first[i], desk.then[i] = desk.savings[i - 1], desk.first[i - 1], desk.then[i - 1]
+                desk.savings[i], desk.pairs[i] = desk.savings[i - 1], desk.pairs[i - 1]
                 i -= 1
-            desk.savings[i], desk.first[i], desk.then[i] = saving, f, g
+            desk.savings[i], desk.pairs[i, 0], desk.pairs[i, 1] = saving, f, g
             pairs += 1
 
 
+# The next functions run for every box. They take arrays, not tuples of arrays, whose members would each be counted as
+# used and released again: that took as long as the rest.
+
+
 @inner
-def count(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> None:
-    """Count the samples of a box of the path on the desk, by f and g."""
-    keys, path, early = problem.keys, problem.paths.keys[row], problem.paths.early[row]
-    most, words = keys.leaves.shape[1], keys.leaves.shape[2]
-    stops = len(desk.paid)
-    for s in range(stops - 1):
-        stop = min(s, early - 1)
-        row = path[stop] * most
-        desk.rows[s] = (row + lo[stop]) * words
-        desk.rows[stops - 1 + s] = (row + hi[stop]) * words
-    if stops == 4:
-        overlaps_of_4(keys.leaves, keys.right, desk.rows, desk.seen, desk.both)
-    elif stops == 5:
-        overlaps_of_5(keys.leaves, keys.right, desk.rows, desk.seen, desk.both)
+def count(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Counts) -> None:
+    """Count the samples of a box, jointly by the stops where they may leave; the arrays are those of a desk."""
+    if len(seen) == 4:
+        overlaps_of_4(leaves, right, rows, seen, both)
+    elif len(seen) == 5:
+        overlaps_of_5(leaves, right, rows, seen, both)
     else:
-        overlaps_of_any(keys.leaves, keys.right, desk.rows, desk.seen, desk.both)
+        overlaps_of_any(leaves, right, rows, seen, both)
 
 
 @inner
-def weigh(desk: Desk, samples: int) -> tuple[int, float, int, float]:
-    """The two ends of the bound's curve, and what lies between them, from the counts.
+def cheapest(paid: Floats, seen: Counts, samples: int) -> float:
+    """Cost of the policy at the lenient ends, where everybody leaves at their f."""
+    cost, before = 0.0, 0
+    for s in range(len(paid) - 1):
+        cost += paid[s] * (seen[s] - before)
+        before = seen[s]
+    return cost + paid[len(paid) - 1] * (samples - before)
 
-    Returns:
-        e0, c0; errors and cost at the right end, which the policy at the lenient ends has.
-    """
-    stops = len(desk.paid)
-    desk.seen[stops - 1] = samples
-    cheapest, cheap = 0.0, 0
-    for s in range(stops):
-        cheapest += desk.paid[s] * (desk.seen[s] - cheap)
-        cheap = desk.seen[s]
-        desk.torn[s] = 0
-    dearest, moved = cheapest, 0
-    for i in range(len(desk.savings)):
-        f, g = desk.first[i], desk.then[i]
-        number = desk.both[f + 1, g + 1] - desk.both[f + 1, g] - desk.both[f, g + 1] + desk.both[f, g]
-        desk.moved[i] = number
-        desk.torn[f] += number
-        dearest += number * desk.savings[i]
-        moved += number
-    errors = samples - desk.both[stops, stops]
-    return errors, dearest, errors + moved, cheapest
+
+@inner
+def dearest(cost: float, savings: Floats, moved: Counts) -> float:
+    """Cost if all who have a g leave there, from that of all leaving at their f."""
+    for i in range(len(moved)):
+        cost += moved[i] * savings[i]
+    return cost
+
+
+@inner
+def count_pairs(pairs: Counts, both: Counts, moved: Counts, torn: Counts) -> int:
+    """Count samples by f and g, from the counts by stops; returns how many have a g later than their f."""
+    total = 0
+    torn[:] = 0
+    for i in range(len(moved)):
+        f, g = pairs[i, 0], pairs[i, 1]
+        number = both[f + 1, g + 1] - both[f + 1, g] - both[f, g + 1] + both[f, g]
+        moved[i] = number
+        torn[f] += number
+        total += number
+    return total
 
 
 @inner
@@ -229,22 +235,20 @@ def beaten(envelope: Floats, errors: int, cost: float, savings: Floats, moved: C
     """
     if hint >= errors and value_at(errors, cost, savings, moved, hint) < envelope[hint]:
         return hint
-    i, left = 0, moved[0]
-    while True:
-        step = envelope[errors]
-        if cost < step:
-            return errors
-        while cost - left * savings[i] >= step:  # all along this slope
+    i, left, step = 0, moved[0], envelope[errors]
+    while cost >= step and i < len(savings):
+        if cost - left * savings[i] >= step:  # all along this slope
             cost -= left * savings[i]
             errors += left
             i += 1
-            if i == len(savings):
-                return -1
-            left = moved[i]
-        further = min(left, np.int64((cost - step) / savings[i]) + 1)
-        cost -= further * savings[i]
-        errors += further
-        left -= further
+            left = moved[i] if i < len(savings) else 0
+        else:
+            further = min(left, np.int64((cost - step) / savings[i]) + 1)
+            cost -= further * savings[i]
+            errors += further
+            left -= further
+            step = envelope[errors]
+    return errors if cost < step else -1
 
 
 @inner
@@ -273,8 +277,8 @@ OUT, OPEN, KEPT = 0, 1, 2
 
 
 @inner
-def within(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
-    """Whether policies in a box keep the limits, from the counts on the desk: OUT, OPEN or KEPT.
+def within(seen: Counts, problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
+    """Whether policies in a box keep the limits, from the counts by stops: OUT, OPEN or KEPT.
 
     At the lenient ends nobody comes further or pays more than anywhere in the box, so that quantiles and other axes
     are settled there. For recall, only samples without a g are wrong everywhere.
@@ -282,14 +286,14 @@ def within(desk: Desk, problem: Problem, row: int, lo: Counts, hi: Counts) -> in
     early, limits, samples = problem.paths.early[row], problem.limits, problem.samples
     for r in range(len(limits.late_share)):
         late = limits.late[row, r]
-        if late <= early and samples - (desk.seen[late - 1] if late > 0 else 0) > limits.late_share[r]:
+        if late <= early and samples - (seen[late - 1] if late > 0 else 0) > limits.late_share[r]:
             return OUT
     for a in range(len(limits.at_most)):
         total, before = 0.0, 0
         for k in range(early + 1):
-            seen = desk.seen[k] if k < early else samples
-            total += limits.paid[row, a, k] * (seen - before)
-            before = seen
+            so_far = seen[k] if k < early else samples
+            total += limits.paid[row, a, k] * (so_far - before)
+            before = so_far
         if total > limits.at_most[a]:
             return OUT
     return recalled(problem, row, lo, hi) if len(limits.need) else KEPT

@@ -15,12 +15,14 @@ from eesearch.solve.bounds import (
     Keys,
     Problem,
     beaten,
+    cheapest,
     count,
+    count_pairs,
+    dearest,
     lay_out,
     lower,
     new_desk,
     stops_of,
-    weigh,
     within,
 )
 from eesearch.solve.kernel import Bits, Counts, compiled, count_both, inner, part
@@ -65,32 +67,28 @@ class Job(NamedTuple):
     flag: Flag
 
 
-class Stack(NamedTuple):
-    """Boxes yet to be looked at: their ends, and the number of errors at which the box around them was not beaten."""
-
-    lo: Counts
-    hi: Counts
-    hint: Counts
+# Boxes yet to be looked at are rows of a stack: the lenient level of every thresholded stop, the strict level of every
+# one, and the number of errors at which the box around them was not beaten. [depth, 2 K + 1]
 
 
 @inner
-def new_stack(problem: Problem) -> Stack:
+def new_stack(problem: Problem) -> Counts:
     """Room for one path: each halving of one of its ranges leaves one box behind."""
     longest, halvings = problem.paths.keys.shape[1] - 1, 1
     while 1 << halvings < problem.keys.leaves.shape[1]:
         halvings += 1
-    most = longest * halvings + 2
-    return Stack(np.zeros((most, longest), np.int64), np.zeros((most, longest), np.int64), np.zeros(most, np.int64))
+    return np.zeros((longest * halvings + 2, 2 * longest + 1), np.int64)
 
 
 @inner
-def put_root(stack: Stack, problem: Problem, row: int) -> bool:
+def put_root(stack: Counts, problem: Problem, row: int) -> bool:
     """Make a whole path the only box on the stack; False if one of its stops has no level."""
-    for k in range(problem.paths.early[row]):
-        stack.lo[0, k], stack.hi[0, k] = 0, problem.keys.levels[problem.paths.keys[row, k]] - 1
-        if stack.hi[0, k] < 0:
+    early = problem.paths.early[row]
+    for k in range(early):
+        stack[0, k], stack[0, early + k] = 0, problem.keys.levels[problem.paths.keys[row, k]] - 1
+        if stack[0, early + k] < 0:
             return False
-    stack.hint[0] = -1
+    stack[0, 2 * early] = -1
     return True
 
 
@@ -114,44 +112,59 @@ def search_range(job: Job, begin: int, end: int) -> int:
 
 
 @inner
-def search_path(job: Job, desk: Desk, stack: Stack, row: int) -> None:
+def search_path(job: Job, desk: Desk, stack: Counts, row: int) -> None:
     """Search the path on the desk, whose root is on the stack; the floor comes down to boxes not searched any more."""
-    problem, limits, envelope = job.problem, job.problem.limits, job.best.envelope
+    problem, limits, best = job.problem, job.problem.limits, job.best
     early, limited = problem.paths.early[row], len(limits.late_share) + len(limits.at_most) + len(limits.need) > 0
+    leaves, right, envelope, flag = problem.keys.leaves, problem.keys.right, best.envelope, job.flag
+    paid, stops, starts, rows, seen, both, pairs, savings, moved, torn = desk
     top = 1
     while top > 0:
         top -= 1
-        lo, hi = stack.lo[top], stack.hi[top]
-        count(desk, problem, row, lo, hi)
-        errors, cost, most, least = weigh(desk, problem.samples)
-        hint = beaten(envelope, errors, cost, desk.savings, desk.moved, stack.hint[top])
+        aim(rows, starts, stops, stack, top)
+        count(leaves, right, rows, seen, both)
+        errors = problem.samples - both[len(paid), len(paid)]
+        most, least = errors + count_pairs(pairs, both, moved, torn), cheapest(paid, seen, problem.samples)
+        cost = dearest(least, savings, moved)
+        hint = beaten(envelope, errors, cost, savings, moved, stack[top, 2 * early])
         if hint < 0:
             continue
-        state = within(desk, problem, row, lo, hi) if limited else KEPT
+        lo, hi = stack[top, :early], stack[top, early : 2 * early]
+        state = within(seen, problem, row, lo, hi) if limited else KEPT
         if state == OUT:
             continue
-        if job.flag[0] != SEARCH:
-            lower(job.floor, errors, cost, desk.savings, desk.moved)
+        if flag[0] != SEARCH:
+            lower(job.floor, errors, cost, savings, moved)
             continue
         if state == KEPT and least < envelope[most]:
-            keep(job.best, job.first + row, most, least, lo[:early])
-            hint = beaten(envelope, errors, cost, desk.savings, desk.moved, hint)
+            keep(best, job.first + row, most, least, lo)
+            hint = beaten(envelope, errors, cost, savings, moved, hint)
         if hint >= 0 and most > errors:
-            top = split(stack, desk, top, early, hint)
+            top = split(stack, torn, top, early, hint)
 
 
 @inner
-def split(stack: Stack, desk: Desk, top: int, early: int, hint: int) -> int:
+def aim(rows: Bits, starts: Bits, stops: Counts, stack: Counts, top: int) -> None:
+    """Point the desk's rows to the ends of the box on top of the stack."""
+    last = len(stops) - 1
+    early, words = stops[last], starts[last]
+    for s in range(last):
+        rows[s] = starts[s] + np.uint64(stack[top, stops[s]]) * words
+        rows[last + s] = starts[s] + np.uint64(stack[top, early + stops[s]]) * words
+
+
+@inner
+def split(stack: Counts, torn: Counts, top: int, early: int, hint: int) -> int:
     """Replace the box on top by its halves at the stop where most samples are torn, the lenient one on top."""
     at = 0
     for k in range(1, early):
-        if desk.torn[k] > desk.torn[at]:
+        if torn[k] > torn[at]:
             at = k
-    middle = (stack.lo[top, at] + stack.hi[top, at]) // 2
-    for k in range(early):
-        stack.lo[top + 1, k], stack.hi[top + 1, k] = stack.lo[top, k], stack.hi[top, k]
-    stack.lo[top, at], stack.hi[top + 1, at] = middle + 1, middle
-    stack.hint[top], stack.hint[top + 1] = hint, hint
+    middle = (stack[top, at] + stack[top, early + at]) // 2
+    stack[top, 2 * early] = hint
+    for i in range(2 * early + 1):
+        stack[top + 1, i] = stack[top, i]
+    stack[top, at], stack[top + 1, early + at] = middle + 1, middle
     return top + 2
 
 
@@ -173,7 +186,7 @@ def leave_at_once(job: Job, desk: Desk, row: int) -> None:
     problem, none = job.problem, job.problem.paths.early[:0]
     right = problem.keys.right[problem.paths.keys[row, 0]]
     errors, cost = problem.samples - count_both(right, right), problem.samples * problem.paths.paid[row, 0]
-    if cost >= job.best.envelope[errors] or within(desk, problem, row, none, none) != KEPT:
+    if cost >= job.best.envelope[errors] or within(desk.seen, problem, row, none, none) != KEPT:
         return
     if job.flag[0] == SEARCH:
         keep(job.best, job.first + row, errors, cost, none)

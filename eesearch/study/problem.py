@@ -208,18 +208,24 @@ class BankProblem(Problem):
     def solve(
         self, design: Design, profile: DeviceProfile, scoring: Scoring, exits: Sequence[ExitId] | None = None
     ) -> Front:
-        """The front of one scoring on a trained design, or on some of its exits and the own classifier."""
+        """The front of one scoring on a trained design; or on some of its exits, where only its value is of interest.
+
+        A value looks no deeper than the study's `max_drop`, and a rough front is enough to rank placements by.
+        """
         table, costs = self.replay(design, profile, decision_name(scoring.criterion, scoring.answer), "cal")
+        constraints = self.constraints(profile)
         if exits is not None:
             table = table.select([e for e in table.exits if e in exits or e.is_output or e.is_last_resort])
+            drops = [d for d in (constraints.max_drop, self.study.objectives.max_drop) if d is not None]
+            constraints = constraints.model_copy(update={"max_drop": min(drops)})
         levels = None if self.space.levels == "all" else self.space.levels
         with self.materials.watch.phase("solve"):
             solved = solve_front(
                 table,
                 costs,
                 scoring=scoring,
-                family=Family(self.space.max_exits, levels, self.constraints(profile)),
-                effort=Effort(seconds=self.study.budget.solve),
+                family=Family(self.space.max_exits, levels, constraints),
+                effort=Effort(seconds=self.study.budget.solve, refine=exits is None),
                 progress=self.progress,
             )
         points = [point.made_by(design) for point in solved.points]

@@ -170,9 +170,13 @@ class Workshop:
         return tuple(self._fits[key] for key in keys)
 
     def backbone_table(self, split: SplitName) -> ExitTable:
-        """What the unmodified backbone says about a split: a table of one row."""
+        """What the unmodified backbone says about a split: a table of one row, the bank's last if there is a bank."""
         if split not in self._backbone:
-            data = getattr(self.materials.dataset, split)
-            net = ExitNet(self.materials.backbone, {})
-            self._backbone[split] = collect(net, data, progress=self.progress)
+            kept = recall(self.materials.store, "table", f"{self.bank_design.key}-{split}")
+            if kept is None:
+                data = getattr(self.materials.dataset, split)
+                self._backbone[split] = collect(ExitNet(self.materials.backbone, {}), data, progress=self.progress)
+            else:
+                bank = ExitTable.from_arrays(*kept)
+                self._backbone[split] = bank.select(bank.exits[-1:])
         return self._backbone[split]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eesearch.solve.kernel import count_both, count_three, divide, intersect, pack
+from eesearch.solve.kernel import count_both, intersect, overlaps_of_4, overlaps_of_5, overlaps_of_any, pack, part
+
+SIZES = [1, 63, 64, 65, 200]
+OVERLAPS = [(4, overlaps_of_4), (5, overlaps_of_5), *((stops, overlaps_of_any) for stops in (2, 4, 5, 7))]
 
 
-@pytest.fixture(params=[1, 63, 64, 65, 200])
+@pytest.fixture(params=SIZES)
 def members(request):
     """Four sets of samples. [4, N]"""
     return np.random.default_rng(request.param).random((4, request.param)) < 0.6
@@ -21,19 +24,9 @@ def test_pack_puts_sample_n_at_bit_n_and_leaves_the_rest_empty():
 
 
 def test_counts_are_those_of_boolean_arrays(members):
-    a, b, c, _ = members
+    a, b, _, _ = members
     bits = pack(members)
     assert count_both(bits[0], bits[1]) == (a & b).sum()
-    assert count_three(bits[0], bits[1], bits[2]) == (a & b & c).sum()
-
-
-def test_divide_counts_who_goes_on_who_is_lost_and_who_is_doomed(members):
-    here, staying, wrong, hopeless = members
-    assert divide(*pack(members)) == (
-        (here & staying).sum(),
-        (here & ~staying & wrong).sum(),
-        (here & staying & hopeless).sum(),
-    )
 
 
 def test_intersect_writes_the_common_samples(members):
@@ -41,3 +34,41 @@ def test_intersect_writes_the_common_samples(members):
     out = np.zeros_like(bits[0])
     intersect(bits[0], bits[1], out)
     np.testing.assert_array_equal(out, pack(members[0] & members[1]))
+
+
+def test_part_counts_who_leaves_who_leaves_wrongly_and_whom_the_next_stop_gets_wrong(members):
+    here, leaving, right, right_after = members
+    on = np.zeros_like(pack(here))
+    assert part(*pack(members), on) == (
+        (here & leaving).sum(),
+        (here & leaving & ~right).sum(),
+        (here & ~leaving & ~right_after).sum(),
+    )
+    np.testing.assert_array_equal(on, pack(here & ~leaving))
+
+
+@pytest.mark.parametrize("samples", SIZES)
+@pytest.mark.parametrize(("stops", "overlaps"), OVERLAPS)
+def test_overlaps_count_who_may_leave_and_who_may_leave_rightly(stops, overlaps, samples):
+    rng = np.random.default_rng(stops)
+    strict = rng.random((stops - 1, samples)) < 0.3
+    lenient = strict | (rng.random(strict.shape) < 0.3)
+    right = rng.random((stops, samples)) < 0.5
+
+    may, seen, hit = np.ones(samples, np.bool_), [np.zeros(samples, np.bool_)], [np.zeros(samples, np.bool_)]
+    for k in range(stops):
+        leaves = may & lenient[k] if k < stops - 1 else may
+        seen.append(seen[-1] | leaves)
+        hit.append(hit[-1] | (leaves & right[k]))
+        may = may & ~strict[k] if k < stops - 1 else may
+    wanted = [[(seen[j] & hit[k]).sum() for k in range(j, stops + 1)] for j in range(stops + 1)]
+
+    leaves = pack(np.stack([lenient, strict]))  # two "keys": the lenient ends, the strict ends
+    words = leaves.shape[2]
+    rows = np.zeros(4 * stops - 3, np.uint64)
+    rows[: 2 * (stops - 1)] = np.arange(2 * (stops - 1)) * words
+    rows[2 * (stops - 1) : 3 * stops - 2] = np.arange(stops) * words
+    counts, both = np.zeros(stops, np.int64), np.zeros((stops + 1, stops + 1), np.int64)
+    overlaps(leaves, pack(right), rows, counts, both)
+    assert [both[j, j:].tolist() for j in range(stops + 1)] == wanted
+    assert counts[:-1].tolist() == [s.sum() for s in seen[1:-1]]
