@@ -325,7 +325,7 @@ def draw(rows: pd.DataFrame, exact: float, path: Path) -> None:
     first = rows.iloc[0]
     title = f"{first['table']}: at most {first['max_exits']} exits, {first['levels']} levels; {first['machine']}"
     axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(path, dpi=150)
 
 

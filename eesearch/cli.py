@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from eesearch import __version__
-from eesearch.core.errors import EesearchError, StudyError
+from eesearch.core.errors import EesearchError, InputError, StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -229,6 +229,8 @@ def solve(
     from eesearch.solve.family import Effort, Family, read_levels
     from eesearch.solve.files import solve_files
 
+    if out is not None and form == "table":
+        raise InputError("--out writes CSV or JSON", got="--format table", do="Add --format csv or json.")
     found = solve_files(
         table, costs, scoring=Scoring(criterion, answer), family=Family(max_exits, read_levels(levels)),
         effort=Effort(method, seconds), test=test,

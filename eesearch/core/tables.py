@@ -56,12 +56,14 @@ class ExitTable:
         Raises:
             PolicyError: the table does not hold this exit.
         """
-        try:
-            return self.exits.index(exit_id)
-        except ValueError:
-            raise PolicyError(
-                f"the {self.split} table does not hold exit {exit_id}", got=[str(e) for e in self.exits]
-            ) from None
+        row = self._rows.get((exit_id.network, exit_id.cut, exit_id.head))
+        if row is None:
+            raise PolicyError(f"the {self.split} table does not hold exit {exit_id}", got=[str(e) for e in self.exits])
+        return row
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str, str], int]:
+        return {(e.network, e.cut, e.head): row for row, e in enumerate(self.exits)}
 
     def select(self, exits: Sequence[ExitId]) -> ExitTable:
         """The table of these exits only, in this order."""

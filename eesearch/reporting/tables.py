@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eesearch.core.costs import DeviceProfile
+from eesearch.core.design import OWN
 from eesearch.reporting.formats import cost_words, duration
 
 
@@ -42,7 +43,10 @@ def plan_table(cuts: list[tuple[str, str, float, str]], summary: Mapping[str, st
 
 def solved_table(rows: Sequence[Mapping[str, int | float | str]], certificate: str) -> Table:
     """The points of a front that was solved from files, and what is known about it."""
-    hidden = {"heads", "exit_rate"} | {name for name in rows[0] if name.endswith(("_p95", "_worst"))}
+    heads = {head for row in rows for head in str(row["heads"]).split("|")} - {OWN}
+    hidden = {"exit_rate", *(["heads"] if len(heads) < 2 else [])} | {
+        name for name in rows[0] if name.endswith(("_p95", "_worst"))
+    }
     columns = tuple(name for name in rows[0] if name not in hidden)
     table = _table("front, by rising cost", columns)
     for row in rows:

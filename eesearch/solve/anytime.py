@@ -33,12 +33,15 @@ def search_anytime(search: Search, seed: int = 0) -> bool:
     """
     generator = np.random.default_rng(seed)
     explored: set[Path] = set()
-    done = _explore(search, explored, ((row,) for row in search.question.tree.first.tolist()))
-    done = done and _climb(search, explored)
+    blocks = search.question.tree.blocks()
+    static = next(blocks)
+    search.explore_static(static)
+    explored.update(map(tuple, static.tolist()))
+    done = _climb(search, explored)
     for _ in range(RESTARTS):
         random = (_random_path(search, generator) for _ in range(RANDOM_PATHS))
         done = done and _explore(search, explored, random) and _climb(search, explored)
-    for block in search.question.tree.blocks():
+    for block in blocks:
         rest = [number for number, path in enumerate(map(tuple, block.tolist())) if path not in explored]
         if not done or not search.explore(block[rest]):
             np.minimum(search.floor, floor_of_all(search.question), out=search.floor)
@@ -48,7 +51,9 @@ def search_anytime(search: Search, seed: int = 0) -> bool:
 
 def search_exactly(search: Search) -> bool:
     """Explore all paths, those with fewer stops first; False if that was cut short."""
-    for block in search.question.tree.blocks():
+    blocks = search.question.tree.blocks()
+    search.explore_static(next(blocks))
+    for block in blocks:
         if not search.explore(block):
             np.minimum(search.floor, floor_of_all(search.question), out=search.floor)
             return False

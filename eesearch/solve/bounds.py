@@ -24,9 +24,6 @@ from eesearch.solve.kernel import (
     compiled,
     inner,
     meet,
-    overlaps_of_4,
-    overlaps_of_5,
-    overlaps_of_any,
     popcount,
 )
 
@@ -169,18 +166,7 @@ def lay_out(desk: Desk, problem: Problem, row: int) -> None:
 
 
 # The next functions run for every box. They take arrays, not tuples of arrays, whose members would each be counted as
-# used and released again: that took as long as the rest.
-
-
-@inner
-def count(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Counts) -> None:
-    """Count the samples of a box, jointly by the stops where they may leave; the arrays are those of a desk."""
-    if len(seen) == 4:
-        overlaps_of_4(leaves, right, rows, seen, both)
-    elif len(seen) == 5:
-        overlaps_of_5(leaves, right, rows, seen, both)
-    else:
-        overlaps_of_any(leaves, right, rows, seen, both)
+# used and released again: that took as long as the rest together.
 
 
 @inner
@@ -190,7 +176,7 @@ def cheapest(paid: Floats, seen: Counts, samples: int) -> float:
     for s in range(len(paid) - 1):
         cost += paid[s] * (seen[s] - before)
         before = seen[s]
-    return cost + paid[len(paid) - 1] * (samples - before)
+    return float(cost + paid[len(paid) - 1] * (samples - before))
 
 
 @inner
@@ -216,7 +202,7 @@ def count_pairs(pairs: Counts, both: Counts, moved: Counts, torn: Counts) -> int
 
 
 @inner
-def beaten(envelope: Floats, errors: int, cost: float, savings: Floats, moved: Counts, hint: int) -> int:
+def beaten(envelope: Floats, errors: int, cost: float, savings: Floats, moved: Counts) -> int:
     """Whether the incumbents are nowhere worse than a curve.
 
     The curve falls and the envelope is a falling staircase: where the curve is above a step, it stays so until it has
@@ -228,13 +214,10 @@ def beaten(envelope: Floats, errors: int, cost: float, savings: Floats, moved: C
         cost: Its value there.
         savings: Its slopes. [pairs]
         moved: For how many errors each slope lasts. [pairs]
-        hint: Where to look first; -1 if anywhere.
 
     Returns:
         -1 if so; else a number of errors at which the curve is below the envelope.
     """
-    if hint >= errors and value_at(errors, cost, savings, moved, hint) < envelope[hint]:
-        return hint
     i, left, step = 0, moved[0], envelope[errors]
     while cost >= step and i < len(savings):
         if cost - left * savings[i] >= step:  # all along this slope
@@ -277,7 +260,7 @@ OUT, OPEN, KEPT = 0, 1, 2
 
 
 @inner
-def within(seen: Counts, problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
+def within(seen: Counts, problem: Problem, row: int, ends: Counts) -> int:
     """Whether policies in a box keep the limits, from the counts by stops: OUT, OPEN or KEPT.
 
     At the lenient ends nobody comes further or pays more than anywhere in the box, so that quantiles and other axes
@@ -296,11 +279,11 @@ def within(seen: Counts, problem: Problem, row: int, lo: Counts, hi: Counts) -> 
             before = so_far
         if total > limits.at_most[a]:
             return OUT
-    return recalled(problem, row, lo, hi) if len(limits.need) else KEPT
+    return recalled(problem, row, ends) if len(limits.need) else KEPT
 
 
 @inner
-def recalled(problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
+def recalled(problem: Problem, row: int, ends: Counts) -> int:
     """Whether policies in a box get enough samples of each class right."""
     keys, limits = problem.keys, problem.limits
     path, early = problem.paths.keys[row], problem.paths.early[row]
@@ -310,9 +293,9 @@ def recalled(problem: Problem, row: int, lo: Counts, hi: Counts) -> int:
         for w in range(keys.right.shape[1]):
             may, seen, hit, sure = ~np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
             for k in range(early):
-                right, lenient = keys.right[path[k], w], keys.leaves[path[k], lo[k], w]
+                right, lenient = keys.right[path[k], w], keys.leaves[path[k], ends[k], w]
                 sure |= ~seen & lenient & right  # whoever is not seen yet has come here
-                may, seen, hit = meet(may, lenient, keys.leaves[path[k], hi[k], w], right, seen, hit)
+                may, seen, hit = meet(may, lenient, keys.leaves[path[k], ends[early + k], w], right, seen, hit)
             last = keys.right[path[early], w]
             possible += np.int64(popcount((hit | (may & last)) & limits.classes[c, w]))
             settled += np.int64(popcount((sure | (~seen & last)) & limits.classes[c, w]))

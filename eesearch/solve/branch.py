@@ -16,16 +16,27 @@ from eesearch.solve.bounds import (
     Problem,
     beaten,
     cheapest,
-    count,
     count_pairs,
     dearest,
     lay_out,
     lower,
     new_desk,
     stops_of,
+    value_at,
     within,
 )
-from eesearch.solve.kernel import Bits, Counts, compiled, count_both, inner, part
+from eesearch.solve.kernel import (
+    Bits,
+    Counts,
+    compiled,
+    count_both,
+    count_each,
+    inner,
+    overlaps_of_4,
+    overlaps_of_5,
+    overlaps_of_any,
+    part,
+)
 
 Flag = NDArray[np.uint8]
 
@@ -122,23 +133,29 @@ def search_path(job: Job, desk: Desk, stack: Counts, row: int) -> None:
     while top > 0:
         top -= 1
         aim(rows, starts, stops, stack, top)
-        count(leaves, right, rows, seen, both)
+        if len(paid) == 4:
+            overlaps_of_4(leaves, right, rows, seen, both)
+        elif len(paid) == 5:
+            overlaps_of_5(leaves, right, rows, seen, both)
+        else:
+            overlaps_of_any(leaves, right, rows, seen, both)
         errors = problem.samples - both[len(paid), len(paid)]
         most, least = errors + count_pairs(pairs, both, moved, torn), cheapest(paid, seen, problem.samples)
         cost = dearest(least, savings, moved)
-        hint = beaten(envelope, errors, cost, savings, moved, stack[top, 2 * early])
-        if hint < 0:
-            continue
-        lo, hi = stack[top, :early], stack[top, early : 2 * early]
-        state = within(seen, problem, row, lo, hi) if limited else KEPT
+        hint = stack[top, 2 * early]
+        if hint < errors or value_at(errors, cost, savings, moved, hint) >= envelope[hint]:
+            hint = beaten(envelope, errors, cost, savings, moved)
+            if hint < 0:
+                continue
+        state = within(seen, problem, row, stack[top]) if limited else KEPT
         if state == OUT:
             continue
         if flag[0] != SEARCH:
             lower(job.floor, errors, cost, savings, moved)
             continue
         if state == KEPT and least < envelope[most]:
-            keep(best, job.first + row, most, least, lo)
-            hint = beaten(envelope, errors, cost, savings, moved, hint)
+            keep(best, job.first + row, most, least, stack[top, :early])
+            hint = beaten(envelope, errors, cost, savings, moved)
         if hint >= 0 and most > errors:
             top = split(stack, torn, top, early, hint)
 
@@ -186,7 +203,7 @@ def leave_at_once(job: Job, desk: Desk, row: int) -> None:
     problem, none = job.problem, job.problem.paths.early[:0]
     right = problem.keys.right[problem.paths.keys[row, 0]]
     errors, cost = problem.samples - count_both(right, right), problem.samples * problem.paths.paid[row, 0]
-    if cost >= job.best.envelope[errors] or within(desk.seen, problem, row, none, none) != KEPT:
+    if cost >= job.best.envelope[errors] or within(desk.seen, problem, row, none) != KEPT:
         return
     if job.flag[0] == SEARCH:
         keep(job.best, job.first + row, errors, cost, none)
@@ -202,27 +219,31 @@ def evaluate_rows(keys: Keys, path: Counts, everyone: Bits, choices: int) -> tup
         Samples that leave at each thresholded stop; the last column stays 0. [choices, k + 1]
         Errors. [choices]
     """
-    early = len(path) - 1
-    leaving, errors = np.zeros((choices, early + 1), np.int64), np.zeros(choices, np.int64)
-    here = np.zeros((early + 1, len(everyone)), np.uint64)
-    level, gone, lost = np.zeros(early + 1, np.int64), np.zeros(early + 1, np.int64), np.zeros(early + 1, np.int64)
-    here[0] = everyone
-    if early == 0:
+    last = len(path) - 2
+    leaving, errors = np.zeros((choices, last + 2), np.int64), np.zeros(choices, np.int64)
+    if last < 0:
         errors[0] = count_both(everyone, ~keys.right[path[0]])
+        return leaving, errors
+    here, level = np.zeros((last + 1, len(everyone)), np.uint64), np.zeros(last + 1, np.int64)
+    gone, lost, both = level.copy(), level.copy(), np.zeros((keys.levels[path[last]], 2), np.int64)
+    here[0], final = everyone, keys.leaves[path[last], : len(both)]
+    wrong = (final & ~keys.right[path[last]]) | (~final & ~keys.right[path[last + 1]])  # at one of the last two stops
     at, row = 0, 0
-    while row < choices and early > 0:
-        if level[at] == keys.levels[path[at]]:
-            level[at] = 0
-            at -= 1
+    while row < choices:
+        if at == last:
+            count_each(here[at], final, wrong, both)
+            for each in range(len(both)):
+                leaving[row, :last], leaving[row, last] = gone[:last], both[each, 0]
+                errors[row] = lost[last] + both[each, 1]
+                row += 1
+        elif level[at] < keys.levels[path[at]]:
+            out = keys.leaves[path[at], level[at]]
+            gone[at], wrongly = part(here[at], out, keys.right[path[at]], here[at + 1])
+            lost[at + 1] = lost[at] + wrongly
             level[at] += 1
-            continue
-        out, after = keys.leaves[path[at], level[at]], keys.right[path[at + 1]]
-        gone[at], wrong, doomed = part(here[at], out, keys.right[path[at]], after, here[at + 1])
-        lost[at + 1] = lost[at] + wrong
-        if at + 1 < early:
             at += 1
             continue
-        leaving[row, :early], errors[row] = gone[:early], lost[early] + doomed
-        level[at] += 1
-        row += 1
+        else:
+            level[at] = 0
+        at -= 1
     return leaving, errors

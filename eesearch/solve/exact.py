@@ -8,7 +8,7 @@ chosen among levels are then moved to the best midpoints (`refine`).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import floor, inf
 from typing import TYPE_CHECKING
@@ -72,13 +72,14 @@ def solve_front(
     question = _question(table, axes, family, backbone, outputs=outputs)
     method = effort.method if effort.method != "auto" else _method(question)
     seconds = effort.seconds if method == "exact" else effort.seconds or ANYTIME_SECONDS
-    search = Search(question, effort, clock(seconds), progress)
+    stop = clock(seconds)
+    search = Search(question, effort, stop, progress)
     complete = _run(search, method)
     points: Sequence[Evaluation] = _evaluated(search, table, axes, scoring)
     unit = backbone.costs[axes[0].axis].mean
     certificate = _certificate(search, backbone, unit, complete=complete, seconds=time.monotonic() - began)
     if effort.refine and family.levels is not None:
-        points = _refined(points, table, axes, question)
+        points = _refined(points, table, axes, question, stop=stop)
     if not points and family.constraints:
         points = _least_violating(table, axes, scoring, family, effort)
     return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)
@@ -99,7 +100,12 @@ def _evaluated(
 
 
 def _refined(
-    points: Sequence[Evaluation], table: ExitTable | ScoreTable, axes: Sequence[StageCosts], question: Question
+    points: Sequence[Evaluation],
+    table: ExitTable | ScoreTable,
+    axes: Sequence[StageCosts],
+    question: Question,
+    *,
+    stop: Callable[[], bool],
 ) -> list[Evaluation]:
     """The points with their thresholds moved to the best midpoints, and what was met on the way where people pick."""
     from eesearch.solve.refine import refine_front
@@ -109,7 +115,7 @@ def _refined(
     def accept(policy: Policy, scores: NDArray[np.float32], correct: NDArray[np.bool_]) -> bool:
         return not constraints.broken(tally(policy, scores, correct, axes, labels=table.labels), backbone)
 
-    found = refine_front(points, table, question.outputs, axes, accept if constraints else None)
+    found = refine_front(points, table, question.outputs, axes, accept if constraints else None, stop=stop)
     met = [point for point in found[len(points) :] if point.error <= backbone.error + MAX_DROP]
     return found[: len(points)] + met
 

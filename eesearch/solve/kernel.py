@@ -70,28 +70,43 @@ def intersect(a: Bits, b: Bits, out: Bits) -> None:
 
 
 @compiled
-def part(here: Bits, leaving: Bits, right: Bits, right_after: Bits, on: Bits) -> tuple[int, int, int]:
+def part(here: Bits, leaving: Bits, right: Bits, on: Bits) -> tuple[int, int]:
     """Part those that leave from those that go on, and count.
 
     Args:
         here: Those that have arrived. [W]
         leaving: Those whose score reaches the stop's threshold. [W]
         right: Those that the stop gets right. [W]
-        right_after: Those that the next stop gets right. [W]
         on: Where those that go on are written. [W]
 
     Returns:
-        How many leave, how many of them with a wrong answer, how many go on that the next stop gets wrong.
+        How many leave, and how many of them with a wrong answer.
     """
-    gone, lost, doomed = np.uint64(0), np.uint64(0), np.uint64(0)
+    gone, lost = np.uint64(0), np.uint64(0)
     for w in range(len(here)):
         out = here[w] & leaving[w]
-        rest = here[w] & ~leaving[w]
-        on[w] = rest
+        on[w] = here[w] & ~leaving[w]
         gone += popcount(out)
         lost += popcount(out & ~right[w])
-        doomed += popcount(rest & ~right_after[w])
-    return int(gone), int(lost), int(doomed)
+    return int(gone), int(lost)
+
+
+@compiled
+def count_each(here: Bits, first: Bits, second: Bits, counts: Counts) -> None:
+    """Count the samples that are in a set, and in each of two lists of sets.
+
+    Args:
+        here: [W]
+        first: [L, W]
+        second: [L, W]
+        counts: Where they are written. [L, 2]
+    """
+    for level in range(len(counts)):
+        a, b = np.uint64(0), np.uint64(0)
+        for w in range(len(here)):
+            a += popcount(here[w] & first[level, w])
+            b += popcount(here[w] & second[level, w])
+        counts[level, 0], counts[level, 1] = a, b
 
 
 @inner

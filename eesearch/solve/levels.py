@@ -29,7 +29,7 @@ def threshold_levels(scores: NDArray[np.floating], count: int) -> NDArray[np.flo
     if count < 1:
         raise PolicyError("a solver needs threshold levels", got=count, expected="at least 1")
     distinct, sizes = np.unique(scores[~np.isnan(scores)].astype(np.float64), return_counts=True)
-    gaps = (distinct[:-1] + distinct[1:]) / 2.0
+    gaps = np.maximum((distinct[:-1] + distinct[1:]) / 2.0, np.nextafter(distinct[:-1], np.inf))
     if len(gaps) <= count:
         return np.asarray(gaps)
     below = sizes.cumsum()[:-1]  # samples below each gap

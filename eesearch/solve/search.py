@@ -81,6 +81,12 @@ class Search:
                 return False
         return True
 
+    def explore_static(self, paths: Rows) -> None:
+        """Look at the paths of one stop, however little time there is: an answer should hold the backbone at least."""
+        stop, self.stop = self.stop, lambda: False
+        self.explore(paths)
+        self.stop = stop
+
     def _usable(self, paths: Rows, ring: KeyRing) -> NDArray[np.bool_]:
         """Paths with a threshold at each early stop, and without a worst case that breaks a limit. [P]"""
         usable = (ring.keys.levels[ring.index[:, :-1]] > 0).all(1)

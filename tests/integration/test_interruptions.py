@@ -40,6 +40,9 @@ def wait_for(process, *, trials):
 def answers(run):
     found = json.loads((run / "front.json").read_text())
     trials = [{k: v for k, v in t.items() if k not in ("seconds", "number")} for t in found["trials"]]
+    for device in found["devices"]:
+        for certificate in device["certificates"].values():
+            certificate.pop("seconds")
     return found["devices"], trials
 
 
@@ -101,4 +104,5 @@ def test_interrupted_during_the_backbone_s_training_goes_on_from_its_checkpoint(
     resumed = search_study(study, tmp_path / "run", watchers=watchers)
     whole = search_study(study, tmp_path / "whole")
     assert steps[0] > 1, "finished epochs are not trained again"
-    assert resumed.answers.devices == whole.answers.devices
+    assert answers(tmp_path / "run") == answers(tmp_path / "whole")
+    assert resumed.answers.devices[0].points == whole.answers.devices[0].points

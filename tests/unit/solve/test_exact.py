@@ -109,7 +109,7 @@ def agrees(front, table, expected):
 families = st.builds(Family, max_exits=st.integers(0, 4), levels=st.sampled_from([1, 2, 3, None]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(problems(), families)
 def test_finds_what_brute_force_finds(problem, family):
     table, costs = problem

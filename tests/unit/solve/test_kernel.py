@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eesearch.solve.kernel import count_both, intersect, overlaps_of_4, overlaps_of_5, overlaps_of_any, pack, part
+from eesearch.solve.kernel import (
+    count_both,
+    count_each,
+    intersect,
+    overlaps_of_4,
+    overlaps_of_5,
+    overlaps_of_any,
+    pack,
+    part,
+)
 
 SIZES = [1, 63, 64, 65, 200]
 OVERLAPS = [(4, overlaps_of_4), (5, overlaps_of_5), *((stops, overlaps_of_any) for stops in (2, 4, 5, 7))]
@@ -36,15 +45,18 @@ def test_intersect_writes_the_common_samples(members):
     np.testing.assert_array_equal(out, pack(members[0] & members[1]))
 
 
-def test_part_counts_who_leaves_who_leaves_wrongly_and_whom_the_next_stop_gets_wrong(members):
-    here, leaving, right, right_after = members
+def test_part_counts_who_leaves_and_who_leaves_wrongly(members):
+    here, leaving, right, _ = members
     on = np.zeros_like(pack(here))
-    assert part(*pack(members), on) == (
-        (here & leaving).sum(),
-        (here & leaving & ~right).sum(),
-        (here & ~leaving & ~right_after).sum(),
-    )
+    assert part(*pack(members[:3]), on) == ((here & leaving).sum(), (here & leaving & ~right).sum())
     np.testing.assert_array_equal(on, pack(here & ~leaving))
+
+
+def test_each_set_of_two_lists_is_counted(members):
+    here, a, b, c = members
+    counts = np.zeros((2, 2), np.int64)
+    count_each(pack(here), pack(np.stack([a, b])), pack(np.stack([c, a])), counts)
+    assert counts.tolist() == [[(here & a).sum(), (here & c).sum()], [(here & b).sum(), (here & a).sum()]]
 
 
 @pytest.mark.parametrize("samples", SIZES)
