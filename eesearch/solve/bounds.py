@@ -201,7 +201,7 @@ def count_pairs(pairs: Counts, both: Counts, moved: Counts, torn: Counts) -> int
     return total
 
 
-@inner
+@compiled
 def beaten(envelope: Floats, errors: int, cost: float, savings: Floats, moved: Counts) -> int:
     """Whether the incumbents are nowhere worse than a curve.
 
@@ -295,7 +295,7 @@ def recalled(problem: Problem, row: int, ends: Counts) -> int:
             for k in range(early):
                 right, lenient = keys.right[path[k], w], keys.leaves[path[k], ends[k], w]
                 sure |= ~seen & lenient & right  # whoever is not seen yet has come here
-                may, seen, hit = meet(may, lenient, keys.leaves[path[k], ends[early + k], w], right, seen, hit)
+                may, seen, hit = meet(may, lenient, keys.leaves[path[k], ends[early + k], w], right, (seen, hit))
             last = keys.right[path[early], w]
             possible += np.int64(popcount((hit | (may & last)) & limits.classes[c, w]))
             settled += np.int64(popcount((sure | (~seen & last)) & limits.classes[c, w]))

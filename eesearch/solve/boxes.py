@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from eesearch.core.progress import Progress, silent
 from eesearch.solve.bounds import Floats, Keys, Limits, Paths, Problem, lower
 from eesearch.solve.branch import ONLY_FLOOR, STOP, Flag, Incumbents, Job, evaluate_rows, search_range
 from eesearch.solve.kernel import Counts, pack
@@ -102,7 +101,6 @@ def search_paths(
     first: int = 0,
     threads: int | None = None,
     stop: Stop | None = None,
-    progress: Progress = silent,
 ) -> Open:
     """Find every policy on some paths that none found before or here is as good as, and update the incumbents.
 
@@ -114,7 +112,6 @@ def search_paths(
         first: Number of the first path; paths are kept by their number.
         threads: As many as there are cores if None.
         stop: Asked every few hundredths of a second whether to give up.
-        progress: Told of the paths explored.
 
     Returns:
         What was not explored; nothing unless it was stopped.
@@ -124,7 +121,7 @@ def search_paths(
     with _workers(threads, flag) as workers:
         crew = _Crew(workers, flag, stop)
         hints = _search_few_levels(crew, problem, best, first) if problem.keys.levels.max(initial=0) > MANY else None
-        left, floor = _search_all(crew, problem, best, first, progress)
+        left, floor = _search_all(crew, problem, best, first)
         if hints is not None:
             _merge(best, hints)  # those not found again, had it been stopped before
         _lower_all(workers, problem, best, left, floor)
@@ -165,9 +162,7 @@ def _workers(threads: int | None, flag: Flag) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _search_all(
-    crew: _Crew, problem: Problem, best: Incumbents, first: int, progress: Progress
-) -> tuple[list[Span], Floats]:
+def _search_all(crew: _Crew, problem: Problem, best: Incumbents, first: int) -> tuple[list[Span], Floats]:
     """Search all paths; returns those not begun, and the floor of those not finished."""
     total, begin, left, floor = len(problem.paths.early), 0, list[Span](), np.full(len(best.envelope), np.inf)
     for size in _rounds(total):
@@ -182,7 +177,6 @@ def _search_all(
             np.minimum(floor, found.floor, out=floor)
             left += [(found.explored, end)] if found.explored < end else []
         begin += size
-        progress("solve", begin, total)
     return left + ([(begin, total)] if begin < total else []), floor
 
 
@@ -199,7 +193,7 @@ def _search_few_levels(crew: _Crew, problem: Problem, best: Incumbents, first: i
     few = problem._replace(keys=Keys(leaves, levels, keys.right))
     hints = no_incumbents(problem.samples, best.levels.shape[1])
     hints.envelope[:] = best.envelope
-    _search_all(crew, few, hints, first, silent)
+    _search_all(crew, few, hints, first)
     np.minimum(best.envelope, np.nextafter(hints.envelope, np.inf), out=best.envelope)
     found = _found(hints, hints.envelope, 0)
     early = paths.early[found.path - first]

@@ -110,7 +110,7 @@ def count_each(here: Bits, first: Bits, second: Bits, counts: Counts) -> None:
 
 
 @inner
-def meet(may: Any, lenient: Any, strict: Any, right: Any, seen: Any, hit: Any) -> tuple[Any, Any, Any]:
+def meet(may: Any, lenient: Any, strict: Any, right: Any, before: tuple[Any, Any]) -> tuple[Any, Any, Any]:
     """What one stop adds, for one word of samples.
 
     Args:
@@ -118,12 +118,12 @@ def meet(may: Any, lenient: Any, strict: Any, right: Any, seen: Any, hit: Any) -
         lenient: Those that would leave at the lowest threshold.
         strict: Those that would leave at the highest threshold.
         right: Those that the stop gets right.
-        seen: Those that may leave at a stop before.
-        hit: Those that may leave at a stop before that gets them right.
+        before: Those that may leave at a stop before (seen), and at one that gets them right (hit).
 
     Returns:
         `may`, `seen` and `hit` after this stop.
     """
+    seen, hit = before
     leaving = may & lenient
     return may & ~strict, seen | leaving, hit | (leaving & right)
 
@@ -147,9 +147,9 @@ def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Cou
     b11, b12, b13, b22, b23, b33 = zero, zero, zero, zero, zero, zero
     for word in range(words):
         w = np.uint64(word)
-        may, s0, h0 = meet(~zero, leaves[a0 + w], leaves[z0 + w], right[r0 + w], zero, zero)
-        may, s1, h1 = meet(may, leaves[a1 + w], leaves[z1 + w], right[r1 + w], s0, h0)
-        may, s2, h2 = meet(may, leaves[a2 + w], leaves[z2 + w], right[r2 + w], s1, h1)
+        may, s0, h0 = meet(~zero, leaves[a0 + w], leaves[z0 + w], right[r0 + w], (zero, zero))
+        may, s1, h1 = meet(may, leaves[a1 + w], leaves[z1 + w], right[r1 + w], (s0, h0))
+        may, s2, h2 = meet(may, leaves[a2 + w], leaves[z2 + w], right[r2 + w], (s1, h1))
         h3 = h2 | (may & right[r3 + w])
         n0 += popcount(s0)
         n1 += popcount(s1)
@@ -180,10 +180,10 @@ def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Cou
     b11, b12, b13, b14, b22, b23, b24, b33, b34, b44 = zero, zero, zero, zero, zero, zero, zero, zero, zero, zero
     for word in range(words):
         w = np.uint64(word)
-        may, s0, h0 = meet(~zero, leaves[a0 + w], leaves[z0 + w], right[r0 + w], zero, zero)
-        may, s1, h1 = meet(may, leaves[a1 + w], leaves[z1 + w], right[r1 + w], s0, h0)
-        may, s2, h2 = meet(may, leaves[a2 + w], leaves[z2 + w], right[r2 + w], s1, h1)
-        may, s3, h3 = meet(may, leaves[a3 + w], leaves[z3 + w], right[r3 + w], s2, h2)
+        may, s0, h0 = meet(~zero, leaves[a0 + w], leaves[z0 + w], right[r0 + w], (zero, zero))
+        may, s1, h1 = meet(may, leaves[a1 + w], leaves[z1 + w], right[r1 + w], (s0, h0))
+        may, s2, h2 = meet(may, leaves[a2 + w], leaves[z2 + w], right[r2 + w], (s1, h1))
+        may, s3, h3 = meet(may, leaves[a3 + w], leaves[z3 + w], right[r3 + w], (s2, h2))
         h4 = h3 | (may & right[r4 + w])
         n0 += popcount(s0)
         n1 += popcount(s1)
@@ -229,7 +229,7 @@ def overlaps_of_any(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: C
         may, now, hit = ~np.uint64(0), np.uint64(0), np.uint64(0)
         for k in range(early):
             lenient, strict = leaves[rows[k] + w], leaves[rows[early + k] + w]
-            may, now, hit = meet(may, lenient, strict, right[rows[2 * early + k] + w], now, hit)
+            may, now, hit = meet(may, lenient, strict, right[rows[2 * early + k] + w], (now, hit))
             rows[3 * early + 1 + k] = now
             seen[k] += np.int64(popcount(now))
             for j in range(k + 1):

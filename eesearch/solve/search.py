@@ -108,7 +108,7 @@ class Search:
         first = self.done
         left = search_paths(
             keys, listed, _limits(question, paths), self.best,
-            first=first, threads=self.effort.threads, stop=self.stop, progress=silent,
+            first=first, threads=self.effort.threads, stop=self.stop,
         )  # fmt: skip
         self.done += len(paths)
         new = np.flatnonzero(np.isfinite(self.best.cost) & (self.best.path >= first))
