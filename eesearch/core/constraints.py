@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eesearch.core.costs import Axis
 from eesearch.core.design import Value
@@ -27,6 +27,16 @@ class Limit(Value):
     axis: Axis
     at: Statistic = "mean"
     at_most: float = Field(ge=0.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parameters_add_up(cls, fields: Any) -> Any:
+        """What a policy deploys is the same for every sample: there is no mean of it."""
+        if isinstance(fields, dict) and fields.get("axis") == "params":
+            if fields.get("at", "worst") != "worst":
+                raise ValueError(f"parameters are limited as a whole; got at: {fields['at']}, expected worst")
+            return {**fields, "at": "worst"}
+        return fields
 
     def __str__(self) -> str:
         return f"{self.at} {self.axis} at most {self.at_most:g}"

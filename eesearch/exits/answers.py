@@ -78,8 +78,9 @@ def most_confident(criterion: Criterion) -> Criterion:
             if score is None:
                 answer, score = said, sure
             else:
-                answer = xp.where((sure > score)[:, None], said, answer)
-                score = xp.where(sure > score, sure, score)
+                surer = (sure > score) | (score != score)  # a score that is not a number is the least sure
+                answer = xp.where(surer[:, None], said, answer)
+                score = xp.where(surer, sure, score)
         return answer, score
 
     return Criterion(function, memory="all", needs=criterion.needs, own_answer=False)

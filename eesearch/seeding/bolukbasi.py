@@ -37,6 +37,7 @@ from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.exits import gates
 from eesearch.exits.criteria import probabilities
+from eesearch.exits.evaluate import evaluate
 from eesearch.seeding.bank import best_head_per_cut
 from eesearch.seeding.classifiers import CLASSIFIERS, fit_gate
 from eesearch.seeding.placement import Seed
@@ -79,6 +80,11 @@ class Learned:
     mu: float
     classifiers: tuple[str, ...]
     objective: float
+
+    @property
+    def placed(self) -> tuple[ExitId, ...]:
+        """The exits of the policy but for the own classifier."""
+        return tuple(e for e in self.policy.exits if not e.is_output)
 
 
 def learn_gates(
@@ -146,13 +152,31 @@ def bolukbasi(
     return learned
 
 
+def fewer(
+    learned: Learned, table: ExitTable, costs: StageCosts, most: int, *, scoring: Scoring, seed: int = 0
+) -> Learned:
+    """The same price of errors with at most so many early exits: those where most samples leave, learned again.
+
+    Args:
+        learned: With more.
+        table: As for `learn_gates`.
+        costs: As for `learn_gates`.
+        most: Number of early exits.
+        scoring: As for `learn_gates`.
+        seed: As for `learn_gates`.
+    """
+    rate = evaluate(learned.policy, table, [costs], (*scoring.fits, learned.fit)).exit_rate
+    early = sorted(learned.placed, key=lambda e: -rate[learned.policy.exits.index(e)])[:most]
+    kept = table.select([e for e in table.exits if e in early or e.is_output])
+    return learn_gates(kept, costs, learned.mu, scoring=scoring, seed=seed)
+
+
 def seeds(learned: Sequence[Learned]) -> list[Seed]:
     """The distinct placements, each under the first mu that made it; the bare network is none."""
     found: dict[tuple[ExitId, ...], Seed] = {}
     for one in learned:
-        placed = tuple(e for e in one.policy.exits if not e.is_output)
-        if placed:
-            found.setdefault(placed, Seed(f"bolukbasi {one.mu:.4g}", placed))
+        if one.placed:
+            found.setdefault(one.placed, Seed(f"bolukbasi {one.mu:.4g}", one.placed))
     return list(found.values())
 
 

@@ -44,7 +44,7 @@ def search_anytime(search: Search, seed: int = 0) -> bool:
     for block in blocks:
         rest = [number for number, path in enumerate(map(tuple, block.tolist())) if path not in explored]
         if not done or not search.explore(block[rest]):
-            np.minimum(search.floor, floor_of_all(search.question), out=search.floor)
+            _lower_floor(search, begun=done and search.all_begun and next(blocks, None) is None)
             return False
     return True
 
@@ -55,9 +55,15 @@ def search_exactly(search: Search) -> bool:
     search.explore_static(next(blocks))
     for block in blocks:
         if not search.explore(block):
-            np.minimum(search.floor, floor_of_all(search.question), out=search.floor)
+            _lower_floor(search, begun=search.all_begun and next(blocks, None) is None)
             return False
     return True
+
+
+def _lower_floor(search: Search, *, begun: bool) -> None:
+    """Where there are paths that were not even begun, nothing is known but what no policy can beat."""
+    if not begun:
+        np.minimum(search.floor, floor_of_all(search.question), out=search.floor)
 
 
 def _climb(search: Search, explored: set[Path]) -> bool:

@@ -64,8 +64,9 @@ def solve_axes(
         PolicyError: there are not two axes, or the table lacks its own classifier.
         CostError: a step is negative or not a number.
     """
-    if len(costs) != 2 or costs[0].axis == costs[1].axis:
-        raise PolicyError("two axes are needed", got=[cost.axis for cost in costs])
+    axes = [cost.axis for cost in costs]
+    if len(axes) != 2 or axes[0] == axes[1] or "params" in axes:
+        raise PolicyError("two axes with a mean over samples are needed", got=axes, do="Limit parameters instead.")
     backbone = own_classifier(table, costs)
     steps = [cost.select(table.exits).step for cost in costs]
     tree = PathTree(table.exits, steps[0], family.max_exits)

@@ -42,7 +42,7 @@ BLOCKS = 16
 FIRST_ROUND, LARGEST_BLOCK = 16, 64
 """Paths in the first round, of which each later one has twice as many, up to so many per block."""
 
-FEW, MANY = 24, 48
+FEW, MANY = 24, 128
 """Levels per stop that are searched first, where there are more than so many."""
 
 ROOTS = 4096
@@ -181,7 +181,7 @@ def _search_all(crew: _Crew, problem: Problem, best: Incumbents, first: int) -> 
 
 
 def _search_few_levels(crew: _Crew, problem: Problem, best: Incumbents, first: int) -> _Found:
-    """Search some of the levels first: what they come to cuts the search of all of them by a third or more.
+    """Search some of the levels first: what they come to cuts the search of all of them by a quarter or more.
 
     The envelope comes down to the next number above what is found, so that it is found again, in its order.
     """

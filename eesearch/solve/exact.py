@@ -71,7 +71,7 @@ def solve_front(
     outputs = outputs_of(table, scoring)
     question = _question(table, axes, family, backbone, outputs=outputs)
     method = effort.method if effort.method != "auto" else _method(question)
-    seconds = effort.seconds if method == "exact" else effort.seconds or ANYTIME_SECONDS
+    seconds = ANYTIME_SECONDS if method == "anytime" and effort.seconds is None else effort.seconds
     stop = clock(seconds)
     search = Search(question, effort, stop, progress)
     complete = _run(search, method)
@@ -138,7 +138,7 @@ def _certificate(search: Search, backbone: Evaluation, unit: float, *, complete:
     bound = np.column_stack([corner / samples, least[corner]])
     own = np.flatnonzero(np.isfinite(found[: question.most_errors + 1]))
     values = np.column_stack([own / samples, found[own] / (samples * unit)])
-    reached = [hypervolume(front, backbone.error + MAX_DROP) for front in (bound, values)]
+    reached = [max(0.0, hypervolume(front, backbone.error + MAX_DROP)) for front in (bound, values)]
     gain = 0.0 if complete else max(0.0, reached[0] - reached[1])
     steps = tuple((float(error), float(cost)) for error, cost in bound)
     return Certificate(exact=complete, floor=steps, gain=gain, paths=paths, seconds=seconds)
@@ -168,6 +168,8 @@ def _question(
     from eesearch.solve.search import Question
 
     by_axis = {cost.axis: cost.select(table.exits) for cost in axes}
+    if family.constraints.min_recall is not None and table.labels is None:
+        raise PolicyError("recall needs labels", got="a table without labels", do="Give logits and labels.")
     missing = [str(limit) for limit in family.constraints.limits if limit.axis not in by_axis]
     if missing:
         raise CostError(f"nothing is known of the axis of '{missing[0]}'", got=list(by_axis))
@@ -191,8 +193,10 @@ def _question(
 
 def _method(question: Question) -> str:
     """`exact` if that is expected to take less than about a minute."""
+    keys = 0 if question.outputs.by_exit else question.tree.count()
     boxes = question.tree.count() * BOXES_PER_PATH * (min(question.family.levels or inf, question.samples) / 24) ** 0.5
-    return "exact" if boxes * question.samples * SECONDS_PER_BOX_AND_SAMPLE < EXACT_SECONDS else "anytime"
+    seconds = question.samples * (boxes * SECONDS_PER_BOX_AND_SAMPLE + keys * SECONDS_PER_KEY_AND_SAMPLE)
+    return "exact" if seconds < EXACT_SECONDS else "anytime"
 
 
 BOXES_PER_PATH = 1000
@@ -200,6 +204,9 @@ BOXES_PER_PATH = 1000
 
 SECONDS_PER_BOX_AND_SAMPLE = 1e-10
 """On one core of 2024."""
+
+SECONDS_PER_KEY_AND_SAMPLE = 6e-7
+"""The same; a key is made anew for every path where scores belong to paths."""
 
 EXACT_SECONDS = 60.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from eesearch.core.constraints import Constraints
@@ -52,6 +53,10 @@ class Effort:
     refine: bool = True
     memory_gb: float = 2.0
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not 0.0 < self.seconds < inf:
+            raise PolicyError("a time limit is a number of seconds", got=self.seconds, expected="above 0")
 
 
 ANYTIME_SECONDS = 60.0

@@ -26,6 +26,9 @@ from eesearch.solve.stream import ScoreTable
 
 GIB = 2**30
 
+MANY_KEYS = 1000
+"""Most keys of paths that are made at a time: in between it is asked whether there is time for more."""
+
 
 class Outputs(Protocol):
     """What stops say: a score and a right or wrong answer for every sample."""
@@ -155,10 +158,10 @@ class KeyMaker:
 
     def shares(self, paths: Rows) -> Sequence[Rows]:
         """Split a block so that the keys of each part fit into the memory."""
-        if self.outputs.by_exit or len(paths) * paths.shape[1] <= self.most_keys:
+        if self.outputs.by_exit:
             return [paths]
         # Neighbours share their first stops: a part of P paths has at most P keys for the last stop, and few others.
-        size = max(1, self.most_keys // 2 // max(1, paths.shape[1] - 1))
+        size = max(1, min(MANY_KEYS, self.most_keys // 2 // max(1, paths.shape[1] - 1)))
         return [paths[start : start + size] for start in range(0, len(paths), size)]
 
     def _pack(self, stops: Sequence[tuple[int, ...]], index: Rows) -> KeyRing:

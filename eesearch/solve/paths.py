@@ -33,11 +33,6 @@ class PathTree:
         self.max_exits = max_exits
         self.longest = max_exits + int((~self.on_cut).sum())
 
-    @property
-    def leads_on(self) -> NDArray[np.bool_]:
-        """Whether a sample that does not leave at an exit can go anywhere. [E]"""
-        return np.asarray(self.onward.any(1))
-
     def allows(self, path: Sequence[int]) -> bool:
         """Whether a sample can meet these stops in this order, and the family allows so many."""
         steps = all(self.onward[i, j] for i, j in pairwise(path))

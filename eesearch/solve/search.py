@@ -63,6 +63,7 @@ class Search:
         self.rows = np.full((samples + 1, longest), -1, np.int64)
         self.floor = np.full(samples + 1, inf)
         self.total, self.done = question.tree.count(), 0
+        self.all_begun = True  # whether the floor knows of all paths that `explore` was given last
         self.maker = KeyMaker(
             question.outputs,
             samples=samples,
@@ -73,7 +74,12 @@ class Search:
 
     def explore(self, paths: Rows) -> bool:
         """Search paths with the same number of stops completely; False if that was cut short."""
-        for share in self.maker.shares(paths):
+        shares = self.maker.shares(paths) if len(paths) else ()
+        for number, share in enumerate(shares, start=1):
+            self.all_begun = number == len(shares)
+            if self.stop():
+                self.all_begun = False
+                return False
             self.progress("solve", min(self.done, self.total), self.total)
             ring = self.maker.make(share)
             usable = self._usable(share, ring)

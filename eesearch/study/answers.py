@@ -94,7 +94,9 @@ class DeviceAnswer(Value):
         static: Front of the sub-networks where everybody leaves at the same exit, by rising cost on calibration.
         overthinking: A row per exit.
         certificates: By decision (`max_prob`): how far from the best of all policies on the bank its front can be.
-        broken: Constraints that no policy keeps; the front is then the one point that breaks them least.
+        broken: Constraints that no policy was found to keep; the front is then one point, of the front without
+            constraints the one that breaks them least.
+        skipped: Limits on what was not measured on this device.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
     """
@@ -110,6 +112,7 @@ class DeviceAnswer(Value):
     overthinking: tuple[ExitFacts, ...] = ()
     certificates: dict[str, Certificate] = Field(default_factory=dict)
     broken: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
 
@@ -130,9 +133,8 @@ class DeviceAnswer(Value):
     def verdict(self) -> str:
         """Do exits pay on this device, how much, at what drop: one plain sentence."""
         if self.broken:
-            return (
-                f"{self.device}: no policy keeps {', '.join(self.broken)}; this one breaks it least.{self._caution()}"
-            )
+            wanted = ", ".join(self.broken)
+            return f"{self.device}: no policy was found that keeps {wanted}; this one breaks it least.{self._caution()}"
         point = self.at_no_loss()
         unit = SPENT[self.axis]
         if point is None or self.ratio(point) > 1.0 - max(TIE, self.noise):
@@ -149,7 +151,7 @@ class DeviceAnswer(Value):
 
     def _caution(self) -> str:
         """What to think of costs measured on a restless machine, and of a front whose search was cut short."""
-        words = ""
+        words = f" Not measured here, so not limited: {', '.join(self.skipped)}." if self.skipped else ""
         if self.noise > NOISY:
             words += f" Measured with {self.noise:.0%} noise between processes: measure again on a quiet machine."
         for decision, certificate in self.certificates.items():

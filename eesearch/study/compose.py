@@ -52,6 +52,7 @@ def _device(problem: Mode, finished: Sequence[Finished], profile: DeviceProfile)
         backbone=backbone,
         points=tuple(Point(cal=e, test=_on_test(problem, e, designs, profile)) for e in front.points),
         broken=tuple(problem.constraints(profile).broken(front[0], front.backbone)) if len(front) else (),
+        skipped=tuple(str(lim) for lim in problem.study.objectives.constraints.limits if lim.axis not in profile.axes),
         noise=timed.noise if timed else 0.0,
         noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
     )

@@ -229,7 +229,7 @@ def solved(scorings: Sequence[Scoring], family: Family, effort: Effort = Effort(
 
 
 def gated(scoring: Scoring, seed: int) -> Method:
-    """Bolukbasi's row: policies with learnt gates, one for each price of an error.
+    """Bolukbasi's row: policies with learnt gates, one for each price of an error, with as many exits as they like.
 
     Args:
         scoring: Whose temperatures the gates see.

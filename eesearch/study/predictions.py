@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from eesearch.core.design import ABSTAINED
 from eesearch.core.errors import DataError
 from eesearch.core.front import exit_name
 from eesearch.study.run import Run
@@ -47,7 +49,10 @@ def predict_file(run: Path, selection: str, inputs: Path) -> tuple[str, str]:
     shares = np.bincount(prediction.exit, minlength=len(names)) / max(len(x), 1)
     summary = "; ".join(f"{share:.1%} left at {name}" for name, share in zip(names, shares, strict=True))
     if y is not None:
-        summary += f"; accuracy {np.mean(prediction.answer == y):.2%} of {len(y)}"
+        answered = prediction.answer != ABSTAINED
+        right = (prediction.answer == y)[answered]
+        summary += f"; accuracy {right.mean() if len(right) else nan:.2%} of {len(right)}"
+        summary += "" if answered.all() else f" answered, {np.sum(~answered)} handed on"
     return table.to_csv(index=False), summary
 
 

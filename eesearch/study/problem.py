@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from eesearch.core.constraints import Constraints
 from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
 from eesearch.core.design import Design, ExitId, ExitSpec, Value, content_key
+from eesearch.core.errors import CostError
 from eesearch.core.front import Certificate, Evaluation, Front
 from eesearch.core.policy import Policy, Scoring, Stop, decision_name
 from eesearch.core.progress import Progress, silent
@@ -22,7 +23,7 @@ from eesearch.exits.evaluate import backbone_evaluation, evaluate
 from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.routing import score_table
 from eesearch.seeding.bank import propose, reference_thresholds
-from eesearch.seeding.bolukbasi import Learned, bolukbasi, seeds
+from eesearch.seeding.bolukbasi import Learned, bolukbasi, fewer, seeds
 from eesearch.seeding.placement import Seed
 from eesearch.solve.exact import solve_front
 from eesearch.solve.family import Effort, Family
@@ -38,6 +39,9 @@ ENQUEUED_SEEDS = 3
 
 SOLVER_VERSION = 2
 """Raised when the solver would answer otherwise, so that remembered fronts are solved again."""
+
+RECENT_REPLAYS = 4
+"""Tables with their costs that are kept in memory: a front is looked up point by point."""
 
 SOLVED_BY = {"criteria", "answers", "gates", "max_exits", "levels", "last_resort"}
 """What of a search space decides what the solver finds."""
@@ -70,12 +74,14 @@ class Problem:
         self.progress = progress
         self.study = materials.study
         self.space = materials.study.space
+        self._replays: dict[tuple[str, ...], tuple[ExitTable, tuple[StageCosts, ...]]] = {}
 
     @property
     def key(self) -> str:
         """Changes when values of trials are no longer comparable."""
         profiles = [p.model_dump(mode="json") for p in self.materials.profiles]
-        return content_key(self.study.mode, self.study.objectives.model_dump(mode="json"), profiles)
+        objectives = self.study.objectives.model_dump(mode="json")
+        return content_key(self.study.mode, objectives, profiles, SOLVER_VERSION, self.study.budget.solve)
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -106,11 +112,16 @@ class Problem:
         self, design: Design, profile: DeviceProfile, decision: str, split: SplitName
     ) -> tuple[ExitTable, tuple[StageCosts, ...]]:
         """A design's table, and the steps between its exits on every axis of the profile, its own axis first."""
-        table = self.workshop.table(design, split)
-        costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in profile.axes)
-        if not self.space.last_resort:
-            return table, costs
-        return with_last_resort(table, costs, {"params": 0.0, **self.space.last_resort})
+        key = (design.key, profile.device, decision, split)
+        if key not in self._replays:
+            table = self.workshop.table(design, split)
+            costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in profile.axes)
+            if self.space.last_resort:
+                table, costs = with_last_resort(table, costs, {"params": 0.0, **self.space.last_resort})
+            while len(self._replays) >= RECENT_REPLAYS:
+                del self._replays[next(iter(self._replays))]
+            self._replays[key] = (table, costs)
+        return self._replays[key]
 
     def backbone(self, profile: DeviceProfile, split: SplitName) -> Evaluation:
         """The unmodified backbone: the zero of drops and the unit of relative costs."""
@@ -125,8 +136,14 @@ class Problem:
         return evaluate(policy, table, costs, self.workshop.fits(policy.fits)).made_by(design)
 
     def constraints(self, profile: DeviceProfile) -> Constraints:
-        """Those that this device can tell."""
+        """Those that this device can tell: one that was not timed knows no latency.
+
+        Raises:
+            CostError: the profile is too old to know parameters.
+        """
         asked = self.study.objectives.constraints
+        if any(limit.axis == "params" for limit in asked.limits) and "params" not in profile.axes:
+            raise CostError(f"the profile of {profile.device} has no parameters", do="Measure it again.")
         return asked.model_copy(update={"limits": tuple(lim for lim in asked.limits if lim.axis in profile.axes)})
 
     def front(self, points: Iterable[Evaluation], profile: DeviceProfile) -> Front:
@@ -136,9 +153,15 @@ class Problem:
         return Front(kept, backbone=backbone, axis=profile.axis, device=profile.device)
 
     def value(self, fronts: Sequence[Front]) -> float:
-        """Value of a trial (DESIGN: mean over devices of the hypervolume near the backbone's accuracy)."""
-        drop = self.study.objectives.max_drop
-        return sum(front.hypervolume(max_drop=drop) for front in fronts) / len(fronts)
+        """Value of a trial: mean over devices of the hypervolume near the backbone's accuracy.
+
+        Where no policy keeps the constraints: minus the sum of what the least violating one breaks them by.
+        """
+        drop, values = self.study.objectives.max_drop, []
+        for front, profile in zip(fronts, self.materials.profiles, strict=True):
+            broken = self.constraints(profile).broken(front[0], front.backbone) if len(front) else {}
+            values.append(-sum(broken.values()) if broken else front.hypervolume(max_drop=drop))
+        return sum(values) / len(values)
 
 
 class BankProblem(Problem):
@@ -200,9 +223,9 @@ class BankProblem(Problem):
             if front.certificate is not None:
                 certificates[decision_name(criterion, answer)] = front.certificate
         is_bank = design == self.workshop.bank_design
-        gates = self.learned(design, profile) if is_bank and self.space.gates else []
-        points += [self.gated(learned, design, profile) for learned in gates]
-        placed = {seed.rule: seed.exits for seed in seeds(gates)}
+        free, family = self.learned(design, profile) if is_bank and self.space.gates else ([], [])
+        points += [self.gated(learned, design, profile) for learned in family]
+        placed = {seed.rule: seed.exits for seed in seeds(free)}
         return Solved(points=self.front(points, profile).points, certificates=certificates, gates=placed)
 
     def solve(
@@ -238,13 +261,18 @@ class BankProblem(Problem):
         self.workshop.keep_fit(learned.fit)
         return evaluate(learned.policy, table, costs, self.workshop.fits(learned.policy.fits)).made_by(design)
 
-    def learned(self, design: Design, profile: DeviceProfile) -> list[Learned]:
-        """Policies with gates learnt on a trained design."""
+    def learned(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
+        """Policies with gates learnt on a trained design: with as many exits as they like, and with `max_exits`."""
         table = self.workshop.table(design, "cal")
         costs = stage_costs(profile, table.exits, "gate", profile.axis)
+        scoring, seed = self.workshop.scoring(design, self.space.rule_criterion), self.study.seed
         with self.materials.watch.phase("learn gates"):
-            scoring = self.workshop.scoring(design, self.space.rule_criterion)
-            return bolukbasi(table, costs, scoring=scoring, seed=self.study.seed)
+            free, most = bolukbasi(table, costs, scoring=scoring, seed=seed), self.space.max_exits
+            family = [
+                one if len(one.placed) <= most else fewer(one, table, costs, most, scoring=scoring, seed=seed)
+                for one in free
+            ]
+        return free, family
 
     def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
         """The trial's front on a device."""

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_
 from eesearch.core.constraints import Constraints
 from eesearch.core.design import TrainSpec, Value
 from eesearch.core.front import MAX_DROP
+from eesearch.core.policy import decision_named
 from eesearch.core.registry import DRIVERS
 from eesearch.costs.devices import FORMAT, is_device_name
 from eesearch.costs.timer import Protocol
@@ -166,6 +167,20 @@ class Study(Value):
             raise ValueError(f"backbones: exactly one network can be searched so far; got {len(self.backbones)}")
         if self.mode == "joint-trials" and not self.space.trained:
             raise ValueError("mode joint-trials needs a strategy that trains designs, such as joint")
+        if self.mode == "joint-trials" and any(decision_named(d).memory == "all" for d in self.space.decisions):
+            raise ValueError("mode joint-trials draws a threshold in [0, 1] per exit: criteria of one exit only")
+        return self
+
+    @model_validator(mode="after")
+    def _axes_known(self) -> Study:
+        """Limits and prices are about axes that a device of the study has."""
+        known = {"macs", "params"} | ({"latency_ms"} if any(d != "macs" for d in self.devices) else set())
+        unknown = [str(limit) for limit in self.objectives.constraints.limits if limit.axis not in known]
+        if unknown:
+            raise ValueError(f"no device of the study can tell '{unknown[0]}'; known are {', '.join(sorted(known))}")
+        missing = known - {"params"} - self.space.last_resort.keys()
+        if self.space.last_resort and missing:
+            raise ValueError(f"last_resort has no price in {', '.join(sorted(missing))}")
         return self
 
     @field_validator("devices")

@@ -144,9 +144,10 @@ class Workshop:
         if key not in self._fits:
             kept = recall(self.materials.store, "fit", key)
             fit = make() if kept is None else Fit.from_arrays(*kept)
+            if not self.materials.store.path("fit", fit.key).exists():
+                self.keep_fit(fit)
             if kept is None:
                 self.materials.store.put("fit", key, *fit.arrays())
-                self.keep_fit(fit)
             self._fits[key] = self._fits[fit.key] = fit
         return self._fits[key]
 

@@ -40,6 +40,10 @@ def refused(result, *words):
         assert word in result.output, result.output
 
 
+def limited(**limit):
+    return {"constraints": {"limits": [limit]}}
+
+
 @pytest.fixture
 def finished(searched):
     return searched.directory.path
@@ -227,6 +231,35 @@ class TestBadInput:
         word = change["driver"] if "driver" in change else change["devices"][0]
         refused(run("search", study_file(tmp_path, tiny | change), "--run", tmp_path / "r"), word)
         assert not (tmp_path / "r" / "checkpoints").exists()
+
+    @pytest.mark.parametrize(
+        ("section", "fields", "words"),
+        [
+            (
+                "objectives",
+                {"constraints": {"limits": [{"axis": "energy_mj", "at_most": 1}]}},
+                "no device of the study",
+            ),
+            (
+                "objectives",
+                {"constraints": {"limits": [{"axis": "latency_ms", "at_most": 1}]}},
+                "no device of the study",
+            ),
+            ("objectives", {"constraints": {"limits": [{"axis": "params", "at": "mean", "at_most": 1}]}}, "as a whole"),
+            ("space", {"last_resort": {"latency_ms": 1.0}}, "no price in macs"),
+            ("space", {"criteria": ["gate"]}, "is learnt, not listed"),
+            ("space", {"criteria": ["patience"], "answers": ["mean"]}, "none of the criteria"),
+            ("space", {"answers": ["loudest"]}, "there is no answer"),
+        ],
+    )
+    def test_what_cannot_be_asked_is_refused_before_anything_is_done(self, tiny, tmp_path, section, fields, words):
+        tiny[section] = tiny.get(section, {}) | fields
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "run"), words)
+        assert not (tmp_path / "run").exists()
+
+    def test_joint_trials_draw_thresholds_of_single_exits_only(self, tiny, tmp_path):
+        tiny |= {"mode": "joint-trials", "space": tiny["space"] | {"criteria": ["patience"]}}
+        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "run"), "criteria of one exit only")
 
     def test_weights_that_are_no_state_dict(self, tiny, tmp_path):
         import torch

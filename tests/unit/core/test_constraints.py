@@ -68,3 +68,10 @@ def test_refuses_what_it_cannot_know():
         limits(("energy_mj", "mean", 1.0)).broken(evaluation(), evaluation())
     with pytest.raises(PolicyError, match="recall needs labels"):
         Constraints(min_recall=0.5).broken(evaluation(recall=None), evaluation())
+
+
+def test_parameters_are_limited_as_a_whole():
+    assert Limit(axis="params", at_most=5.0).at == "worst"
+    assert Limit.model_validate({"axis": "params", "at_most": 5.0}) == Limit(axis="params", at="worst", at_most=5.0)
+    with pytest.raises(ValueError, match="limited as a whole; got at: mean"):
+        Limit(axis="params", at="mean", at_most=5.0)

@@ -157,3 +157,12 @@ def test_reach_and_exit_rate_count_stops_where_nobody_leaves():
     stop = np.array([0, 2, 2, 0, 2])
     np.testing.assert_allclose(exit_rate(stop, 4), [0.4, 0.0, 0.6, 0.0])
     np.testing.assert_allclose(reach(stop, 4), [1.0, 0.6, 0.6, 0.0])
+
+
+def test_a_score_that_is_not_a_number_is_the_least_sure():
+    logits = np.array([[[np.nan, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]], np.float32)
+    table = ExitTable(logits, np.array([1]), EXITS, "test", "s")
+    scores, correct = path_outputs(table, [0, 1, 2], Scoring("max_prob", "most_confident"))
+    assert np.isnan(scores[0, 0])
+    assert scores[1, 0] == scores[2, 0] > 0.5
+    assert correct[1:, 0].tolist() == [True, True]

@@ -121,5 +121,5 @@ def _problem():
 def test_refuses_anything_but_two_axes():
     table, axes = _problem()
     for given_axes in (axes[:1], [axes[0], axes[0]]):
-        with pytest.raises(PolicyError, match="two axes are needed"):
+        with pytest.raises(PolicyError, match="two axes with a mean over samples"):
             solve_axes(table, given_axes)

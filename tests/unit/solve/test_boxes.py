@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eesearch.solve import boxes
-from eesearch.solve.bounds import Problem
 from eesearch.solve.boxes import (
     Incumbents,
     Keys,
@@ -23,7 +22,7 @@ from eesearch.solve.boxes import (
     no_limits,
     search_paths,
 )
-from eesearch.solve.branch import ONLY_FLOOR, SEARCH, STOP, Job, search_range
+from eesearch.solve.branch import SEARCH, STOP, search_range
 from eesearch.solve.kernel import pack
 
 seeds = st.integers(0, 2**32 - 1)
@@ -356,9 +355,10 @@ def test_a_path_that_is_cut_short_leaves_something_open():
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3, 5])
-@pytest.mark.parametrize("levels", [30, 60])
-def test_the_floor_is_valid_wherever_it_was_stopped(calls, levels):
-    given_table = hard(seed=1, levels=levels)
+@pytest.mark.parametrize("many", [30, 29])
+def test_the_floor_is_valid_wherever_it_was_stopped(calls, many, monkeypatch):
+    monkeypatch.setattr(boxes, "MANY", many)  # without and with a search of few levels first
+    given_table = hard(seed=1, levels=30)
     full, _ = solve(given_table)
     asked = []
 
@@ -391,6 +391,14 @@ def test_the_floor_is_valid_in_the_middle_of_a_round(block, monkeypatch):
     assert_floor_valid(left.floor, best, full.envelope)
 
 
+def test_no_limits_change_nothing():
+    given_table = hard(paths=20, levels=8)
+    keys, paths, _ = given_table.engine()
+    best = no_incumbents(given_table.samples, given_table.longest)
+    search_paths(keys, paths, no_limits(20, given_table.longest, keys.right.shape[1]), best)
+    np.testing.assert_array_equal(best.envelope, solve(given_table)[0].envelope)
+
+
 def test_an_exception_ends_all_threads():
     def stop():
         if len(asked) == 2:
@@ -402,18 +410,6 @@ def test_an_exception_ends_all_threads():
     with pytest.raises(KeyboardInterrupt):
         solve(hard(), stop=stop, threads=2)
     assert threading.active_count() == before
-
-
-def test_only_bounding_keeps_nothing():
-    given_table = table(2)
-    keys, paths, limits = given_table.engine()
-    best = no_incumbents(given_table.samples, given_table.longest)
-    flag = np.full(1, ONLY_FLOOR, np.uint8)
-    floor = np.full(given_table.samples + 1, np.inf)
-    job = Job(Problem(keys, paths, limits, given_table.samples), best, floor, 0, flag)
-    assert search_range(job, 0, len(paths.early)) == len(paths.early)
-    assert np.isinf(best.cost).all()
-    assert_floor_valid(np.minimum.accumulate(floor), best, given_table.envelope())
 
 
 @settings(max_examples=60, deadline=None)
@@ -431,7 +427,3 @@ def test_every_policy_of_a_path_can_be_evaluated(seed):
         assert errors[levels] == wrong
         assert leaving[levels] @ given_table.paid[0] == cost
         assert leaving[levels].sum() == given_table.samples
-
-
-def test_no_limits_are_empty():
-    assert [len(part) for part in no_limits(3, 2, 5)] == [3, 0, 3, 0, 0, 0]

@@ -20,12 +20,12 @@ from eesearch.core.policy import Fit, Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import evaluate
 from eesearch.exits.last_resort import with_last_resort
-from eesearch.exits.routing import path_outputs
+from eesearch.exits.routing import path_outputs, score_table
 from eesearch.solve import exact
 from eesearch.solve.exact import solve_front
 from eesearch.solve.family import Effort, Family
 from eesearch.solve.levels import threshold_levels
-from eesearch.solve.stream import stream_scores
+from eesearch.solve.stream import ScoreTable, stream_scores
 
 MAX_PROB = Scoring()
 
@@ -137,7 +137,9 @@ def test_is_exact_where_scores_and_answers_belong_to_paths(problem, family, deci
     weights = np.linspace(0.5, 2.0, len(table.exits), dtype=np.float32)[None, :, None]
     fits = (Fit("ensemble", table.exits, weights, np.empty(0, np.int16)),) if answer == "mean" else ()
     scoring = Scoring(criterion, answer or "own", fits)
-    assert agrees(solve(table, costs, family, scoring), table, brute_force(table, costs, family, scoring))
+    expected = brute_force(table, costs, family, scoring)
+    for method in ("exact", "anytime"):
+        assert agrees(solve(table, costs, family, scoring, method=method), table, expected)
 
 
 @settings(max_examples=100, deadline=None)
@@ -315,6 +317,25 @@ def test_refuses_negative_steps_and_options_out_of_range(larger):
         solve_front(table, costs, family=Family(levels=0))
     with pytest.raises(CostError, match="nothing is known of the axis of 'mean energy_mj at most 3'"):
         solve_front(table, costs, family=Family(constraints=Constraints(limits=(Limit(axis="energy_mj", at_most=3),))))
+
+
+def test_refuses_recall_without_labels_and_times_that_are_none(larger):
+    table, costs = larger
+    scored = ScoreTable(score_table(table, MAX_PROB), table.correct, table.exits)
+    with pytest.raises(PolicyError, match="recall needs labels"):
+        solve_front(scored, costs, family=Family(1, None, Constraints(min_recall=0.5)))
+    for seconds in (0.0, -5.0, float("nan"), inf):
+        with pytest.raises(PolicyError, match="a time limit is a number of seconds"):
+            Effort(seconds=seconds)
+
+
+@pytest.mark.parametrize("method", ["exact", "anytime"])
+def test_the_backbone_is_answered_with_however_little_time_there_is(larger, monkeypatch, method):
+    table, costs = larger
+    monkeypatch.setattr(exact, "clock", lambda _: lambda: True)
+    front = solve_front(table, costs, effort=Effort(method, seconds=1e-9))
+    assert max(point.accuracy for point in front.points) >= front.backbone.accuracy
+    assert not front.certificate.exact
 
 
 def test_refuses_levels_that_do_not_fit_into_the_memory(larger):
