@@ -25,6 +25,7 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/modes.py --quick
+	$(BIN)/python benchmarks/solver.py --quick
 
 clean:
 	rm -rf .venv build *.egg-info
