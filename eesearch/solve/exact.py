@@ -199,7 +199,7 @@ def _method(question: Question) -> str:
     return "exact" if seconds < EXACT_SECONDS else "anytime"
 
 
-BOXES_PER_PATH = 1000
+BOXES_PER_PATH = 300
 """Boxes that a path takes at 24 levels; with more levels about as their square root. A rough figure."""
 
 SECONDS_PER_BOX_AND_SAMPLE = 1e-10
