@@ -178,7 +178,7 @@ def predict(
     pick: Annotated[str, typer.Option(metavar="SEL", help=SELECTION)] = "max-drop=0.5%",
     out: Annotated[Path | None, typer.Option(help="CSV file; standard output by default.")] = None,
 ) -> None:
-    """Answer samples with a chosen point, really stopping early: index,answer,exit,score."""
+    """Answer samples with a chosen point, really stopping early: index,answer,exit,score; -1 is handed on."""
     from eesearch.study.predictions import predict_file
 
     csv, summary = predict_file(run, pick, inputs)

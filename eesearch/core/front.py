@@ -70,6 +70,7 @@ class Certificate(Value):
         floor: Steps (error, cost / backbone's cost), by rising error: no policy with at most this error costs less.
         gain: Hypervolume that the front could still gain, see `Front.hypervolume`; 0 if exact.
         paths: Number of paths of exits in the family.
+        levels: Largest number of thresholds per exit; None: all.
         seconds: What the search took.
     """
 
@@ -77,12 +78,14 @@ class Certificate(Value):
     floor: tuple[tuple[float, float], ...]
     gain: float
     paths: int
+    levels: int | None = None
     seconds: float
 
     def __str__(self) -> str:
-        searched = f"{self.paths:,} paths of exits in {self.seconds:.1f} s"
+        levels = "all thresholds" if self.levels is None else f"{self.levels} thresholds per exit"
+        searched = f"{self.paths:,} paths of exits, {levels}, in {self.seconds:.1f} s"
         if self.exact:
-            return f"exact: nothing in the family ({searched}) is better anywhere"
+            return f"exact: of {searched}, nothing is better anywhere"
         return f"not exact ({searched}): the hypervolume could still grow by at most {self.gain:.4f}"
 
 

@@ -58,7 +58,7 @@ def _caption(comparison: Comparison) -> str:
     paid = f"; at every stop the decision by {comparison.decision} is paid" if comparison.decision else ""
     lines = [
         f"backbone: {percent(test.accuracy)} on {test.samples:,} test samples. All on the bank's table, rejected heads "
-        f"paid{paid}.",
+        f"paid{paid}; no last resort, no constraints.",
         "area: what the steps through the calibration front dominate of the rectangle up to the backbone's cost and "
         f"{100.0 * MAX_DROP:g} points above its error; test: the same steps in the same order, as they are on test.",
         "-: no policy of the method loses so little on calibration.",

@@ -5,12 +5,12 @@ Each path is still searched completely, over all its thresholds; what is heurist
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 import numpy as np
 
-from eesearch.solve.search import Search, floor_of_all
+from eesearch.solve.search import Search, Stop, floor_of_all
 
 Path = tuple[int, ...]
 
@@ -24,19 +24,22 @@ RANDOM_PATHS = 256
 """Random paths of a restart."""
 
 
-def search_anytime(search: Search, seed: int = 0) -> bool:
+def search_anytime(search: Search, start: Callable[[], Stop], seed: int = 0) -> bool:
     """Explore the likely paths, then all others in order; False if that was cut short.
 
     Args:
-        search: Knows when to stop.
+        search: Nothing is explored yet.
+        start: Starts the clock that says when to stop. The paths of one stop are explored before, so that an answer
+            holds the backbone at least, and nobody waits for a compiler on the clock.
         seed: Of the random restarts.
     """
     generator = np.random.default_rng(seed)
     explored: set[Path] = set()
     blocks = search.question.tree.blocks()
     static = next(blocks)
-    search.explore_static(static)
+    search.explore(static)
     explored.update(map(tuple, static.tolist()))
+    search.stop = start()
     done = _climb(search, explored)
     for _ in range(RESTARTS):
         random = (_random_path(search, generator) for _ in range(RANDOM_PATHS))
@@ -49,10 +52,16 @@ def search_anytime(search: Search, seed: int = 0) -> bool:
     return True
 
 
-def search_exactly(search: Search) -> bool:
-    """Explore all paths, those with fewer stops first; False if that was cut short."""
+def search_exactly(search: Search, start: Callable[[], Stop]) -> bool:
+    """Explore all paths, those with fewer stops first; False if that was cut short.
+
+    Args:
+        search: Nothing is explored yet.
+        start: As for `search_anytime`.
+    """
     blocks = search.question.tree.blocks()
-    search.explore_static(next(blocks))
+    search.explore(next(blocks))
+    search.stop = start()
     for block in blocks:
         if not search.explore(block):
             _lower_floor(search, begun=search.all_begun and next(blocks, None) is None)

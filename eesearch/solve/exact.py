@@ -72,14 +72,13 @@ def solve_front(
     question = _question(table, axes, family, backbone, outputs=outputs)
     method = effort.method if effort.method != "auto" else _method(question)
     seconds = ANYTIME_SECONDS if method == "anytime" and effort.seconds is None else effort.seconds
-    stop = clock(seconds)
-    search = Search(question, effort, stop, progress)
-    complete = _run(search, method)
+    search = Search(question, effort, progress)
+    complete = _run(search, method, seconds)
     points: Sequence[Evaluation] = _evaluated(search, table, axes, scoring)
     unit = backbone.costs[axes[0].axis].mean
     certificate = _certificate(search, backbone, unit, complete=complete, seconds=time.monotonic() - began)
     if effort.refine and family.levels is not None:
-        points = _refined(points, table, axes, question, stop=stop)
+        points = _refined(points, table, axes, question, stop=search.stop)
     if not points and family.constraints:
         points = _least_violating(table, axes, scoring, family, effort)
     return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)
@@ -141,7 +140,9 @@ def _certificate(search: Search, backbone: Evaluation, unit: float, *, complete:
     reached = [max(0.0, hypervolume(front, backbone.error + MAX_DROP)) for front in (bound, values)]
     gain = 0.0 if complete else max(0.0, reached[0] - reached[1])
     steps = tuple((float(error), float(cost)) for error, cost in bound)
-    return Certificate(exact=complete, floor=steps, gain=gain, paths=paths, seconds=seconds)
+    return Certificate(
+        exact=complete, floor=steps, gain=gain, paths=paths, levels=question.family.levels, seconds=seconds
+    )
 
 
 def own_classifier(table: ExitTable | ScoreTable, axes: Sequence[StageCosts]) -> Evaluation:
@@ -211,7 +212,7 @@ SECONDS_PER_KEY_AND_SAMPLE = 6e-7
 EXACT_SECONDS = 60.0
 
 
-def _run(search: Search, method: str) -> bool:
+def _run(search: Search, method: str, seconds: float | None) -> bool:
     from eesearch.solve.anytime import search_anytime, search_exactly
 
-    return search_exactly(search) if method == "exact" else search_anytime(search)
+    return (search_exactly if method == "exact" else search_anytime)(search, lambda: clock(seconds))

@@ -24,7 +24,7 @@ from eesearch.solve.table_file import Table, read_table
 
 
 @dataclass(frozen=True, eq=False)
-class Solved:
+class SolvedTable:
     """The front of a table.
 
     Attributes:
@@ -81,7 +81,7 @@ def solve_files(
     effort: Effort,
     test: Path | None = None,
     progress: Progress = silent,
-) -> Solved:
+) -> SolvedTable:
     """The front of a table from a file: `eesearch solve`.
 
     Args:
@@ -113,11 +113,15 @@ def solve_files(
             got=[f"{e.cut}:{e.head}" for e in unseen.exits],
             expected=[f"{e.cut}:{e.head}" for e in known.exits],
         )
+    if isinstance(known, ExitTable) and isinstance(unseen, ExitTable):
+        classes = [each.logits.shape[-1] for each in (known, unseen)]
+        if classes[0] != classes[1]:
+            raise DataError(f"{test} is about other classes than {table}", got=classes[1], expected=classes[0])
     front = solve_front(known, prices, scoring=scoring, family=family, effort=effort, progress=progress)
     if unseen is None:
-        return Solved(front)
+        return SolvedTable(front)
     points = [_tested(point.policy, unseen, prices, scoring) for point in front.points]
-    return Solved(front, (*points, backbone_evaluation(unseen, prices, unseen.exits[-1])))
+    return SolvedTable(front, (*points, backbone_evaluation(unseen, prices, unseen.exits[-1])))
 
 
 def _tested(policy: Policy, table: Table, costs: Sequence[StageCosts], scoring: Scoring) -> Evaluation:

@@ -51,12 +51,15 @@ class Search:
     Args:
         question: What is searched.
         effort: Memory and threads.
-        stop: When to give up.
         progress: Told of the paths explored.
+
+    Attributes:
+        stop: Whether to give up.
     """
 
-    def __init__(self, question: Question, effort: Effort, stop: Stop, progress: Progress = silent) -> None:
-        self.question, self.effort, self.stop, self.progress = question, effort, stop, progress
+    def __init__(self, question: Question, effort: Effort, progress: Progress = silent) -> None:
+        self.question, self.effort, self.progress = question, effort, progress
+        self.stop: Stop = lambda: False
         samples, longest = question.samples, question.tree.longest
         self.best: Incumbents = no_incumbents(samples, longest)
         self.best.envelope[question.most_errors + 1 :] = -inf  # nothing there is of any use
@@ -86,12 +89,6 @@ class Search:
             if not self._explore(ring.keys, share[usable], ring.index[usable]):
                 return False
         return True
-
-    def explore_static(self, paths: Rows) -> None:
-        """Look at the paths of one stop, however little time there is: an answer should hold the backbone at least."""
-        stop, self.stop = self.stop, lambda: False
-        self.explore(paths)
-        self.stop = stop
 
     def _usable(self, paths: Rows, ring: KeyRing) -> NDArray[np.bool_]:
         """Paths with a threshold at each early stop, and without a worst case that breaks a limit. [P]"""

@@ -117,7 +117,9 @@ def _exit_table(path: Path, arrays: Arrays, exits: tuple[ExitId, ...], split: st
     if logits.ndim != 3 or labels.shape != logits.shape[1:2] or 0 in logits.shape or logits.shape[2] < 2:
         _misshapen(path, arrays, ("logits", "labels"), "logits [E, N, C] and labels [N], N at least 1, C at least 2")
     single = _numbers(path, "logits", logits, np.float32)
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[2]:
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"labels in {path} are no integers", got=labels.dtype, expected="the index of each class")
+    if labels.min() < 0 or labels.max() >= logits.shape[2]:
         raise DataError(
             f"labels in {path} are out of range",
             got=f"{labels.dtype} from {labels.min()} to {labels.max()}",

@@ -151,12 +151,21 @@ class DeviceAnswer(Value):
 
     def _caution(self) -> str:
         """What to think of costs measured on a restless machine, and of a front whose search was cut short."""
-        words = f" Not measured here, so not limited: {', '.join(self.skipped)}." if self.skipped else ""
+        words = self._handed_on()
+        words += f" Not measured here, so not limited: {', '.join(self.skipped)}." if self.skipped else ""
         if self.noise > NOISY:
             words += f" Measured with {self.noise:.0%} noise between processes: measure again on a quiet machine."
         for decision, certificate in self.certificates.items():
             words += "" if certificate.exact else f" The bank's front by {decision} is {certificate}."
         return words
+
+    def _handed_on(self) -> str:
+        """How much of the answer at no loss is somebody else's."""
+        point = self.at_no_loss()
+        stops = point.test.policy.exits if point else ()
+        if point is None or not stops[-1].is_last_resort:
+            return ""
+        return f" {point.test.exit_rate[-1]:.1%} of the samples are handed on to the last resort, and count as right."
 
     def _alternative(self, unit: str) -> str:
         """What a drop of one point would buy, if anything."""

@@ -151,7 +151,7 @@ class TestVerbs:
         files = REPLAY / "digits_cnn.npz", REPLAY / "digits_cnn.json"
         table = run("solve", *files, "--max-exits", 2)
         assert table.exit_code == 0, table.output
-        assert "exact: nothing in the family" in " ".join(table.output.split())
+        assert "nothing is better anywhere" in " ".join(table.output.split())
         rows = pd.read_csv(io.StringIO(run("solve", *files, "--max-exits", 2, "--format", "csv").output))
         assert rows["point"].iloc[-1] == "backbone"
         out = tmp_path / "front.json"

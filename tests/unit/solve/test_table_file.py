@@ -111,7 +111,7 @@ def poisoned(array, value):
             "out of range; got int64 from -1 to 0; expected integers from 0 to 1",
         ),
         ({"labels": LABELS + 1}, "out of range; got uint8 from 1 to 2"),
-        ({"labels": LABELS.astype(np.float32)}, "out of range; got float32"),
+        ({"labels": LABELS.astype(np.float32)}, "no integers; got float32"),
         ({"cuts": np.array(["a", "output"])}, r"cuts in .* must be names; got <U6 \[2\]; expected 3 strings"),
         ({"heads": np.arange(3)}, r"heads in .* must be names; got int64"),
         ({"cuts": np.array(["a", "b", "c"])}, "out of order; got .* alone at 'output'"),
