@@ -81,9 +81,20 @@ class Constraints(Value):
             excess[f"accuracy drop at most {self.max_drop:g}"] = over / max(backbone.accuracy, 1e-12)
         return {name: amount for name, amount in excess.items() if amount > 1e-12}
 
+    def relaxed(self, slack: float, backbone: Evaluation) -> Constraints:
+        """Each bound loosened by this share of itself; the drop by this share of the backbone's accuracy."""
+        limits = tuple(limit.model_copy(update={"at_most": limit.at_most * (1.0 + slack)}) for limit in self.limits)
+        recall = None if self.min_recall is None else max(0.0, self.min_recall * (1.0 - slack))
+        drop = None if self.max_drop is None else min(1.0, self.max_drop + slack * backbone.accuracy)
+        return Constraints(limits=limits, min_recall=recall, max_drop=drop)
+
+    def violation(self, evaluation: Evaluation, backbone: Evaluation) -> float:
+        """By how much the constraint that is broken most is broken, relative to its bound; 0 if all are kept."""
+        return max(self.broken(evaluation, backbone).values(), default=0.0)
+
     def kept(self, evaluations: Sequence[Evaluation], backbone: Evaluation) -> tuple[Evaluation, ...]:
-        """Those that keep all constraints; if there is none, the one with the least sum of what it breaks them by."""
-        excess = [sum(self.broken(e, backbone).values()) for e in evaluations]
+        """Those that keep all constraints; if there is none, the one with the least violation."""
+        excess = [self.violation(e, backbone) for e in evaluations]
         if not excess or min(excess) == 0.0:
             return tuple(e for e, amount in zip(evaluations, excess, strict=True) if amount == 0.0)
         return (evaluations[excess.index(min(excess))],)

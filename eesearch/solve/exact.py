@@ -122,9 +122,42 @@ def _refined(
 def _least_violating(
     table: ExitTable | ScoreTable, axes: Sequence[StageCosts], scoring: Scoring, family: Family, effort: Effort
 ) -> tuple[Evaluation, ...]:
-    """Nothing keeps the constraints: of the front without them, the point that breaks them least."""
-    free = solve_front(table, axes, scoring=scoring, family=replace(family, constraints=Constraints()), effort=effort)
-    return family.constraints.kept(free.points, free.backbone)
+    """Nothing keeps the constraints: a policy with the least violation, to a hundredth of it.
+
+    The slack by which all bounds must be loosened until some policy keeps them is found by doubling and halving.
+    """
+    backbone, bounds, best = own_classifier(table, axes), family.constraints, None
+    low, high = 0.0, LEAST_SLACK
+    while high < MOST_SLACK and (best is None or high - low > SLACK_PRECISION * high):
+        slack = high if best is None else (low + high) / 2.0
+        loose = replace(family, constraints=bounds.relaxed(slack, backbone))
+        found = _solved(table, axes, scoring, loose, effort)
+        if found:
+            (best,) = bounds.kept(found, backbone)
+            high = min(slack, bounds.violation(best, backbone))
+        else:
+            low, high = slack, high if best is not None else 2.0 * slack
+    if best is None:  # a bound of 0, say, which no share of itself loosens
+        return bounds.kept(_solved(table, axes, scoring, replace(family, constraints=Constraints()), effort), backbone)
+    return (best,)
+
+
+LEAST_SLACK, MOST_SLACK, SLACK_PRECISION = 1e-4, 1e4, 0.01
+"""Where the search for the least violation begins and ends, and how close it comes."""
+
+
+def _solved(
+    table: ExitTable | ScoreTable, axes: Sequence[StageCosts], scoring: Scoring, family: Family, effort: Effort
+) -> list[Evaluation]:
+    """The front of a family, as far as the time goes, and no answer where nothing keeps its constraints."""
+    from eesearch.solve.keys import outputs_of
+    from eesearch.solve.search import Search
+
+    question = _question(table, axes, family, own_classifier(table, axes), outputs=outputs_of(table, scoring))
+    search = Search(question, effort)
+    method = effort.method if effort.method != "auto" else _method(question)
+    _run(search, method, effort.seconds)
+    return _evaluated(search, table, axes, scoring)
 
 
 def _certificate(search: Search, backbone: Evaluation, unit: float, *, complete: bool, seconds: float) -> Certificate:

@@ -94,8 +94,7 @@ class DeviceAnswer(Value):
         static: Front of the sub-networks where everybody leaves at the same exit, by rising cost on calibration.
         overthinking: A row per exit.
         certificates: By decision (`max_prob`): how far from the best of all policies on the bank its front can be.
-        broken: Constraints that no policy was found to keep; the front is then one point, of the front without
-            constraints the one that breaks them least.
+        broken: Constraints that no policy was found to keep; the front is then the one point that breaks them least.
         skipped: Limits on what was not measured on this device.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.

@@ -75,3 +75,12 @@ def test_parameters_are_limited_as_a_whole():
     assert Limit.model_validate({"axis": "params", "at_most": 5.0}) == Limit(axis="params", at="worst", at_most=5.0)
     with pytest.raises(ValueError, match="limited as a whole; got at: mean"):
         Limit(axis="params", at="mean", at_most=5.0)
+
+
+def test_relaxed_bounds_are_looser_by_a_share_and_the_worst_break_counts():
+    backbone = evaluation(accuracy=0.8)
+    asked = Constraints(limits=(Limit(axis="latency_ms", at_most=1.0),), min_recall=0.9, max_drop=0.0)
+    loose = asked.relaxed(0.5, backbone)
+    assert (loose.limits[0].at_most, loose.min_recall, loose.max_drop) == pytest.approx((1.5, 0.45, 0.4))
+    assert asked.violation(evaluation(mean=2.0), backbone) == pytest.approx(1.0)
+    assert Constraints().violation(evaluation(), backbone) == 0.0

@@ -172,19 +172,25 @@ def test_constraints_are_kept_exactly(problem, family, data):
     )
     backbone = table.correct[-1].mean()
 
-    def accept(stop, paid, right, path):
+    def broken(stop, right, path):
+        """By how much each constraint is broken, relative to its bound."""
         legs = list(zip([0, *(e + 1 for e in path)], path, strict=False))
         for limit in limits:
             total = np.cumsum([by_axis[limit.axis].step[i, j] for i, j in legs])
             each = np.sort(total[stop])
             p95 = each[int(np.ceil(0.95 * samples - 1e-9)) - 1]
             value = {"mean": each.mean(), "p95": p95, "worst": total[-1]}[limit.at]
-            if value > limit.at_most * (1 + 1e-9):
-                return False
-        recalls = [right[table.labels == c].mean() for c in np.unique(table.labels)]
-        if constraints.min_recall is not None and min(recalls) < constraints.min_recall - 1e-9:
-            return False
-        return constraints.max_drop is None or right.mean() >= backbone - constraints.max_drop - 1e-9
+            yield value / limit.at_most - 1.0 if limit.at_most else (inf if value else 0.0)
+        if constraints.min_recall is not None:
+            yield 1.0 - min(right[table.labels == c].mean() for c in np.unique(table.labels)) / constraints.min_recall
+        if constraints.max_drop is not None:
+            yield (backbone - right.mean() - constraints.max_drop) / max(backbone, 1e-12)
+
+    def violation(stop, right, path):
+        return max(broken(stop, right, path), default=0.0)
+
+    def accept(stop, paid, right, path):
+        return violation(stop, right, path) <= 1e-9
 
     constrained = replace(family, constraints=constraints)
     expected = brute_force(table, costs, family, accept=accept)
@@ -192,11 +198,11 @@ def test_constraints_are_kept_exactly(problem, family, data):
     if expected:
         assert agrees(front, table, expected)
         assert not any(constraints.broken(point, front.backbone) for point in front.points)
-    else:  # the least violating point of the front without constraints
-        free = solve(table, [costs, other], family)
-        excess = [sum(constraints.broken(point, free.backbone).values()) for point in free.points]
-        assert len(front) == 1
-        assert sum(constraints.broken(front[0], front.backbone).values()) == min(excess) > 0.0
+    else:  # nothing keeps them: nobody breaks them less, to a hundredth
+        (point,) = front.points
+        found = constraints.violation(point, front.backbone)
+        values = [violation(stop, right, path) for stop, _, right, path in all_policies(table, costs, family)]
+        assert 0.0 < found <= 1.02 * min(values) + 1e-3
 
 
 @settings(max_examples=60, deadline=None)
