@@ -27,7 +27,7 @@ from eesearch.exits.evaluate import backbone_evaluation, tally
 from eesearch.solve.family import ANYTIME_SECONDS, Effort, Family, clock
 
 if TYPE_CHECKING:
-    from eesearch.solve.keys import ExitOutputs, PathOutputs
+    from eesearch.solve.keys import Outputs
     from eesearch.solve.search import Question, Search
     from eesearch.solve.stream import ScoreTable
 
@@ -73,14 +73,14 @@ def solve_front(
     method = effort.method if effort.method != "auto" else _method(question)
     seconds = ANYTIME_SECONDS if method == "anytime" and effort.seconds is None else effort.seconds
     search = Search(question, effort, progress)
-    complete = _run(search, method, seconds)
+    complete = _run(search, method, lambda: clock(seconds))
     points: Sequence[Evaluation] = _evaluated(search, table, axes, scoring)
     unit = backbone.costs[axes[0].axis].mean
     certificate = _certificate(search, backbone, unit, complete=complete, seconds=time.monotonic() - began)
     if effort.refine and family.levels is not None:
         points = _refined(points, table, axes, question, stop=search.stop)
     if not points and family.constraints:
-        points = _least_violating(table, axes, scoring, family, effort)
+        points = _least_violating(table, axes, scoring, search)
     return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)
 
 
@@ -120,44 +120,41 @@ def _refined(
 
 
 def _least_violating(
-    table: ExitTable | ScoreTable, axes: Sequence[StageCosts], scoring: Scoring, family: Family, effort: Effort
+    table: ExitTable | ScoreTable, axes: Sequence[StageCosts], scoring: Scoring, strict: Search
 ) -> tuple[Evaluation, ...]:
-    """Nothing keeps the constraints: a policy with the least violation, to a hundredth of it.
+    """Nothing keeps the constraints: a policy with the least violation, to a hundredth of it, as far as the time goes.
 
     The slack by which all bounds must be loosened until some policy keeps them is found by doubling and halving.
     """
-    backbone, bounds, best = own_classifier(table, axes), family.constraints, None
+    from eesearch.solve.search import Search
+
+    family, backbone = strict.question.family, own_classifier(table, axes)
+    bounds, best = family.constraints, None
+
+    def solved(constraints: Constraints) -> list[Evaluation]:
+        question = _question(
+            table, axes, replace(family, constraints=constraints), backbone, outputs=strict.question.outputs
+        )
+        search = Search(question, strict.effort)
+        _run(search, _method(question), lambda: strict.stop)
+        return _evaluated(search, table, axes, scoring)
+
     low, high = 0.0, LEAST_SLACK
-    while high < MOST_SLACK and (best is None or high - low > SLACK_PRECISION * high):
+    while high < MOST_SLACK and (best is None or high - low > SLACK_PRECISION * high) and not strict.stop():
         slack = high if best is None else (low + high) / 2.0
-        loose = replace(family, constraints=bounds.relaxed(slack, backbone))
-        found = _solved(table, axes, scoring, loose, effort)
+        found = solved(bounds.relaxed(slack, backbone))
         if found:
             (best,) = bounds.kept(found, backbone)
             high = min(slack, bounds.violation(best, backbone))
         else:
             low, high = slack, high if best is not None else 2.0 * slack
-    if best is None:  # a bound of 0, say, which no share of itself loosens
-        return bounds.kept(_solved(table, axes, scoring, replace(family, constraints=Constraints()), effort), backbone)
+    if best is None:  # no time is left, or a bound is 0, which no share of itself loosens
+        return bounds.kept(solved(Constraints()), backbone)
     return (best,)
 
 
 LEAST_SLACK, MOST_SLACK, SLACK_PRECISION = 1e-4, 1e4, 0.01
 """Where the search for the least violation begins and ends, and how close it comes."""
-
-
-def _solved(
-    table: ExitTable | ScoreTable, axes: Sequence[StageCosts], scoring: Scoring, family: Family, effort: Effort
-) -> list[Evaluation]:
-    """The front of a family, as far as the time goes, and no answer where nothing keeps its constraints."""
-    from eesearch.solve.keys import outputs_of
-    from eesearch.solve.search import Search
-
-    question = _question(table, axes, family, own_classifier(table, axes), outputs=outputs_of(table, scoring))
-    search = Search(question, effort)
-    method = effort.method if effort.method != "auto" else _method(question)
-    _run(search, method, effort.seconds)
-    return _evaluated(search, table, axes, scoring)
 
 
 def _certificate(search: Search, backbone: Evaluation, unit: float, *, complete: bool, seconds: float) -> Certificate:
@@ -196,7 +193,7 @@ def _question(
     family: Family,
     backbone: Evaluation,
     *,
-    outputs: ExitOutputs | PathOutputs,
+    outputs: Outputs,
 ) -> Question:
     from eesearch.solve.paths import PathTree
     from eesearch.solve.search import Question
@@ -245,7 +242,7 @@ SECONDS_PER_KEY_AND_SAMPLE = 6e-7
 EXACT_SECONDS = 60.0
 
 
-def _run(search: Search, method: str, seconds: float | None) -> bool:
+def _run(search: Search, method: str, start: Callable[[], Callable[[], bool]]) -> bool:
     from eesearch.solve.anytime import search_anytime, search_exactly
 
-    return (search_exactly if method == "exact" else search_anytime)(search, lambda: clock(seconds))
+    return (search_exactly if method == "exact" else search_anytime)(search, start)

@@ -194,8 +194,7 @@ def never_pays(step: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Exits at which it may pay that nobody leaves, though the head is paid. [E]
 
     That costs more than leaving the exit out, unless the step past it costs more than the way through it; and that
-    only odd costs do. Only the minimised axis is asked: where another one with a limit is odd, "nobody leaves" is not
-    tried for its sake.
+    only odd costs do.
     """
     through = (step[:, e, None] + step[e + 1] for e in range(step.shape[1]))  # from anywhere to anywhere
     return np.array([bool((way < step).any()) for way in through])

@@ -126,7 +126,7 @@ def refine_front(
         outputs: What its exits say under the scoring of the policies.
         costs: The first is minimised and never rises; the others are only told.
         accept: No policy that it refuses is taken; None: all may be.
-        stop: Asked before each point; once true, the remaining ones stay as they are.
+        stop: Asked before each sweep and each candidate; once true, all stay as they then are.
         progress: Told the points done.
 
     Returns:
@@ -147,27 +147,33 @@ def refine_front(
     for done, i in enumerate(by_path, start=1):
         if stop():
             break
-        refined[i] = _refined(points[i], paths, met, accept)
+        refined[i] = _refined(points[i], paths, met, accept, stop)
         met.know(refined[i])
         progress("refine", done, len(points))
     others = sorted(met.kept(), key=lambda kept: paths.rows(kept[0].policy.exits))
     return refined + _undominated([paths.evaluate(*kept) for kept in others], refined, met.axis)
 
 
-def _refined(point: Evaluation, paths: _Paths, met: _Met, accept: Accept | None) -> Evaluation:
+def _refined(
+    point: Evaluation, paths: _Paths, met: _Met, accept: Accept | None, stop: Callable[[], bool]
+) -> Evaluation:
     """One point, its thresholds settled; what its sweeps pass is shown to `met`."""
     stops = paths.stops(point.policy.exits)
 
     def allowed(thresholds: Floats) -> bool:
+        if stop():
+            return False
         return accept is None or accept(_moved(point.policy, thresholds), stops.scores, stops.correct)
 
     settled = np.array(point.policy.thresholds)
     for now, at, positions in _sweeps(stops, settled, allowed):
+        settled = now
+        if stop():
+            break
         for position in met.beating(positions):
             thresholds = _replaced(now, at, positions.thresholds[position])
             if allowed(thresholds):
                 met.keep(positions, position, point, thresholds)
-        settled = now
     found = paths.evaluate(point, settled)
     cost, cost_before = (e.costs[met.axis].mean for e in (found, point))
     # sweeps add costs up over samples, evaluations over rates: equal ones may differ in the last bit

@@ -71,7 +71,7 @@ class Search:
             question.outputs,
             samples=samples,
             levels=question.family.levels,
-            never=never_pays(question.step),
+            never=np.any([never_pays(cost.step) for cost in question.others.values()], axis=0),
             memory_gb=effort.memory_gb,
         )
 

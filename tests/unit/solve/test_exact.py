@@ -380,6 +380,19 @@ def test_a_time_limit_is_honoured_and_the_answer_is_what_was_found(larger, monke
     assert "could still grow" in str(front.certificate)
 
 
+@pytest.mark.parametrize("method", ["exact", "anytime"])
+@pytest.mark.parametrize("asked", [0, 3, 30])
+def test_one_clock_for_all_where_nothing_keeps_the_constraints(larger, monkeypatch, method, asked):
+    table, costs = larger
+    calls, clocks = iter(range(asked)), []
+    monkeypatch.setattr(exact, "clock", lambda s: clocks.append(s) or (lambda: next(calls, None) is None))
+    impossible = Constraints(min_recall=1.0, limits=(Limit(axis="macs", at="worst", at_most=0.5),))
+    front = solve_front(table, costs, family=Family(2, 4, impossible), effort=Effort(method, seconds=9.0))
+    assert clocks == [9.0]
+    assert len(front) == 1
+    assert impossible.broken(front[0], front.backbone)
+
+
 def test_takes_what_was_streamed(larger):
     table, costs = larger
     blocks = ((table.logits[:, i : i + 40], table.labels[i : i + 40]) for i in range(0, 150, 40))

@@ -237,17 +237,34 @@ def test_answers_that_depend_on_the_path_are_refined_on_their_path(table, answer
 
 
 def test_out_of_time_the_rest_stay_as_they_are(table, points):
-    told, asked = [], iter([False, False, True])
+    told = []
     found = refine_front(
         points,
         table,
         ByExit(table),
         both(table),
-        stop=lambda: next(asked),
+        stop=lambda: len(told) == 2,
         progress=lambda *call: told.append(call),
     )
     assert told == [("refine", 1, 5), ("refine", 2, 5)]
     assert sum(after != before for after, before in zip(found, points, strict=False)) <= 2
+
+
+@pytest.mark.parametrize("asked", range(0, 40, 3))
+def test_time_may_run_out_within_a_point_too(table, points, asked):
+    calls = []
+    tried = []
+    found = refine_front(
+        points,
+        table,
+        ByExit(table),
+        both(table),
+        lambda *candidate: tried.append(len(calls)) is None,
+        stop=lambda: calls.append(0) is None and len(calls) > asked,
+    )
+    assert all(number <= asked for number in tried), "nothing is tried once the time is up"
+    for after, before in zip(found, points, strict=False):
+        assert after == before or dominates(after, before)
 
 
 def test_nothing_to_refine(table):
