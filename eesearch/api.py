@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from eesearch.reporting.figures import save_png
 from eesearch.reporting.html import render_html
 from eesearch.solve.exact import solve_front
 from eesearch.study.answers import Answers
-from eesearch.study.compose import Mode, compose
+from eesearch.study.compose import Composer, Mode
 from eesearch.study.files import validate
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import (
@@ -45,11 +46,15 @@ from eesearch.study.problem import BankProblem
 from eesearch.study.question import Study
 from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir, open_run
+from eesearch.study.trial import Finished
 from eesearch.training.bank import plan_cache
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.data import Calibration, Dataset, load_dataset, make_dataset
 
 __all__ = ["plan", "profile", "report", "search", "search_study", "solve_front", "split"]
+
+REFRESH = 10.0
+"""While a search runs, answers are written again after so many times the time that writing them took."""
 
 MODES: dict[str, type[Mode]] = {"bank": BankProblem, "joint-trials": JointTrials}
 
@@ -110,10 +115,17 @@ def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: dict[str, A
 
 @dataclass(frozen=True)
 class Watchers:
-    """Who listens to a search: to everything that takes time, and to every finished trial."""
+    """Who listens to a search.
+
+    Attributes:
+        progress: Told about everything that takes time.
+        trial: Told every finished trial.
+        answers: Shown the answers so far, from time to time.
+    """
 
     progress: Progress = silent
     trial: Listener = lambda trial: None
+    answers: Callable[[Answers], None] = lambda answers: None
 
 
 def search_study(
@@ -124,7 +136,7 @@ def search_study(
     given: Given | None = None,
     watchers: Watchers = Watchers(),
 ) -> Run:
-    """Run a study, or continue it; answers are written at the end and on Ctrl-C.
+    """Run a study, or continue it; answers and report are refreshed as trials finish.
 
     Args:
         study: The question.
@@ -141,23 +153,42 @@ def search_study(
         run = open_run(path, study, fresh=fresh)
         materials = prepare(study, run, given=given, progress=watchers.progress)
         problem = MODES[study.mode](materials, watchers.progress)
+        answering = _Answering(run, problem, watchers)
         limits = Limits(study.budget.trials, study.budget.timeout, study.seed)
         try:
-            DRIVERS[study.driver](problem, run.database, limits, watchers.trial)
+            DRIVERS[study.driver](problem, run.database, limits, answering.trial)
         except KeyboardInterrupt:
-            _answer(run, problem)
+            answering.write()
             raise
-        answers = _answer(run, problem)
+        answers = answering.write()
     return Run(run, answers, materials.backbone if given else None)
 
 
-def _answer(run: RunDir, problem: Mode) -> Answers:
-    """Write what the finished trials found."""
-    answers = compose(problem, finished(problem, run.database))
-    answers = answers.model_copy(update={"phases": run.add_phases(answers.phases)})
-    run.write_answers(answers)
-    report(run.path)
-    return answers
+class _Answering:
+    """Writes what the finished trials found: while the search runs, as often as that takes little of its time."""
+
+    def __init__(self, run: RunDir, problem: Mode, watchers: Watchers) -> None:
+        self._run, self._problem, self._watchers = run, problem, watchers
+        self._composer = Composer(problem, run.phases())
+        self._ended, self._took = -inf, 0.0
+
+    def trial(self, trial: Finished) -> None:
+        """Tell a trial, and refresh the answers unless they were refreshed just now."""
+        self._watchers.trial(trial)
+        if time.monotonic() - self._ended >= REFRESH * self._took:
+            self.write(live=True)
+
+    def write(self, *, live: bool = False) -> Answers:
+        """Write answers and report; examples only at the end."""
+        start = time.monotonic()
+        done = finished(self._problem, self._run.database)
+        answers = self._composer.answers(done)
+        self._run.write_answers(answers, None if live else self._composer.examples(answers, done))
+        draw(self._run, answers, live=live)
+        self._watchers.answers(answers)
+        self._ended = time.monotonic()
+        self._took = self._ended - start
+        return answers
 
 
 def report(path: Path | str) -> Path:
@@ -167,10 +198,15 @@ def report(path: Path | str) -> Path:
         RunError: the directory holds no answers.
     """
     run = RunDir(Path(path))
-    answers = run.answers()
-    save_png(answers, run.path / "front.png")
-    write_atomic(run.path / "report.html", render_html(answers))
+    draw(run, run.answers())
     return run.path / "report.html"
+
+
+def draw(run: RunDir, answers: Answers, *, live: bool = False) -> None:
+    """Write `front.png` and `report.html`; while a search runs, a page that reloads itself."""
+    save_png(answers, run.path / "front.png")
+    page = render_html(answers)
+    write_atomic(run.path / "report.html", page)
 
 
 def profile(

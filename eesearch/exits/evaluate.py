@@ -15,7 +15,7 @@ from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
 from eesearch.exits.expected import expected_cost
-from eesearch.exits.routing import exit_rate, path_outputs, route
+from eesearch.exits.routing import exit_rate, path_outputs, route, stop_answer
 
 
 class Answered(Protocol):
@@ -52,6 +52,27 @@ def evaluate(policy: Policy, table: ExitTable, costs: Sequence[StageCosts], fits
     rows = [table.row(e) for e in policy.exits]
     scores, correct = path_outputs(table, rows, Scoring.of(policy, fits))
     return tally(policy, scores, correct, costs, labels=table.labels)
+
+
+def replay(policy: Policy, table: ExitTable, fits: Sequence[Fit] = ()) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each sample leaves, and what it is answered: what the deployed network does, sample by sample.
+
+    Args:
+        policy: Its exits must be rows of the table.
+        table: One split.
+        fits: Those that the policy's thresholds were chosen with.
+
+    Returns:
+        Index of the stop [N]; class, or `ABSTAINED` at a last resort [N].
+
+    Raises:
+        PolicyError: an exit is not in the table, or fits and policy do not belong together.
+    """
+    rows, scoring = [table.row(e) for e in policy.exits], Scoring.of(policy, fits)
+    scores, _ = path_outputs(table, rows, scoring)
+    stop = route(scores, policy.thresholds)
+    answers = np.stack([stop_answer(table, rows[: k + 1], scoring) for k in range(len(rows))])
+    return stop, answers[stop, np.arange(len(stop))]
 
 
 def tally(

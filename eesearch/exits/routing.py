@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from eesearch.core.design import ABSTAINED
 from eesearch.core.errors import PolicyError
 from eesearch.core.policy import Criterion, Scoring
 from eesearch.core.tables import ExitTable
@@ -61,6 +62,26 @@ def stop_output(
     seen = list(rows) if criterion.memory == "all" else list(rows[-1:])
     said, score = _call(criterion, table, seen, scoring)
     return score, table.correct[rows[-1]] if criterion.own_answer else np.asarray(said == table.labels)
+
+
+def stop_answer(table: ExitTable, rows: Sequence[int], scoring: Scoring) -> NDArray[np.int64]:
+    """The class that is answered at the last of these active exits; `ABSTAINED` at a last resort. [N]
+
+    Args:
+        table: One split.
+        rows: The active exits up to this stop, as rows of the table, in order. [k]
+        scoring: Of any memory.
+
+    Raises:
+        InputError: there is no such criterion.
+        PolicyError: a fit does not match the table, or is missing.
+    """
+    criterion = _checked(table, scoring)
+    if table.exits[rows[-1]].is_last_resort:
+        return np.full(len(table.labels), ABSTAINED)
+    if criterion.own_answer:
+        return np.asarray(table.logits[rows[-1]].argmax(-1))
+    return _call(criterion, table, list(rows) if criterion.memory == "all" else list(rows[-1:]), scoring)[0]
 
 
 def path_outputs(

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import ExitId, Value
+from eesearch.core.design import ExitId, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front, describe
 
 TIE = 0.03
@@ -30,11 +30,51 @@ SPENT: dict[Axis, str] = {
 """What a verdict calls the costs of an axis."""
 
 
+class StopFacts(Value):
+    """What happens at one stop of a point, on test.
+
+    Attributes:
+        share: Of the samples that leaves here.
+        accuracy: Of those; None if nobody leaves here.
+        costs: By axis, what a sample that leaves here has paid in all, from the input on.
+    """
+
+    share: float
+    accuracy: float | None
+    costs: dict[Axis, float]
+
+
 class Point(Value):
-    """One policy: what it was selected by (`cal`), and what it is reported to do (`test`)."""
+    """One policy: what it was selected by (`cal`), and what it is reported to do (`test`).
+
+    Attributes:
+        stops: One per stop of the policy; empty where nobody looked (baselines, seeds).
+    """
 
     cal: Evaluation
     test: Evaluation
+    stops: tuple[StopFacts, ...] = ()
+
+
+class Layer(Value):
+    """Points beside the front, to compare with.
+
+    Attributes:
+        kind: What they are: a method of the literature on the same exits; a cascade of several networks; points
+            measured again end to end.
+        points: By rising cost on calibration.
+    """
+
+    name: str
+    kind: Literal["baseline", "cascade", "verified"]
+    points: tuple[Point, ...]
+
+
+class Tried(Value):
+    """A point of a trial's own front that is not on the merged one."""
+
+    trial: int
+    point: Point
 
 
 class SeedAnswer(Value):
@@ -96,6 +136,9 @@ class DeviceAnswer(Value):
         certificates: By decision (`max_prob`): how far from the best of all policies on the bank its front can be.
         broken: Constraints that no policy was found to keep; the front is then the one point that breaks them least.
         skipped: Limits on what was not measured on this device.
+        layers: Points of others, to compare with.
+        dominated: Points of the trials' own fronts that the merged front leaves out, by rising cost.
+        left_out: Number of further such points; those that are there are spread evenly.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
     """
@@ -112,6 +155,9 @@ class DeviceAnswer(Value):
     certificates: dict[str, Certificate] = Field(default_factory=dict)
     broken: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    dominated: tuple[Tried, ...] = ()
+    left_out: int = 0
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
 
@@ -181,6 +227,9 @@ class TrialAnswer(Value):
     Attributes:
         value: Share of the reference rectangle that its calibration front dominates, mean over devices.
         exits: `cut:head`, in order.
+        alphas: Weight of the loss of each of them.
+        elapsed: Seconds of all trials up to the end of this one.
+        hypervolumes: Of the merged calibration front after this trial, per device, see `Front.hypervolume`.
         last_accuracy: Calibration accuracy of its own last classifier; the backbone's is in `DeviceAnswer.backbone`.
         origin: `bank`, a seeding rule, or the sampler.
     """
@@ -192,6 +241,9 @@ class TrialAnswer(Value):
     value: float | None = None
     design: str = ""
     exits: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = ()
+    elapsed: float = 0.0
+    hypervolumes: tuple[float, ...] = ()
     last_accuracy: float | None = None
     seconds: float = 0.0
     error: str = ""
@@ -214,6 +266,12 @@ class Answers(Value):
     trials: tuple[TrialAnswer, ...] = ()
     phases: dict[str, float] = Field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Content key of the points of all fronts."""
+        chosen = [[(p.cal.design, p.cal.policy.model_dump(mode="json")) for p in d.points] for d in self.devices]
+        return content_key([d.device for d in self.devices], chosen)
 
     def verdict(self) -> str:
         """One sentence per device."""

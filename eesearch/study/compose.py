@@ -2,66 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import ValidationError
 
 from eesearch.core.costs import DeviceProfile
-from eesearch.core.design import Design
-from eesearch.core.front import Evaluation
+from eesearch.core.design import Design, content_key
+from eesearch.core.front import Evaluation, Front
+from eesearch.core.policy import Policy
+from eesearch.core.store import write_atomic
+from eesearch.exits.evaluate import replay
 from eesearch.study.answers import (
     Answers,
     DeviceAnswer,
     ExitFacts,
+    Layer,
     OracleAnswer,
     Point,
     SeedAnswer,
+    StopFacts,
     TrialAnswer,
+    Tried,
 )
+from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
-from eesearch.study.problem import ENQUEUED_SEEDS, BankProblem
+from eesearch.study.problem import ENQUEUED_SEEDS, SOLVER_VERSION, BankProblem
 from eesearch.study.trial import Finished
+from eesearch.study.workshop import SplitName
 
 Mode = BankProblem | JointTrials
 
+SPLITS: tuple[SplitName, ...] = ("cal", "test")
 
-def compose(problem: Mode, finished: Sequence[Finished]) -> Answers:
-    """Merge the fronts of all finished trials on each device, and look the chosen policies up on test."""
-    study = problem.study
-    return Answers(
-        study=study.name,
-        mode=study.mode,
-        data=problem.materials.dataset.record(),
-        devices=tuple(_device(problem, finished, p) for p in problem.materials.profiles),
-        trials=tuple(_trial(t) for t in finished),
-        phases=dict(problem.materials.watch.phases),
-        class_names=problem.materials.dataset.class_names,
+MOST_DOMINATED = 300
+"""Dominated points that are kept per device."""
+
+
+class Composer:
+    """Composes the answers of a search, again and again while it runs; what was looked up once is remembered.
+
+    Args:
+        problem: Of the search.
+        phases: Wall seconds by phase of earlier searches in the same directory.
+    """
+
+    def __init__(self, problem: Mode, phases: Mapping[str, float] | None = None) -> None:
+        self.problem = problem
+        self._earlier = dict(phases or {})
+        self._points: dict[tuple[str, str], dict[Policy, Point]] = {}
+        self._known: dict[str, dict[str, object]] = {}
+
+    def answers(self, finished: Sequence[Finished]) -> Answers:
+        """Merge the fronts of all finished trials on each device, and look the chosen policies up on test."""
+        study, materials = self.problem.study, self.problem.materials
+        now = materials.watch.phases
+        merged = [self._merged(finished, profile) for profile in materials.profiles]
+        volumes = list(zip(*(volumes for _, volumes in merged), strict=True))
+        return Answers(
+            study=study.name,
+            mode=study.mode,
+            data=materials.dataset.record(),
+            devices=tuple(
+                self._device(finished, front, profile)
+                for (front, _), profile in zip(merged, materials.profiles, strict=True)
+            ),
+            trials=_trials(finished, volumes),
+            phases={name: self._earlier.get(name, 0.0) + now.get(name, 0.0) for name in {**self._earlier, **now}},
+            class_names=materials.dataset.class_names,
+        )
+
+    def examples(self, answers: Answers, finished: Sequence[Finished]) -> Examples:
+        """Samples of test, and where the points of the fronts let them leave."""
+        designs = _designs(finished)
+        replayed: dict[str, list[Replayed]] = {}
+        lateness = np.zeros(len(self.problem.materials.dataset.test))
+        for device, profile in zip(answers.devices, self.problem.materials.profiles, strict=True):
+            found = [self._replayed(point, designs, profile) for point in device.points]
+            replayed[device.device] = found
+            for point, (stop, _) in zip(device.points, found, strict=True):
+                paid = [facts.costs[device.axis] for facts in point.stops]
+                lateness += np.array(paid)[stop] / device.backbone.test.costs[device.axis].mean
+        return make_examples(self.problem.materials.dataset.test, replayed, lateness, answers.key)
+
+    def _replayed(self, point: Point, designs: Mapping[str, Design], profile: DeviceProfile) -> Replayed:
+        policy = point.test.policy
+        if point.test.design not in designs:
+            return replay(policy, self.problem.workshop.backbone_table("test"))
+        table, _ = self.problem.replay(designs[point.test.design], profile, policy.decision, "test")
+        return replay(policy, table, self.problem.workshop.fits(policy.fits))
+
+    def _merged(self, finished: Sequence[Finished], profile: DeviceProfile) -> tuple[Front, list[float]]:
+        """The front of all trials on a device, and its hypervolume after each of them."""
+        drop = self.problem.study.objectives.max_drop
+        front, volumes = self.problem.front((), profile), list[float]()
+        for trial in finished:
+            if trial.outcome is not None:
+                front = self.problem.front([*front.points, *self.problem.points(trial.outcome, profile)], profile)
+            volumes.append(front.hypervolume(max_drop=drop))
+        return front, volumes
+
+    def _device(self, finished: Sequence[Finished], front: Front, profile: DeviceProfile) -> DeviceAnswer:
+        problem, designs = self.problem, _designs(finished)
+        for key in {point.design for point in front.points} & designs.keys():
+            problem.workshop.keep_network(designs[key])
+        timed, limits = profile.latency, problem.study.objectives.constraints.limits
+        dominated, left_out = self._dominated(finished, front, profile)
+        answer = DeviceAnswer(
+            device=profile.device,
+            axis=profile.axis,
+            backbone=self._backbone(profile),
+            points=tuple(self._point(e, designs, profile) for e in front.points),
+            broken=tuple(problem.constraints(profile).broken(front[0], front.backbone)) if len(front) else (),
+            skipped=tuple(str(limit) for limit in limits if limit.axis not in profile.axes),
+            dominated=dominated,
+            left_out=left_out,
+            noise=timed.noise if timed else 0.0,
+            noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
+        )
+        if not isinstance(problem, BankProblem) or not designs:
+            return answer
+        if profile.device not in self._known:
+            self._known[profile.device] = _on_bank(problem, profile)
+        return answer.model_copy(update=self._known[profile.device])
+
+    def _dominated(
+        self, finished: Sequence[Finished], front: Front, profile: DeviceProfile
+    ) -> tuple[tuple[Tried, ...], int]:
+        """What the trials' own fronts hold beside the merged one, spread evenly if there is much of it."""
+        designs, best = _designs(finished), {(e.design, e.policy) for e in front.points}
+        found = [
+            (trial.number, evaluation)
+            for trial in finished
+            if trial.outcome is not None
+            for evaluation in self.problem.points(trial.outcome, profile)
+            if evaluation.design and (evaluation.design, evaluation.policy) not in best
+        ]
+        found.sort(key=lambda pair: pair[1].costs[profile.axis].mean)
+        kept = found[:: max(1, -(-len(found) // MOST_DOMINATED))]
+        tried = tuple(Tried(trial=number, point=self._point(e, designs, profile)) for number, e in kept)
+        return tried, len(found) - len(kept)
+
+    def _backbone(self, profile: DeviceProfile) -> Point:
+        cal, test = (self.problem.backbone(profile, split) for split in SPLITS)
+        costs = {axis: cost.mean for axis, cost in test.costs.items()}
+        return Point(cal=cal, test=test, stops=(StopFacts(share=1.0, accuracy=test.accuracy, costs=costs),))
+
+    def _point(self, cal: Evaluation, designs: Mapping[str, Design], profile: DeviceProfile) -> Point:
+        """The same policy on test, and what happens at each of its stops."""
+        if cal.design not in designs:  # the backbone itself
+            return self._backbone(profile)
+        known = self._points.setdefault((profile.device, cal.design), {})
+        if cal.policy not in known:
+            design = designs[cal.design]
+            test = self.problem.reported(cal, design, profile)
+            known[cal.policy] = Point(cal=cal, test=test, stops=_stop_facts(self.problem, cal, design, profile))
+        return known[cal.policy]
+
+
+def _designs(finished: Sequence[Finished]) -> dict[str, Design]:
+    outcomes = [trial.outcome for trial in finished if trial.outcome is not None]
+    return {o.design.key: o.design for o in outcomes if o.design is not None}
+
+
+def _stop_facts(problem: Mode, cal: Evaluation, design: Design, profile: DeviceProfile) -> tuple[StopFacts, ...]:
+    policy = cal.policy
+    table, costs = problem.replay(design, profile, policy.decision, "test")
+    stop, answer = replay(policy, table, problem.workshop.fits(policy.fits))
+    right = (answer == table.labels) | np.array([e.is_last_resort for e in policy.exits])[stop]
+    paid = {cost.axis: cost.cumulative(policy.exits) for cost in costs}
+    here = [stop == k for k in range(len(policy.stops))]
+    return tuple(
+        StopFacts(
+            share=float(left.mean()),
+            accuracy=float(right[left].mean()) if left.any() else None,
+            costs={axis: float(cumulative[k]) for axis, cumulative in paid.items()},
+        )
+        for k, left in enumerate(here)
     )
-
-
-def _device(problem: Mode, finished: Sequence[Finished], profile: DeviceProfile) -> DeviceAnswer:
-    outcomes = [t.outcome for t in finished if t.outcome is not None]
-    designs = {o.design.key: o.design for o in outcomes if o.design is not None}
-    backbone = Point(cal=problem.backbone(profile, "cal"), test=problem.backbone(profile, "test"))
-    points = [point for outcome in outcomes for point in problem.points(outcome, profile)]
-    front = problem.front(points, profile)
-    for key in {point.design for point in front.points} & designs.keys():
-        problem.workshop.keep_network(designs[key])
-    timed = profile.latency
-    answer = DeviceAnswer(
-        device=profile.device,
-        axis=profile.axis,
-        backbone=backbone,
-        points=tuple(Point(cal=e, test=_on_test(problem, e, designs, profile)) for e in front.points),
-        broken=tuple(problem.constraints(profile).broken(front[0], front.backbone)) if len(front) else (),
-        skipped=tuple(str(lim) for lim in problem.study.objectives.constraints.limits if lim.axis not in profile.axes),
-        noise=timed.noise if timed else 0.0,
-        noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
-    )
-    known = _on_bank(problem, profile) if isinstance(problem, BankProblem) and designs else {}
-    return answer.model_copy(update=known)
 
 
 def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
-    """What the bank's tables tell beside its front: where rules landed, what an oracle could do, who over-thinks."""
+    """What the bank's tables tell beside its front: where rules and others landed, what an oracle could do."""
     from eesearch.solve.oracle import oracle_front, overthinking, static_front  # loads numba
 
     bank = problem.workshop.bank_design
@@ -73,6 +195,7 @@ def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
     return {
         "seeds": _seeds(problem, profile),
         "certificates": problem.solved(bank, profile).certificates,
+        "layers": _baselines(problem, profile),
         "oracle": tuple(OracleAnswer(**vars(point)) for point in oracle.points),
         "oracle_all_heads": oracle.all_heads,
         "static": tuple(Point(cal=e, test=problem.reported(e, bank, profile)) for e in static),
@@ -80,10 +203,22 @@ def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
     }
 
 
-def _on_test(problem: Mode, evaluation: Evaluation, designs: dict[str, Design], profile: DeviceProfile) -> Evaluation:
-    if evaluation.design not in designs:  # the backbone itself
-        return problem.backbone(profile, "test")
-    return problem.reported(evaluation, designs[evaluation.design], profile)
+def _baselines(problem: BankProblem, profile: DeviceProfile) -> tuple[Layer, ...]:
+    """The methods of the literature on the bank's exits; found once and remembered."""
+    from eesearch.study.policies import Comparison, literature  # loads numba
+
+    bank, space = problem.workshop.bank_design, problem.space
+    key = content_key("literature", bank.key, profile.model_dump(mode="json"), space.decisions[0], SOLVER_VERSION)
+    file = problem.materials.store.root / "literature" / f"{key}.json"
+    try:
+        compared = Comparison.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        with problem.materials.watch.phase("methods of the literature"):
+            tables = problem.workshop.table(bank, "cal"), problem.workshop.table(bank, "test")
+            temperatures = problem.workshop.scoring(bank, space.rule_criterion)
+            compared = literature(tables, profile, problem.study, temperatures, progress=problem.progress)
+        write_atomic(file, compared.model_dump_json())
+    return tuple(Layer(name=m.method, kind="baseline", points=m.front) for m in compared.methods)
 
 
 def _seeds(problem: BankProblem, profile: DeviceProfile) -> tuple[SeedAnswer, ...]:
@@ -93,6 +228,14 @@ def _seeds(problem: BankProblem, profile: DeviceProfile) -> tuple[SeedAnswer, ..
         point = Point(cal=cal, test=problem.reported(cal, problem.workshop.bank_design, profile))
         enqueued = bool(problem.space.trained) and rank < ENQUEUED_SEEDS
         answers.append(SeedAnswer(rule=seed.rule, point=point, value=value, enqueued=enqueued))
+    return tuple(answers)
+
+
+def _trials(finished: Sequence[Finished], volumes: Sequence[tuple[float, ...]]) -> tuple[TrialAnswer, ...]:
+    answers, elapsed = [], 0.0
+    for trial, reached in zip(finished, volumes, strict=True):
+        elapsed += trial.seconds
+        answers.append(_trial(trial).model_copy(update={"elapsed": elapsed, "hypervolumes": reached}))
     return tuple(answers)
 
 
@@ -107,6 +250,7 @@ def _trial(trial: Finished) -> TrialAnswer:
         value=outcome.values[0] if outcome and len(outcome.values) == 1 else None,
         design=design.key if design else "",
         exits=tuple(f"{e.cut}:{e.head.name}" for e in design.exits) if design else (),
+        alphas=tuple(e.alpha for e in design.exits) if design else (),
         last_accuracy=outcome.last_accuracy if outcome else None,
         seconds=trial.seconds,
         error=trial.error,

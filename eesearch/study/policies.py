@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eesearch.core.costs import Axis, StageCosts, stage_costs
+from eesearch.core.costs import Axis, DeviceProfile, StageCosts, stage_costs
 from eesearch.core.design import Value
 from eesearch.core.errors import RunError
 from eesearch.core.front import MAX_DROP, Evaluation, Front, describe
@@ -25,6 +25,7 @@ from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
 from eesearch.study.answers import Point
 from eesearch.study.picks import find_device
+from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
 from eesearch.training.fits import fit_ensemble, fit_temperature
 
@@ -46,6 +47,7 @@ class MethodAnswer(Value):
 
     Attributes:
         picks: For each drop the cheapest of its policies that keeps it on calibration; None if none does.
+        front: Its whole calibration front.
         hypervolume_cal: Of its calibration front where it was chosen, so an optimistic figure.
         hypervolume: Of the same front on test, see `ordered_hypervolume`.
         hypervolume_best: Of the same points on test, those dropped that test shows to be dominated. Whoever has many
@@ -57,6 +59,7 @@ class MethodAnswer(Value):
 
     method: str
     picks: tuple[Point | None, ...]
+    front: tuple[Point, ...] = ()
     hypervolume_cal: float
     hypervolume: float
     hypervolume_best: float
@@ -97,7 +100,7 @@ class Comparison(Value):
         """A row per method and drop; accuracies, costs and rates are those on test unless a column ends in `_cal`."""
         rows = []
         for method in self.methods:
-            found = method.model_dump(exclude={"picks"}) | {"device": self.device, "decision": self.decision}
+            found = method.model_dump(exclude={"picks", "front"}) | {"device": self.device, "decision": self.decision}
             for allowed, point in zip(self.drops, method.picks, strict=True):
                 rows.append(found | {"max_drop": allowed} | ({} if point is None else self._figures(point)))
         return pd.DataFrame(rows)
@@ -181,6 +184,7 @@ def _answer(
     return MethodAnswer(
         method=name,
         picks=tuple(None if pick is None else on_test[pick.policy] for pick in picks),
+        front=tuple(on_test.values()),
         hypervolume_cal=ordered_hypervolume(front.values, front.backbone.error + MAX_DROP),
         hypervolume=ordered_hypervolume(values, backbone.error + MAX_DROP),
         hypervolume_best=best.hypervolume(),
@@ -266,11 +270,37 @@ def compare_policies(run: RunDir, device: str | None = None, *, progress: Progre
     levels = None if study.space.levels == "all" else study.space.levels
     family, effort = Family(study.space.max_exits, levels), Effort(seconds=study.budget.solve)
     temperatures = Scoring(study.space.rule_criterion, fits=scorings[0].fits[:1])
-    methods = {OURS: solved(scorings, family, effort), **published(temperatures.fits)}
-    methods["bolukbasi"] = gated(temperatures, study.seed)
-    profile, decision = load_profile(run.profile_file(chosen.device)), study.space.decisions[0]
-    costs = stage_costs(profile, cal.exits, decision, profile.axis)
-    compared = compare((cal, test), costs, methods, device=chosen.device, progress=progress)
+    profile = load_profile(run.profile_file(chosen.device))
+    ours = {OURS: solved(scorings, family, effort)}
+    return literature((cal, test), profile, study, temperatures, ours=ours, progress=progress)
+
+
+def literature(
+    tables: tuple[ExitTable, ExitTable],
+    profile: DeviceProfile,
+    study: Study,
+    temperatures: Scoring,
+    *,
+    ours: Mapping[str, Method] | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """The methods of the literature on the exits of a bank; all pay the study's first decision.
+
+    Args:
+        tables: Calibration and test, of the bank.
+        profile: Of the device whose axis is the cost.
+        study: Its space and seed.
+        temperatures: Under which scores of different exits are comparable.
+        ours: Methods to set beside them.
+        progress: Told the methods.
+
+    Raises:
+        CostError: the profile lacks an exit or the decision.
+    """
+    methods = {**(ours or {}), **published(temperatures.fits), "bolukbasi": gated(temperatures, study.seed)}
+    decision = study.space.decisions[0]
+    costs = stage_costs(profile, tables[0].exits, decision, profile.axis)
+    compared = compare(tables, costs, methods, device=profile.device, progress=progress)
     return compared.model_copy(update={"decision": decision if profile.latency else ""})
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from eesearch.core.errors import RunError, StudyError
 from eesearch.core.store import Store, disk_errors, write_atomic
 from eesearch.study.answers import Answers, table_rows
+from eesearch.study.examples import Examples
 from eesearch.study.files import load_study
 from eesearch.study.question import Study, differences
 
@@ -105,20 +106,29 @@ class RunDir:
                 do="Restore it, pass another directory with --run, or start anew with --fresh.",
             )
 
-    def add_phases(self, phases: Mapping[str, float]) -> dict[str, float]:
-        """Wall seconds by phase, those of earlier continuations included."""
+    def examples(self, answers: Answers) -> Examples | None:
+        """Samples to look at, if there are any for these answers."""
         try:
-            earlier = self.answers().phases
-        except RunError:  # the first answers
-            earlier = {}
-        return {name: earlier.get(name, 0.0) + phases.get(name, 0.0) for name in {**earlier, **phases}}
+            found = Examples.model_validate_json((self.path / "examples.json").read_bytes())
+        except (FileNotFoundError, ValidationError):  # of an older run, or half of a search: a report goes without
+            return None
+        return found if found.made_for == answers.key else None
 
-    def write_answers(self, answers: Answers) -> None:
-        """Write `front.json` and `front.csv`.
+    def phases(self) -> dict[str, float]:
+        """Wall seconds by phase of all searches so far."""
+        try:
+            return dict(self.answers().phases)
+        except RunError:  # there are no answers yet
+            return {}
+
+    def write_answers(self, answers: Answers, examples: Examples | None = None) -> None:
+        """Write `front.json` and `front.csv`, and `examples.json` if there are any.
 
         Raises:
             RunError: the disk is full, or the directory cannot be written.
         """
+        if examples is not None:
+            write_atomic(self.path / "examples.json", examples.model_dump_json())
         write_atomic(self.path / "front.json", answers.model_dump_json(indent=1))
         write_atomic(self.path / "front.csv", table_rows(answers.devices).to_csv(index=False))
 

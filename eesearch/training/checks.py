@@ -53,6 +53,18 @@ def read_samples(key: str, given: Any) -> NDArray[Any]:
     return array
 
 
+def read_text(key: str, given: Any, samples: int) -> NDArray[np.str_]:
+    """A text per sample.
+
+    Raises:
+        DataError: another number of texts, or anything but texts.
+    """
+    array = np.asarray(given)
+    if array.dtype.kind != "U" or array.shape != (samples,):
+        raise DataError(f"{key} holds no texts", got=f"{array.dtype} {array.shape}", expected=f"strings [{samples}]")
+    return array
+
+
 def _labels(key: str, given: Any) -> NDArray[np.int64]:
     array = _array(key, given)
     if array.ndim != 1 or array.dtype.kind not in "iu":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,11 @@ from pydantic import AliasChoices, ConfigDict, Field
 from eesearch.core.design import Value
 from eesearch.core.errors import DataError
 from eesearch.core.imports import import_object
-from eesearch.training.checks import check_classes, check_splits, read_classes, read_split
+from eesearch.training.checks import check_classes, check_splits, read_classes, read_split, read_text
 
-FORMAT = "x_train y_train x_test y_test [x_cal y_cal] [class_names]"
-"""The arrays of a data set, by name: samples `x` [N, ...] and labels `y` [N]."""
+FORMAT = "x_train y_train x_test y_test [x_cal y_cal] [class_names] [text_test]"
+"""The arrays of a data set, by name: samples `x` [N, ...] and labels `y` [N]; `text_test` [N]: what a person reads
+where samples are not images."""
 
 
 class Calibration(Value):
@@ -48,18 +49,20 @@ class Split:
         name: `train`, `cal` or `test`.
         x: Raw samples, before any preprocessing: uint8, integer or float32. [N, ...]
         y: Labels 0 .. C - 1. [N]
+        text: What a person reads of each sample, for the report; None: nothing was given. [N]
     """
 
     name: str
     x: NDArray[Any]
     y: NDArray[np.int64]
+    text: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     @cached_property
     def key(self) -> str:
-        """Content hash of samples and labels; the name does not count."""
+        """Content hash of samples and labels; the name and the text do not count."""
         digest = hashlib.sha256()
         for array in (self.x, self.y):
             digest.update(f"{array.dtype.str}{array.shape};".encode())
@@ -129,6 +132,8 @@ def make_dataset(arrays: Mapping[str, Any], *, calibration: Calibration | None =
     if missing:
         raise DataError(f"the data set lacks {', '.join(missing)}", got=", ".join(sorted(arrays)), expected=FORMAT)
     splits = {name: Split(name, *read_split(name, arrays[f"x_{name}"], arrays[f"y_{name}"])) for name in given}
+    if "text_test" in arrays:
+        splits["test"] = replace(splits["test"], text=read_text("text_test", arrays["text_test"], len(splits["test"])))
     check_splits({name: split.x for name, split in splits.items()})
     names = read_classes(arrays.get("class_names"), splits["train"].y)
     check_classes({name: split.y for name, split in splits.items()}, names)
@@ -224,4 +229,5 @@ def _take_share(split: Split, share: float, classes: int, seed: int) -> tuple[Sp
     rest, taken = train_test_split(np.arange(len(split)), test_size=size, random_state=seed, stratify=split.y)
     rest.sort()
     taken.sort()
-    return Split(split.name, split.x[rest], split.y[rest]), Split("cal", split.x[taken], split.y[taken])
+    text = None if split.text is None else split.text[rest]
+    return Split(split.name, split.x[rest], split.y[rest], text), Split("cal", split.x[taken], split.y[taken])
