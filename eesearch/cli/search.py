@@ -1,0 +1,141 @@
+"""Verbs that ask: search a study, measure a device, start a study file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eesearch.cli.verbs import (
+    QuietOption,
+    RunOption,
+    SetOption,
+    StudyArgument,
+    app,
+    console,
+)
+from eesearch.core.errors import StudyError
+
+if TYPE_CHECKING:
+    from eesearch.api import Plan
+    from eesearch.study.answers import Answers
+    from eesearch.study.trial import Finished
+
+
+@app.command()
+def search(
+    study: StudyArgument,
+    run: RunOption = None,
+    overrides: SetOption = None,
+    trials: Annotated[int | None, typer.Option(help="Trials in all, the bank included.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Time of all trials: 90s, 10m, 2h.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an old run directory is renamed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a study, or continue it: the same command goes on where it stopped."""
+    from eesearch.study.files import load_study
+
+    totals = [f"budget.{k}={v}" for k, v in (("trials", trials), ("timeout", timeout)) if v is not None]
+    question = load_study(study, [*(overrides or ()), *totals])
+    if dry_run:
+        from eesearch.api import plan
+
+        _print_plan(plan(question))
+        return
+    from eesearch.api import Watchers, search_study
+    from eesearch.reporting.console import ProgressBars
+
+    if quiet:
+        logging.getLogger("eesearch").setLevel(logging.WARNING)
+    with ProgressBars(quiet=quiet) as bars:
+        watchers = Watchers(bars, (lambda trial: None) if quiet else _print_trial)
+        found = search_study(question, run or Path("runs") / question.name, fresh=fresh, watchers=watchers)
+    _print_answers(found.answers, quiet=quiet)
+    print(f"all points: eesearch front {found.directory.path}")
+    print(f"report: {found.directory.path / 'report.html'}")
+
+
+@app.command()
+def profile(
+    study: StudyArgument,
+    device: Annotated[list[str] | None, typer.Option(help="One of the study's devices or any other.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the profile here too (one device).")] = None,
+    run: RunOption = None,
+    overrides: SetOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure what every prefix and head of a study costs on a device."""
+    from eesearch.api import profile as measure
+    from eesearch.reporting.console import ProgressBars
+    from eesearch.reporting.tables import profile_table
+    from eesearch.study.files import load_study
+
+    question = load_study(study, overrides or ())
+    devices = device or list(question.devices)
+    if out is not None and len(devices) != 1:
+        raise StudyError("--out takes one profile", got=f"{len(devices)} devices", do="Name one with --device.")
+    for name in devices:
+        with ProgressBars(quiet=quiet) as bars:
+            measured = measure(question, run or Path("runs") / question.name, name, out=out, progress=bars)
+        console().print(profile_table(measured))
+
+
+@app.command()
+def init(
+    example: Annotated[str, typer.Option(help="A shipped study, such as digits.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; NAME.yaml by default.")] = None,
+) -> None:
+    """Copy a shipped study, with its search space, to start from."""
+    from eesearch.study.files import copy_example
+
+    for path in copy_example(example, out or Path(f"{example}.yaml")):
+        print(path)
+
+
+@app.command()
+def schema(kind: Annotated[str, typer.Argument(metavar="study|space")]) -> None:
+    """Print the JSON Schema of a study or search-space file."""
+    import json
+
+    from eesearch.study.files import schema as json_schema
+
+    print(json.dumps(json_schema(kind), indent=2))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can measure, and with which versions."""
+    from eesearch.reporting.tables import facts_table
+    from eesearch.study.doctor import facts
+
+    console().print(facts_table(facts()))
+
+
+def _print_answers(answers: Answers, *, quiet: bool) -> None:
+    from eesearch.reporting.console import front_table, highlights, verdict_text
+
+    console().print(verdict_text(answers), soft_wrap=True)
+    for device in () if quiet else answers.devices:
+        console().print(front_table(device, highlights(device)))
+
+
+def _print_trial(trial: Finished) -> None:
+    """A line per finished trial, on standard error."""
+    found = trial.error if trial.outcome is None else "value " + ", ".join(f"{v:.4f}" for v in trial.outcome.values)
+    print(f"trial {trial.number} ({trial.origin}): {found}, {trial.seconds:.1f} s", file=sys.stderr)
+
+
+def _print_plan(plan: Plan) -> None:
+    from eesearch.reporting.tables import estimate_words, plan_table
+
+    cuts = [(c.name, "x".join(map(str, c.shape)), c.share, "\n".join(c.heads)) for c in plan.cuts]
+    summary = {
+        "cached hidden states": f"{plan.cache_bytes / 1e6:,.1f} MB",
+        "trainings": f"{plan.trials} (the bank, then {plan.trials - 1} designs)",
+        "time": f"about {estimate_words(plan.seconds)}",
+    }
+    console().print(plan_table(cuts, summary))

@@ -1,0 +1,82 @@
+"""Verbs that show what a run found."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from eesearch.cli.verbs import (
+    QuietOption,
+    RunArgument,
+    app,
+    console,
+)
+
+if TYPE_CHECKING:
+    from eesearch.study.answers import DeviceAnswer
+
+
+@app.command()
+def front(
+    run: RunArgument,
+    device: Annotated[str | None, typer.Option(help="One device only.")] = None,
+    max_drop: Annotated[str | None, typer.Option(help="At most this far below the backbone: 0.5%.")] = None,
+    budget_ms: Annotated[float | None, typer.Option(help="At most this latency.")] = None,
+    at: Annotated[Literal["mean", "p95", "worst"], typer.Option(help="Which latency the budget is for.")] = "mean",
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
+) -> None:
+    """Show the points of a run's fronts; drops and budgets are judged on calibration."""
+    from eesearch.study.picks import Wanted, chosen_points, find_device
+    from eesearch.study.rundir import RunDir
+
+    answers = RunDir(run).answers()
+    timed = [d for d in answers.devices if d.axis == "latency_ms" or budget_ms is None]
+    devices = [find_device(answers.devices, device)] if device else timed or answers.devices
+    wanted = Wanted.parse(max_drop=max_drop, budget_ms=budget_ms, at=at)
+    chosen = [(d, chosen_points(d, wanted)) for d in devices]
+    _print_points(chosen, form)
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Draw a run's answers again: front.png and report.html."""
+    from eesearch.api import report as draw
+
+    print(draw(run))
+
+
+@app.command()
+def policies(
+    run: RunArgument,
+    device: Annotated[str | None, typer.Option(help="One of the run's devices; its first by default.")] = None,
+    form: Annotated[Literal["table", "csv"], typer.Option("--format", help="How to print.")] = "table",
+    quiet: QuietOption = False,
+) -> None:
+    """Compare our policies with those of the literature on the same exits: chosen on calibration, told on test."""
+    from eesearch.reporting.console import ProgressBars
+    from eesearch.reporting.policies import policies_table
+    from eesearch.study.policies import compare_policies
+    from eesearch.study.rundir import RunDir
+
+    with ProgressBars(quiet=quiet) as bars:
+        compared = compare_policies(RunDir(run), device, progress=bars)
+    if form == "csv":
+        sys.stdout.write(compared.to_pandas().to_csv(index=False))
+    else:
+        console().print(policies_table(compared))
+
+
+def _print_points(chosen: list[tuple[DeviceAnswer, list[int]]], form: str) -> None:
+    from eesearch.reporting.console import front_table
+    from eesearch.study.answers import table_rows
+
+    if form == "table":
+        for device, points in chosen:
+            console().print(front_table(device, points))
+        return
+    rows = table_rows([device for device, _ in chosen])
+    shown = {(device.device, number) for device, points in chosen for number in (*points, "backbone")}
+    rows = rows[[key in shown for key in zip(rows["device"], rows["point"], strict=True)]]
+    sys.stdout.write(rows.to_csv(index=False) if form == "csv" else rows.to_json(orient="records", indent=1) + "\n")
