@@ -26,13 +26,13 @@ class Cut:
 
     Attributes:
         name: The module after which the cut lies, as the user knows it.
-        shape: What a head reads there, without the batch: [C, H, W] or [D].
-        kind: `map` or `vector`.
+        shape: What a head reads there, without the batch: [C, H, W], [T, D] or [D].
+        kind: `map`, `sequence` (T tokens of D features) or `vector`.
     """
 
     name: str
     shape: tuple[int, ...]
-    kind: Literal["map", "vector"]
+    kind: Literal["map", "sequence", "vector"]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ from eesearch.core.design import OUTPUT
 from eesearch.core.errors import SplitError
 from eesearch.nets.facts import Fact
 from eesearch.nets.trace import PREFIX, Traced, attribute
+
+KINDS: dict[int, Literal["map", "sequence", "vector"]] = {1: "vector", 2: "sequence", 3: "map"}
+"""What a head reads, by the number of its dimensions without the batch."""
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _HEAVY_FUNCTIONS = {
@@ -134,8 +138,8 @@ class Places:
         tap = self.facts[place.tap]
         if not tap.batched:
             return "the first dimension of its output is not the batch"
-        if not tap.floating or len(tap.shape) not in (1, 3):
-            return f"its output is {['N', *tap.shape]}; heads read vectors [N, D] and maps [N, C, H, W]"
+        if not tap.floating or len(tap.shape) not in KINDS:
+            return f"its output is {['N', *tap.shape]}; heads read [N, D], sequences [N, T, D] and maps [N, C, H, W]"
         if place.position >= len(self.traced.nodes) - 2:
             return "nothing comes after it"
         for node in self.alive(place.position):

@@ -24,12 +24,15 @@ def tap_shape(cut_shape: tuple[int, ...], tap: TapSpec) -> tuple[int, ...]:
     """Shape of what `read_tap` returns, without the batch.
 
     Raises:
-        HeadError: the cut is neither a map nor a vector, or the map is smaller than p x p.
+        HeadError: the cut is no map, sequence or vector, or it is smaller than what it is pooled to.
     """
-    if len(cut_shape) == 1 or (tap.pool == "none" and len(cut_shape) == 3):
+    if len(cut_shape) == 1 or (tap.pool == "none" and len(cut_shape) in (2, 3)):
         return cut_shape
+    if len(cut_shape) == 2:
+        return _sequence_shape(cut_shape, tap)
     if len(cut_shape) != 3:
-        raise HeadError("a head cannot read this", got=f"shape {list(cut_shape)}", expected="[C, H, W] or [D]")
+        expected = "[C, H, W], [T, D] or [D]"
+        raise HeadError("a head cannot read this", got=f"shape {list(cut_shape)}", expected=expected)
     channels, height, width = cut_shape
     if min(height, width) < tap.size:
         raise HeadError(
@@ -40,15 +43,32 @@ def tap_shape(cut_shape: tuple[int, ...], tap: TapSpec) -> tuple[int, ...]:
     return (channels * (2 if tap.pool == "mixed" else 1), tap.size, tap.size)
 
 
+def _sequence_shape(cut_shape: tuple[int, ...], tap: TapSpec) -> tuple[int, ...]:
+    tokens, width = cut_shape
+    if tokens < tap.size:
+        raise HeadError(
+            f"a sequence cannot be pooled to {tap.size} parts",
+            got=f"{tokens} tokens",
+            do=f"Choose a size of at most {tokens}.",
+        )
+    return (width * (2 if tap.pool == "mixed" else 1), tap.size)
+
+
 def read_tap(hidden: Tensor, tap: TapSpec) -> Tensor:
     """Pool a hidden state as `TapSpec` says; a vector stays as it is.
 
     Args:
-        hidden: [N, C, H, W] or [N, D].
+        hidden: [N, C, H, W], [N, T, D] or [N, D].
         tap: How.
     """
     if hidden.dim() == 2 or tap.pool == "none":
         return hidden
+    if hidden.dim() == 3:
+        features = hidden.transpose(1, 2)  # [N, D, T]
+        mean = F.adaptive_avg_pool1d(features, tap.size)
+        if tap.pool == "avg":
+            return mean
+        return torch.cat([mean, F.adaptive_max_pool1d(features, tap.size)], 1)  # [N, 2D, p]
     average = F.adaptive_avg_pool2d(hidden, tap.size)
     if tap.pool == "avg":
         return average
@@ -84,7 +104,7 @@ def build_head(spec: HeadSpec, cut_shape: tuple[int, ...], classes: int) -> Head
 
     Args:
         spec: Its design.
-        cut_shape: Shape of the hidden state there, without the batch: [C, H, W] or [D].
+        cut_shape: Shape of the hidden state there, without the batch: [C, H, W], [T, D] or [D].
         classes: Number of classes C.
 
     Raises:
@@ -95,10 +115,10 @@ def build_head(spec: HeadSpec, cut_shape: tuple[int, ...], classes: int) -> Head
 
 @HEADS.register("linear")
 def linear(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
-    """One linear layer on a vector or a pooled map.
+    """One linear layer on a vector, or a pooled map or sequence.
 
     Raises:
-        HeadError: it is to read a full map.
+        HeadError: it is to read a full map or sequence.
     """
     _refuse_full_map(features, spec)
     return nn.Sequential(nn.Flatten(), nn.Linear(prod(features), classes))
@@ -106,10 +126,10 @@ def linear(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module
 
 @HEADS.register("mlp")
 def mlp(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
-    """One or two hidden layers with ReLU, on a vector or a pooled map.
+    """One or two hidden layers with ReLU, on a vector, or a pooled map or sequence.
 
     Raises:
-        HeadError: it is to read a full map, or `hidden` does not have one or two positive widths.
+        HeadError: it is to read a full map or sequence, or `hidden` does not have one or two positive widths.
     """
     _refuse_full_map(features, spec)
     if len(spec.hidden) not in (1, 2) or min(spec.hidden) < 1:
@@ -154,9 +174,9 @@ def _pooled_classifier(layers: list[nn.Module], channels: int, classes: int) -> 
 
 
 def _refuse_full_map(features: tuple[int, ...], spec: HeadSpec) -> None:
-    if len(features) == 3 and spec.pool == "none":
+    if len(features) > 1 and spec.pool == "none":
         raise HeadError(
-            f"a {spec.kind} head does not read full maps",
+            f"a {spec.kind} head does not read full maps or sequences",
             got=f"pool 'none' on {list(features)}",
             expected="pool 'avg' or 'mixed'",
         )

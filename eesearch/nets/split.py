@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from eesearch.core.errors import ModelError, SplitError
 from eesearch.nets.backbone import Backbone, Carry, Cut, Origin
-from eesearch.nets.cuts import Places, Point
+from eesearch.nets.cuts import KINDS, Places, Point
 from eesearch.nets.facts import Fact, learn_facts
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.proof import prove_gradients, prove_outputs, run_model
@@ -96,7 +96,7 @@ def _batch(example: Tensor | NDArray[np.generic], model: nn.Module) -> Tensor:
 
 def _cut(point: Point, facts: Mapping[fx.Node, Fact]) -> Cut:
     shape = facts[point.carry[0]].shape
-    return Cut(point.name, shape, "map" if len(shape) == 3 else "vector")
+    return Cut(point.name, shape, KINDS[len(shape)])
 
 
 def _state_names(

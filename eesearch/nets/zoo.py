@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -155,6 +156,90 @@ def mlp(*, features: int, hidden: Sequence[int] = (128, 128), classes: int = 10)
     model = nn.Sequential(*layers, nn.Linear(width, classes))
     _initialise(model)
     return model
+
+
+class Attention(nn.Module):
+    """Self-attention over all tokens (Vaswani et al., 2017)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, T, D] to [N, T, D]."""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1)
+        )  # each [N, heads, T, D / heads]
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        projected: Tensor = self.project(mixed.transpose(1, 2).flatten(2))
+        return projected
+
+
+class TransformerBlock(nn.Module):
+    """Attention and a feed-forward part, each behind a layer norm and beside a shortcut."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, T, D] to [N, T, D]."""
+        x = x + self.attention(self.norm1(x))
+        x = x + self.feed(self.norm2(x))
+        return x
+
+
+class VisionTransformer(nn.Module):
+    """Patches as tokens, transformer blocks, the mean over tokens, linear (Dosovitskiy et al., 2021)."""
+
+    def __init__(self, side: int, patch: int, width: int, *, depth: int, heads: int, classes: int, channels: int):
+        super().__init__()
+        self.patches = nn.Conv2d(channels, width, patch, patch)
+        self.position = nn.Parameter(0.02 * torch.randn(1, (side // patch) ** 2, width))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, channels, side, side] to logits [N, classes]."""
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.position  # [N, T, D]
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.linear(self.norm(x).mean(1))
+        return logits
+
+
+def transformer(
+    *,
+    side: int = 8,
+    patch: int = 2,
+    width: int = 32,
+    depth: int = 4,
+    heads: int = 4,
+    classes: int = 10,
+    in_channels: int = 1,
+) -> nn.Module:
+    """A small vision transformer for square images.
+
+    Args:
+        side: Pixels of the image's side; a multiple of `patch`.
+        patch: Pixels of a patch's side.
+        width: Features of a token; a multiple of `heads`.
+        depth: Number of blocks.
+        heads: Attention heads of a block.
+        classes: Number of classes.
+        in_channels: Channels of the image.
+
+    Raises:
+        ModelError: sizes that do not divide each other.
+    """
+    if side % patch or width % heads:
+        raise ModelError("the sizes do not divide", got=f"side {side}, patch {patch}, width {width}, heads {heads}")
+    return VisionTransformer(side, patch, width, depth=depth, heads=heads, classes=classes, channels=in_channels)
 
 
 def _initialise(model: nn.Module) -> None:

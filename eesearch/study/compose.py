@@ -35,7 +35,7 @@ Mode = BankProblem | JointTrials
 
 SPLITS: tuple[SplitName, ...] = ("cal", "test")
 
-MOST_DOMINATED = 300
+MOST_DOMINATED = 150
 """Dominated points that are kept per device."""
 
 
@@ -139,7 +139,8 @@ class Composer:
             if evaluation.design and (evaluation.design, evaluation.policy) not in best
         ]
         found.sort(key=lambda pair: pair[1].costs[profile.axis].mean)
-        kept = found[:: max(1, -(-len(found) // MOST_DOMINATED))]
+        spread = np.linspace(0, len(found) - 1, min(len(found), MOST_DOMINATED)).round().astype(int)
+        kept = [found[i] for i in spread]
         tried = tuple(Tried(trial=number, point=self._point(e, designs, profile)) for number, e in kept)
         return tried, len(found) - len(kept)
 

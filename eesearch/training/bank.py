@@ -49,7 +49,7 @@ class Tap(NamedTuple):
     @classmethod
     def of(cls, cut: Cut, spec: TapSpec) -> Tap:
         """The tap of a head; a vector is never pooled, so all heads on a vector share one."""
-        return cls(cut, spec if cut.kind == "map" else TapSpec(pool="none"))
+        return cls(cut, TapSpec(pool="none") if cut.kind == "vector" else spec)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -23,7 +23,9 @@ class TestLinear(HeadContract):
     refused = (
         (HeadSpec(kind="linear", pool="none"), (6, 5, 5)),
         (HeadSpec(kind="linear", size=4), (6, 3, 5)),
-        (HeadSpec(kind="linear"), (7, 6)),
+        (HeadSpec(kind="linear", pool="none"), (7, 6)),
+        (HeadSpec(kind="linear", size=4), (3, 6)),
+        (HeadSpec(kind="linear"), (7, 6, 5, 4)),
     )
 
 
@@ -37,6 +39,12 @@ class TestLinearOnVector(HeadContract):
     spec = HeadSpec(kind="linear", pool="none")
     cut_shape = (12,)
     refused = ((HeadSpec(kind="linear"), ()),)
+
+
+class TestLinearOnSequence(HeadContract):
+    spec = HeadSpec(kind="linear", pool="mixed", size=2)
+    cut_shape = (7, 6)
+    refused = ((HeadSpec(kind="linear", pool="mixed", size=2), (1, 6)),)
 
 
 class TestMlp(HeadContract):
@@ -61,6 +69,8 @@ class TestConv(HeadContract):
     cut_shape = (4, 10, 10)
     refused = (
         (HeadSpec(kind="conv", pool="none"), (12,)),
+        (HeadSpec(kind="conv", pool="none"), (7, 6)),
+        (HeadSpec(kind="conv", size=2), (7, 6)),
         (HeadSpec(kind="conv"), (4, 10, 10)),
         (HeadSpec(kind="conv", pool="none"), (4, 1, 1)),
     )

@@ -22,6 +22,14 @@ def test_mixed_pooling_appends_the_maxima():
     assert torch.equal(got[:, 3:, 0, 0], MAP.amax((2, 3)))
 
 
+def test_a_sequence_is_pooled_over_its_tokens():
+    sequence = torch.arange(2.0 * 4 * 3).view(2, 4, 3)  # [N, T, D]
+    got = read_tap(sequence, TapSpec(pool="mixed", size=2))
+    assert got.shape[1:] == tap_shape((4, 3), TapSpec(pool="mixed", size=2)) == (6, 2)
+    assert torch.equal(got[:, :3, 0], sequence[:, :2].mean(1))
+    assert torch.equal(got[:, 3:, 1], sequence[:, 2:].amax(1))
+
+
 @pytest.mark.parametrize("pool", ["none", "avg", "mixed"])
 def test_vectors_are_never_pooled(pool):
     vector = torch.ones(2, 5)

@@ -11,7 +11,7 @@ from torch import nn
 from eesearch.core.errors import ModelError, SplitError
 from eesearch.nets.inputs import Normalize, Preprocessed
 from eesearch.nets.split import Backbone, Cut, split
-from eesearch.nets.zoo import cifar_resnet, mlp, residual_cnn
+from eesearch.nets.zoo import cifar_resnet, mlp, residual_cnn, transformer
 
 
 @pytest.fixture(autouse=True)
@@ -195,9 +195,14 @@ class TestByHand:
         assert names(split(model, torch.rand(2, 4), ["3"])) == ["3"]
 
     def test_refuses_states_that_no_head_reads(self):
-        model = nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Linear(2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
-        with pytest.raises(SplitError, match=r"\['N', 2, 2\]; heads read vectors"):
+        model = nn.Sequential(nn.Unflatten(1, (1, 1, 2, 2)), nn.Linear(2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+        with pytest.raises(SplitError, match=r"\['N', 1, 1, 2, 2\]; heads read"):
             split(model, torch.rand(2, 4), ["2"])
+
+    def test_cuts_between_tokens(self):
+        backbone = split(transformer(depth=2), torch.rand(2, 1, 8, 8))
+        kinds = {cut.name: (cut.kind, cut.shape) for cut in backbone.cuts}
+        assert kinds["blocks.0"] == ("sequence", (16, 32))
 
     def test_names_the_module_that_is_kept_whole_around_a_cut(self):
         class Branches(nn.Module):

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from eesearch.core.errors import ModelError
-from eesearch.nets.zoo import cifar_resnet, mlp, residual_cnn
+from eesearch.nets.zoo import cifar_resnet, mlp, residual_cnn, transformer
 
 
 def test_cifar_resnet_has_the_published_size_and_names():
@@ -42,6 +42,17 @@ def test_a_residual_cnn_without_blocks_is_refused():
         residual_cnn(blocks=0)
 
 
+def test_a_transformer_has_a_token_per_patch():
+    model = transformer(side=8, patch=4, width=12, depth=2, heads=3, classes=5, in_channels=2).eval()
+    assert model(torch.rand(3, 2, 8, 8)).shape == (3, 5)
+    assert model.position.shape == (1, 4, 12)
+
+
+def test_a_transformer_whose_sizes_do_not_divide_is_refused():
+    with pytest.raises(ModelError, match="divide"):
+        transformer(side=9)
+
+
 def test_mlp_flattens_its_samples():
     assert mlp(features=12, hidden=(7,), classes=3)(torch.rand(2, 3, 2, 2)).shape == (2, 3)
 
@@ -51,6 +62,7 @@ def test_mlp_flattens_its_samples():
     [
         (lambda: residual_cnn(channels=(4, 8), classes=3), (1, 8, 8)),
         (lambda: mlp(features=16, hidden=(16, 16), classes=3), (16,)),
+        (lambda: transformer(side=8, patch=4, width=8, depth=1, heads=2, classes=3), (1, 8, 8)),
     ],
 )
 def test_networks_learn_from_scratch(build, shape):
