@@ -13,7 +13,7 @@ Five minutes:
 * Costs are measured, per device, before the first trial (`DeviceProfile`), and include the heads of samples that stay.
 * The outer search (Optuna) proposes designs that need training; each is worth the front that the solver finds for it.
 
-Reading order: `api`, `study/problem`, `solve/exact`, `exits/routing`, `nets/split`, `training/bank`, `costs/profile`,
+Reading order: `api`, `study/bank_problem`, `solve/exact`, `exits/routing`, `nets/split`, `training/bank`, `costs/profile`,
 `drivers/optuna_driver`. Values shared by all are in `core`.
 """
 

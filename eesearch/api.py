@@ -29,6 +29,7 @@ from eesearch.reporting.figures import save_png
 from eesearch.reporting.html import render_html
 from eesearch.solve.exact import solve_front
 from eesearch.study.answers import Answers
+from eesearch.study.bank_problem import BankProblem
 from eesearch.study.compose import Composer, Mode
 from eesearch.study.files import validate
 from eesearch.study.joint_trials import JointTrials
@@ -42,7 +43,7 @@ from eesearch.study.materials import (
     prepare,
     thinned,
 )
-from eesearch.study.problem import BankProblem
+from eesearch.study.one_design import OneDesign
 from eesearch.study.question import Study
 from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir, open_run
@@ -56,7 +57,7 @@ __all__ = ["plan", "profile", "report", "search", "search_study", "solve_front",
 REFRESH = 10.0
 """While a search runs, answers are written again after so many times the time that writing them took."""
 
-MODES: dict[str, type[Mode]] = {"bank": BankProblem, "joint-trials": JointTrials}
+MODES: dict[str, type[Mode]] = {"bank": BankProblem, "joint-trials": JointTrials, "design": OneDesign}
 
 
 def search(

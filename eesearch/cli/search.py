@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,8 @@ from eesearch.core.errors import StudyError
 if TYPE_CHECKING:
     from eesearch.api import Plan
     from eesearch.study.answers import Answers
+    from eesearch.study.question import Study
+    from eesearch.study.run import Run
     from eesearch.study.trial import Finished
 
 
@@ -33,6 +35,9 @@ def search(
     trials: Annotated[int | None, typer.Option(help="Trials in all, the bank included.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Time of all trials: 90s, 10m, 2h.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an old run directory is renamed.")] = False,
+    warm_start: Annotated[
+        list[Path] | None, typer.Option("--warm-start", metavar="FILE", help="Try this exported configuration first.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -41,22 +46,45 @@ def search(
 
     totals = [f"budget.{k}={v}" for k, v in (("trials", trials), ("timeout", timeout)) if v is not None]
     question = load_study(study, [*(overrides or ()), *totals])
+    if warm_start:
+        from eesearch.study.retrain import warmed
+
+        question = warmed(question, warm_start)
     if dry_run:
         from eesearch.api import plan
 
         _print_plan(plan(question))
         return
-    from eesearch.api import Watchers, search_study
-    from eesearch.reporting.console import ProgressBars
+    _print_where(_searched(question, run, fresh=fresh, quiet=quiet))
 
-    if quiet:
-        logging.getLogger("eesearch").setLevel(logging.WARNING)
-    with ProgressBars(quiet=quiet) as bars:
-        watchers = Watchers(bars, (lambda trial: None) if quiet else _print_trial)
-        found = search_study(question, run or Path("runs") / question.name, fresh=fresh, watchers=watchers)
-    _print_answers(found.answers, quiet=quiet)
-    print(f"all points: eesearch front {found.directory.path}")
-    print(f"report: {found.directory.path / 'report.html'}")
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="What `export --to config` wrote.")],
+    data: Annotated[
+        str | None, typer.Option(help="An .npz file or package.module:function; by default that of the configuration.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Any number; by default that of the configuration.")] = None,
+    start: Annotated[
+        Literal["auto", "scratch", "backbone"],
+        typer.Option(
+            "--from", help="Random weights, or the trained backbone; auto: random if it came without weights."
+        ),
+    ] = "auto",
+    run: RunOption = None,
+    overrides: SetOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a chosen configuration's network with its exits alone, or continue that; the result is a run."""
+    from eesearch.study.config import ExportedConfig
+    from eesearch.study.retrain import Retraining, comparison, retraining
+
+    chosen = ExportedConfig.load(config)
+    scratch = None if start == "auto" else start == "scratch"
+    question = retraining(chosen, Retraining(data, epochs, scratch, overrides or ()))
+    found = _searched(question, run, fresh=False, quiet=quiet)
+    print(comparison(chosen, found.answers))
+    _print_where(found)
 
 
 @app.command()
@@ -113,6 +141,25 @@ def doctor() -> None:
     from eesearch.study.doctor import facts
 
     console().print(facts_table(facts()))
+
+
+def _searched(question: Study, run: Path | None, *, fresh: bool, quiet: bool) -> Run:
+    """Search, and print the answers."""
+    from eesearch.api import Watchers, search_study
+    from eesearch.reporting.console import ProgressBars
+
+    if quiet:
+        logging.getLogger("eesearch").setLevel(logging.WARNING)
+    with ProgressBars(quiet=quiet) as bars:
+        watchers = Watchers(bars, (lambda trial: None) if quiet else _print_trial)
+        found = search_study(question, run or Path("runs") / question.name, fresh=fresh, watchers=watchers)
+    _print_answers(found.answers, quiet=quiet)
+    return found
+
+
+def _print_where(found: Run) -> None:
+    print(f"all points: eesearch front {found.directory.path}")
+    print(f"report: {found.directory.path / 'report.html'}")
 
 
 def _print_answers(answers: Answers, *, quiet: bool) -> None:

@@ -25,13 +25,15 @@ from eesearch.study.answers import (
     TrialAnswer,
     Tried,
 )
+from eesearch.study.bank_problem import ENQUEUED_SEEDS, BankProblem
 from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
-from eesearch.study.problem import ENQUEUED_SEEDS, SOLVER_VERSION, BankProblem
+from eesearch.study.one_design import OneDesign
+from eesearch.study.problem import SOLVER_VERSION
 from eesearch.study.trial import Finished
 from eesearch.study.workshop import SplitName
 
-Mode = BankProblem | JointTrials
+Mode = BankProblem | JointTrials | OneDesign
 
 SPLITS: tuple[SplitName, ...] = ("cal", "test")
 

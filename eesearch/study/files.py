@@ -34,7 +34,20 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
         StudyError: the file is missing, is no YAML, or has mistakes; all of them, each with its path in the file.
     """
     file = find(path, "studies")
-    fields = read_yaml(file)
+    return resolve(read_yaml(file), overrides, file)
+
+
+def resolve(fields: dict[str, Any], overrides: Sequence[str], file: Path) -> Study:
+    """The study of a file's fields, after overrides.
+
+    Args:
+        fields: Changed in place.
+        overrides: As `load_study` takes them.
+        file: Where the fields come from; a search space named there may lie beside it.
+
+    Raises:
+        StudyError: mistakes; all of them, each with its path in the file.
+    """
     for override in overrides:
         _override(fields, override)
     # A space by name or path is read here; its own mistakes are told with their path below `space`.

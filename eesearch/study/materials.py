@@ -75,6 +75,7 @@ class Materials:
         heads: The head designs that fit each cut, by its name.
         profiles: One per device of the study, in its order.
         store: Where tables, weights and fits are kept.
+        fresh: The same network with random weights, where the study starts from them.
     """
 
     study: Study
@@ -84,6 +85,7 @@ class Materials:
     profiles: tuple[DeviceProfile, ...]
     store: Store
     watch: Stopwatch
+    fresh: Backbone | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,15 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         with watch.phase("train backbone"):
             trained = trained_backbone(study, dataset, untrained, run, progress)
         backbone = trained.keep([cut.name for cut in backbone.cuts])
-    return Materials(study, dataset, backbone, heads, profiles, run.store, watch)
+    fresh = _fresh(study, backbone) if study.design and study.design.scratch else None
+    return Materials(study, dataset, backbone, heads, profiles, run.store, watch, fresh)
+
+
+def _fresh(study: Study, backbone: Backbone) -> Backbone:
+    """The study's network, with the same cuts, before any training."""
+    plain = study.backbone.model_copy(update={"weights": None})
+    untrained = load_backbone(study.model_copy(update={"backbones": (plain,)}), backbone.example.numpy())
+    return untrained.keep([cut.name for cut in backbone.cuts])
 
 
 def load_study_data(study: Study) -> Dataset:

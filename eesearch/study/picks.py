@@ -5,15 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from eesearch.core.errors import PickError
-from eesearch.study.answers import DeviceAnswer, Point
+from eesearch.study.answers import SPENT, DeviceAnswer, Point
 from eesearch.study.question import LARGEST_BARE_SHARE
 
 SYNTAX = "knee | point=N | max-drop=0.5% | budget-ms=X, each with an optional @device"
 
 At = Literal["mean", "p95", "worst"]
+
+
+class Picked(NamedTuple):
+    """A point with the device on whose front it lies; unpacks as `device, point`."""
+
+    device: DeviceAnswer
+    point: Point
+
+    @property
+    def number(self) -> int:
+        """The point's number on the front."""
+        return self.device.points.index(self.point)
+
+    def __repr__(self) -> str:
+        lost = 100.0 * (self.device.backbone.test.accuracy - self.point.test.accuracy)
+        return (
+            f"Picked(point {self.number} on {self.device.device}: {self.device.ratio(self.point):.3f} x the backbone's "
+            f"{SPENT[self.device.axis]}, accuracy on test {self.point.test.accuracy:.2%}, {lost:+.2f} points lost)"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,14 +71,39 @@ class Pick:
             )
         return cls(name, amount, device or None)
 
-    def choose(self, devices: Sequence[DeviceAnswer]) -> tuple[DeviceAnswer, Point]:
+    @classmethod
+    def by_rule(
+        cls,
+        *,
+        max_drop: float | str | None = None,
+        budget_ms: float | None = None,
+        knee: bool = False,
+        point: int | None = None,
+        device: str | None = None,
+    ) -> Pick:
+        """The same by keywords: exactly one rule.
+
+        Raises:
+            PickError: none or several are given, or one is out of range.
+        """
+        given = {"max-drop": max_drop, "budget-ms": budget_ms, "knee": knee or None, "point": point}
+        rules = {rule: amount for rule, amount in given.items() if amount is not None}
+        if len(rules) != 1:
+            raise PickError(
+                "a pick needs one rule", got=", ".join(rules) or "none", expected="max_drop, budget_ms, knee or point"
+            )
+        ((rule, amount),) = rules.items()
+        parsed = cls.parse(rule if rule == "knee" else f"{rule}={amount}")
+        return cls(parsed.rule, parsed.amount, device)
+
+    def choose(self, devices: Sequence[DeviceAnswer]) -> Picked:
         """The device and the point that are meant.
 
         Raises:
             PickError: there is no such device or point, or nothing on the front satisfies the rule.
         """
         device = find_device(devices, self.device)
-        return device, self._point(device)
+        return Picked(device, self._point(device))
 
     def _point(self, device: DeviceAnswer) -> Point:
         if self.rule == "point":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from functools import cached_property
-from math import inf
 from typing import Literal
 
 from pydantic import ValidationError
@@ -15,21 +13,18 @@ from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
 from eesearch.core.design import Design, ExitId, ExitSpec, Value, content_key
 from eesearch.core.errors import CostError
 from eesearch.core.front import Certificate, Evaluation, Front
-from eesearch.core.policy import Policy, Scoring, Stop, decision_name
+from eesearch.core.policy import Scoring, decision_name
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import backbone_evaluation, evaluate
 from eesearch.exits.last_resort import with_last_resort
-from eesearch.exits.routing import score_table
-from eesearch.seeding.bank import propose, reference_thresholds
 from eesearch.seeding.bolukbasi import Learned, bolukbasi, fewer, seeds
-from eesearch.seeding.placement import Seed
 from eesearch.solve.exact import solve_front
 from eesearch.solve.family import Effort, Family
 from eesearch.study.materials import Materials
-from eesearch.study.space import NO_EXIT, Parameter, parameters
-from eesearch.study.trial import Outcome, Params
+from eesearch.study.space import NO_EXIT
+from eesearch.study.trial import BANK, Outcome, Params
 from eesearch.study.workshop import SplitName, Workshop
 
 log = logging.getLogger(__name__)
@@ -67,6 +62,8 @@ class Problem:
         materials: Data, backbone, heads, profiles, store.
         progress: Listens to everything that takes time.
     """
+
+    origin = BANK
 
     def __init__(self, materials: Materials, progress: Progress = silent) -> None:
         self.materials = materials
@@ -164,33 +161,17 @@ class Problem:
         return sum(values) / len(values)
 
 
-class BankProblem(Problem):
-    """The bank is trial 0; the seeds' placements and then the sampler's designs are trained jointly."""
+class FrontProblem(Problem):
+    """A trial trains a design, and is worth the front that the solver finds for it."""
 
     directions: tuple[Literal["minimize", "maximize"], ...] = ("maximize",)
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The flat static list of a trained design; empty if the space trains nothing beyond the bank."""
-        return parameters(self.space, self.materials.heads) if self.space.trained else ()
-
-    def first(self) -> Outcome:
-        """Train the bank; its front is trial 0's."""
-        return self._outcome(self.workshop.bank_design)
-
-    def run(self, params: Params) -> Outcome:
-        """Train one joint design, warm-started from the backbone and the bank's heads."""
-        design = self.design(params, start=self.workshop.bank_design.key)
-        if design is None:
-            fronts = [self.front([self.backbone(p, "cal")], p) for p in self.materials.profiles]
-            return Outcome(design=None, values=(self.value(fronts),))
-        return self._outcome(design)
-
     def revalue(self, outcome: Outcome) -> Outcome:
         """The same design under the present devices and objectives: solved again, not trained."""
-        return self._outcome(outcome.design) if outcome.design else outcome
+        return self.outcome(outcome.design) if outcome.design else outcome
 
-    def _outcome(self, design: Design) -> Outcome:
+    def outcome(self, design: Design) -> Outcome:
+        """Train a design, solve for its fronts, and value them."""
         value = self.value([self.device_front(design, p) for p in self.materials.profiles])
         last = float(self.workshop.table(design, "cal").accuracy[-1])
         return Outcome(design=design, values=(value,), last_accuracy=last)
@@ -222,8 +203,8 @@ class BankProblem(Problem):
             points += front.points
             if front.certificate is not None:
                 certificates[decision_name(criterion, answer)] = front.certificate
-        is_bank = design == self.workshop.bank_design
-        free, family = self.learned(design, profile) if is_bank and self.space.gates else ([], [])
+        learns = self.space.gates and design.strategy == "separate"
+        free, family = self.learned(design, profile) if learns else ([], [])
         points += [self.gated(learned, design, profile) for learned in family]
         placed = {seed.rule: seed.exits for seed in seeds(free)}
         return Solved(points=self.front(points, profile).points, certificates=certificates, gates=placed)
@@ -277,59 +258,3 @@ class BankProblem(Problem):
     def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
         """The trial's front on a device."""
         return self.device_front(outcome.design, profile).points if outcome.design else ()
-
-    def seeds(self) -> list[tuple[str, Params]]:
-        """The best distinct placements of the seeding rules, as parameters of joint designs."""
-        if not self.space.trained:
-            return []
-        return [(seed.rule, self._as_params(seed)) for seed, _ in self.replayed_seeds[:ENQUEUED_SEEDS]]
-
-    @cached_property
-    def replayed_seeds(self) -> list[tuple[Seed, float]]:
-        """Distinct placements that the rules propose on the bank, by falling value; solved on the bank, no training."""
-        distinct: dict[tuple[ExitId, ...], Seed] = {}
-        for profile in self.materials.profiles:
-            for seed in self._proposed(profile):
-                rule = seed.rule if len(self.materials.profiles) == 1 else f"{seed.rule} ({profile.device})"
-                distinct.setdefault(seed.exits, Seed(rule, seed.exits))
-        bank = self.workshop.bank_design
-        scoring = self.workshop.scoring(bank, *self.space.scorings[0])
-        valued = []
-        for seed in distinct.values():
-            fronts = [self.solve(bank, p, scoring, seed.exits) for p in self.materials.profiles]
-            valued.append((seed, self.value(fronts)))
-        return sorted(valued, key=lambda pair: -pair[1])
-
-    def _proposed(self, profile: DeviceProfile) -> list[Seed]:
-        bank = self.workshop.bank_design
-        table = self.workshop.table(bank, "cal")
-        scoring, costs = self.rules(profile)
-        placed = propose(table, costs, score_table(table, scoring))
-        return placed + [Seed(rule, exits) for rule, exits in self.solved(bank, profile).gates.items()]
-
-    def rules(self, profile: DeviceProfile) -> tuple[Scoring, StageCosts]:
-        """How the placement rules score the bank, each exit for itself, and its steps without a last resort."""
-        bank, criterion = self.workshop.bank_design, self.space.rule_criterion
-        exits = self.workshop.table(bank, "cal").exits
-        return self.workshop.scoring(bank, criterion), stage_costs(profile, exits, criterion, profile.axis)
-
-    def seed_evaluation(self, seed: Seed, profile: DeviceProfile) -> Evaluation:
-        """A rule's placement at the rule's own thresholds: leave where that costs no accuracy on calibration."""
-        bank, (scoring, _) = self.workshop.bank_design, self.rules(profile)
-        table = self.workshop.table(bank, "cal")
-        thresholds = reference_thresholds(table, score_table(table, scoring))
-        stops: list[Stop] = []
-        for exit_id in (*seed.exits, table.exits[-1]):
-            stops.append(Stop(exit=exit_id, threshold=float(thresholds[table.row(exit_id)])))
-            if stops[-1].threshold == -inf:  # everybody leaves: what comes after is never met
-                break
-        policy = Policy(stops=tuple(stops), criterion=scoring.criterion, fits=scoring.keys)
-        _, costs = self.replay(bank, profile, scoring.criterion, "cal")
-        return evaluate(policy, table, costs, scoring.fits).made_by(bank)
-
-    def _as_params(self, seed: Seed) -> Params:
-        chosen = {e.cut: e.head for e in seed.exits}
-        params: dict[str, str | float] = {"strategy": self.space.trained[0]}
-        for cut in self.cuts:
-            params |= {f"exit:{cut}": chosen.get(cut, NO_EXIT), f"alpha:{cut}": self.space.alpha.start}
-        return params

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from eesearch.core.constraints import Constraints
-from eesearch.core.design import TrainSpec, Value
+from eesearch.core.design import ExitSpec, TrainSpec, Value
 from eesearch.core.front import MAX_DROP
 from eesearch.core.policy import decision_named
-from eesearch.core.registry import DRIVERS
+from eesearch.core.registry import DRIVERS, STRATEGIES
 from eesearch.costs.devices import FORMAT, is_device_name
 from eesearch.costs.timer import Protocol
 from eesearch.study.space import SearchSpace
@@ -124,12 +124,51 @@ class Budget(Value):
     max_cache_gb: float = Field(default=4.0, gt=0.0)
 
 
+class DesignSpec(Value):
+    """What `mode: design` trains.
+
+    Attributes:
+        exits: In the order of the cuts.
+        scratch: Whether the whole network starts from random weights; otherwise it starts from the study's backbone.
+            Heads are random either way.
+    """
+
+    strategy: str
+    exits: Annotated[tuple[ExitSpec, ...], Field(min_length=1)]
+    train: TrainSpec
+    scratch: bool = False
+
+    @model_validator(mode="after")
+    def _learns(self) -> DesignSpec:
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"there is no strategy '{self.strategy}'; expected one of {', '.join(sorted(STRATEGIES))}")
+        if self.scratch and self.strategy == "separate":
+            raise ValueError("strategy separate keeps the backbone as it is: it cannot start from random weights")
+        return self
+
+
+class WarmStart(Value):
+    """A placement that is tried before any other; `eesearch search --warm-start FILE` reads it from a configuration.
+
+    Attributes:
+        name: Where it comes from.
+        strategy: The space's first one is used if it lacks this.
+        exits: In the order of the cuts.
+    """
+
+    name: str
+    strategy: str
+    exits: tuple[ExitSpec, ...]
+
+
 class Study(Value):
     """A study file. Unknown fields are refused; `eesearch schema study` prints its JSON Schema.
 
     Attributes:
         mode: `bank`: thresholds are solved for, exactly, on tables. `joint-trials`: the plain way others work, where
-            every trial trains its design and draws its thresholds; the baseline.
+            every trial trains its design and draws its thresholds; the baseline. `design`: one design is trained.
+        design: Of `mode: design`.
+        warm_start: Placements that are tried first.
         devices: `macs`, `cpu:eager:t1:b1`, or the JSON file of a measured profile; a front per device.
         space: A search space in full; a file may name a shipped one or a path instead.
     """
@@ -137,7 +176,7 @@ class Study(Value):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    mode: Literal["bank", "joint-trials"] = "bank"
+    mode: Literal["bank", "joint-trials", "design"] = "bank"
     backbones: tuple[BackboneSpec, ...]
     data: DataSpec
     input: InputSpec = InputSpec()
@@ -147,6 +186,8 @@ class Study(Value):
     objectives: Objectives = Objectives()
     budget: Budget = Budget()
     measuring: Protocol = Protocol()
+    design: DesignSpec | None = None
+    warm_start: tuple[WarmStart, ...] = ()
     driver: str = "optuna"
     seed: int = Field(default=0, ge=0)
 
@@ -169,6 +210,10 @@ class Study(Value):
             raise ValueError("mode joint-trials needs a strategy that trains designs, such as joint")
         if self.mode == "joint-trials" and any(decision_named(d).memory == "all" for d in self.space.decisions):
             raise ValueError("mode joint-trials draws a threshold in [0, 1] per exit: criteria of one exit only")
+        if (self.mode == "design") != (self.design is not None):
+            raise ValueError(f"mode design and the section `design` go together; got mode {self.mode}")
+        if self.warm_start and not (self.mode == "bank" and self.space.trained):
+            raise ValueError("warm_start: needs mode bank and a strategy that trains designs, such as joint")
         return self
 
     @model_validator(mode="after")
@@ -206,7 +251,7 @@ class Study(Value):
         return self.backbones[0]
 
 
-FREE_TO_CHANGE = ("budget", "devices", "objectives")
+FREE_TO_CHANGE = ("budget", "devices", "objectives", "warm_start")
 """Sections that may differ when a study is continued."""
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eesearch.core.errors import DataError, RunError
+from eesearch.core.errors import DataError, PickError, RunError
 from eesearch.core.front import Front
 from eesearch.core.policy import Fit
 from eesearch.nets.exitnet import ExitNet, Prediction
 from eesearch.nets.split import Backbone
 from eesearch.study.answers import Answers, DeviceAnswer, Point
-from eesearch.study.materials import backbone_key, load_backbone, thinned
-from eesearch.study.picks import Pick, find_device
+from eesearch.study.deployed import Deployed
+from eesearch.study.materials import backbone_key, load_backbone, load_study_data, thinned
+from eesearch.study.picks import Pick, Picked, find_device
 from eesearch.study.rundir import RunDir
 
 
@@ -35,7 +37,7 @@ class Run:
     backbone: Backbone | None = None
 
     @classmethod
-    def load(cls, path: Path | str) -> Run:
+    def load(cls, path: Path | str) -> Self:
         """Open a run directory.
 
         Raises:
@@ -56,9 +58,61 @@ class Run:
         """The calibration front of one device."""
         return self.device(device).front()
 
-    def pick(self, selection: str) -> tuple[DeviceAnswer, Point]:
-        """The point that a selection such as `max-drop=0.5%` means; never reads test."""
-        return Pick.parse(selection).choose(self.answers.devices)
+    def pick(
+        self,
+        selection: str | None = None,
+        *,
+        max_drop: float | str | None = None,
+        budget_ms: float | None = None,
+        knee: bool = False,
+        point: int | None = None,
+        device: str | None = None,
+    ) -> Picked:
+        """The point that a selection means; never reads test.
+
+        Args:
+            selection: As on the command line, such as `max-drop=0.5%` or `knee@macs`; or else one of the following.
+            max_drop: The cheapest point that loses at most so much on calibration: 0.005, or `"0.5%"`.
+            budget_ms: The most accurate point that needs at most so long on average.
+            knee: The point farthest below the line between the cheapest and the best.
+            point: Its number on the front.
+            device: On whose front; the study's first if none is named.
+
+        Raises:
+            PickError: nothing, several things or a point that does not exist is meant.
+        """
+        if selection is None:
+            return Pick.by_rule(max_drop=max_drop, budget_ms=budget_ms, knee=knee, point=point, device=device).choose(
+                self.answers.devices
+            )
+        rules = {"max_drop": max_drop, "budget_ms": budget_ms, "knee": knee or None, "point": point}
+        given = [name for name, value in rules.items() if value is not None]
+        chosen = Pick.parse(selection)
+        if given or (device is not None and chosen.device is not None):
+            raise PickError(
+                "a pick is a selection or a keyword", got=f"'{selection}' and {', '.join(given) or 'device'}"
+            )
+        return replace(chosen, device=chosen.device or device).choose(self.answers.devices)
+
+    def model(self, selection: str | Picked | Point, example: NDArray[np.generic] | None = None) -> Deployed:
+        """The trained network behind a point, which really stops early: `model.predict(x)`.
+
+        Args:
+            selection: A selection such as `max-drop=0.5%`, or what `pick` returned.
+            example: At least one raw sample, by which the network is split again [N, ...]; from the study's data
+                if there is none.
+
+        Raises:
+            PickError: the selection means no point.
+            RunError: the store lacks the weights.
+            InputError: the study's model or data cannot be loaded any more.
+        """
+        picked = self.pick(selection) if isinstance(selection, str) else selection
+        point = picked.point if isinstance(picked, Picked) else picked
+        if example is None:
+            example = np.empty(0) if self.backbone else load_study_data(self.directory.study()).test.x[:2]
+        net, fits = self.network(point, example)
+        return Deployed(net, point.cal.policy, fits)
 
     def network(self, point: Point, example: NDArray[np.generic]) -> tuple[ExitNet, tuple[Fit, ...]]:
         """The trained network behind a point, and the fits that its policy uses.

@@ -54,7 +54,10 @@ class SearchProblem(Protocol):
         key: Changes when values of trials are no longer comparable (devices, objectives).
         directions: `minimize` or `maximize`, one per value.
         parameters: The flat static list that every proposed trial sets.
+        origin: Of trial 0.
     """
+
+    origin: str
 
     @property
     def key(self) -> str:

@@ -90,7 +90,7 @@ class Workshop:
         """
         kept = recall(self.materials.store, "weights", design.key)
         if kept is not None:
-            return ExitNet.from_arrays(self.materials.backbone, *kept)
+            return ExitNet.from_arrays(self.materials.backbone, *kept)  # brings the backbone's weights along
         with self.materials.watch.phase("train bank" if design == self.bank_design else "train designs"):
             net = self._train(design)
         self.materials.store.put("weights", design.key, *net.arrays())
@@ -102,13 +102,18 @@ class Workshop:
         materials, split = self.materials, self.materials.dataset.train
         if design.strategy == "separate":
             limit = materials.study.budget.max_cache_gb
-            return train_bank(materials.backbone, design, split, max_cache_gb=limit, progress=self.progress)
+            return train_bank(
+                materials.backbone, design, split,
+                max_cache_gb=limit, checkpoint=self._checkpoint(design), progress=self.progress,
+            )  # fmt: skip
         start = self._start(design)
         return train_design(start, design, split, checkpoint=self._checkpoint(design), progress=self.progress)
 
     def _start(self, design: Design) -> ExitNet:
         """The network that training starts from: the backbone, with the bank's heads or with random ones."""
         backbone = self.materials.backbone
+        if self.materials.fresh is not None and design.backbone == self.materials.fresh.key:
+            backbone = self.materials.fresh
         if not design.start:
             return ExitNet(copy.deepcopy(backbone), build_heads(backbone, design.exits, design.seed))
         bank = self.network(self.bank_design)

@@ -25,6 +25,7 @@ from eesearch.nets.heads import Head, build_head, read_tap, tap_shape
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.modes import evaluating
 from eesearch.nets.split import Backbone, Cut
+from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Split
 from eesearch.training.loop import Phase, train
 from eesearch.training.losses import separate_loss
@@ -63,7 +64,13 @@ class Tap(NamedTuple):
 
 
 def train_bank(
-    backbone: Backbone, design: Design, split: Split, *, max_cache_gb: float = 4.0, progress: Progress = silent
+    backbone: Backbone,
+    design: Design,
+    split: Split,
+    *,
+    max_cache_gb: float = 4.0,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
 ) -> ExitNet:
     """Train all heads of a `separate` design at once.
 
@@ -72,12 +79,14 @@ def train_bank(
         design: Exits (any number of heads at each cut), training section, seed. The strategy `separate`.
         split: The training split.
         max_cache_gb: If `plan_cache` says more, the backbone runs over the data in every epoch instead.
+        checkpoint: Written after each epoch; read first.
         progress: Called with the label of each phase.
 
     Raises:
         InputError: another strategy; an exit after a cut that the backbone does not have.
         HeadError: a head does not fit its tap.
         EesearchError: the training diverged.
+        RunError: the checkpoint cannot be written.
     """
     if design.strategy != "separate":
         raise InputError("the bank trains heads separately", got=f"a {design.strategy} design", expected="separate")
@@ -91,10 +100,14 @@ def train_bank(
     running = HeadBank([(reads[p], head) for p, head in heads.items() if not (fits and reads[p].cacheable)])
     if cached.taps:
         samples = Samples(cache_taps(backbone, cached.taps, split, progress=progress), as_tensor(split.y), design.seed)
-        train(cached, Phase("train bank", ("heads",), separate_loss, design.train), samples, progress=progress)
+        phase = Phase("train bank", ("heads",), separate_loss, design.train)
+        own = checkpoint.phase(0, design.key) if checkpoint else None
+        train(cached, phase, samples, checkpoint=own, progress=progress)
     if running.taps:
         phase = Phase("train bank on maps", ("bank",), separate_loss, design.train)
-        train(RunningBank(backbone, running), phase, Samples.of(split, design.seed), progress=progress)
+        own = checkpoint.phase(1, design.key) if checkpoint else None
+        bank = RunningBank(backbone, running)
+        train(bank, phase, Samples.of(split, design.seed), checkpoint=own, progress=progress)
     return ExitNet(backbone, heads).eval()
 
 

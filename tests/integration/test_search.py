@@ -14,7 +14,7 @@ from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.routing import path_outputs, route
 from eesearch.study.answers import COLUMNS, Point
 from eesearch.study.materials import load_study_data, prepare
-from eesearch.study.problem import BankProblem
+from eesearch.study.bank_problem import BankProblem
 from eesearch.study.question import Objectives, Study
 from eesearch.study.run import Run
 from eesearch.training.data import digits

@@ -11,6 +11,7 @@ class Quadratic:
     """A question that needs no training: the value is a function of the parameters."""
 
     key = "quadratic"
+    origin = "bank"
     directions = ("maximize",)
     parameters = (Choice("exit:a", ("none", "head")), LogFloat("alpha:a", 0.1, 10.0))
 

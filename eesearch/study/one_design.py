@@ -1,0 +1,41 @@
+"""`mode: design`: one design is trained, and its front solved; what `eesearch train` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eesearch.core.design import Design
+from eesearch.study.problem import FrontProblem
+from eesearch.study.space import Parameter
+from eesearch.study.trial import Outcome, Params
+
+
+class OneDesign(FrontProblem):
+    """Trial 0 trains the study's design; there is no other."""
+
+    origin = "design"
+    parameters: tuple[Parameter, ...] = ()
+
+    def first(self) -> Outcome:
+        """Train the design from the study's backbone, or from random weights."""
+        asked = self.study.design
+        assert asked is not None  # the study was checked
+        start = self.materials.fresh if asked.scratch else self.materials.backbone
+        assert start is not None
+        design = Design(
+            backbone=start.key,
+            data=self.materials.dataset.train.key,
+            strategy=asked.strategy,
+            exits=asked.exits,
+            train=asked.train,
+            seed=self.study.seed,
+        )
+        return self.outcome(design)
+
+    def run(self, params: Params) -> Outcome:
+        """There is nothing to propose."""
+        raise NotImplementedError("a study of one design has one trial")
+
+    def seeds(self) -> Sequence[tuple[str, Params]]:
+        """There is nothing to propose."""
+        return []

@@ -1,0 +1,127 @@
+"""From an exported configuration back to a study: to train its design again, or to search on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eesearch.core.design import Design, ExitSpec
+from eesearch.core.errors import StudyError
+from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.study.config import ExportedConfig
+from eesearch.study.files import resolve
+from eesearch.study.question import Study, WarmStart
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """How a configuration's design is trained again.
+
+    Attributes:
+        data: An `.npz` file or `package.module:function`; None: the data of the configuration.
+        epochs: None: those of the design; of the study's `training` section if it starts from scratch.
+        scratch: Whether the whole network starts from random weights; None: it does if its backbone came without
+            weights and its strategy trains it.
+        overrides: `key=value` for any other field of the study.
+    """
+
+    data: str | None = None
+    epochs: int | None = None
+    scratch: bool | None = None
+    overrides: Sequence[str] = ()
+
+
+def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Study:
+    """The study that trains the exits of a configuration, and no others, again.
+
+    Raises:
+        StudyError: it has no early exit, or the study would have mistakes.
+    """
+    design, exits = _trained(config), active_exits(config)
+    study = config.question()
+    if asked.scratch is None:
+        scratch = design.strategy != "separate" and study.backbone.weights is None
+    else:
+        scratch = asked.scratch
+    spec = study.training.backbone if scratch else design.train
+    spec = spec if asked.epochs is None else spec.model_copy(update={"epochs": asked.epochs})
+    heads = {e.head.name: e.head.model_dump(mode="json") for e in exits}
+    fields: dict[str, Any] = study.model_dump(mode="json", exclude={"warm_start"})
+    fields |= {"name": f"{study.name}-{config.key[:8]}", "mode": "design"}
+    fields["design"] = {"strategy": design.strategy, "train": spec.model_dump(mode="json"), "scratch": scratch}
+    fields["design"]["exits"] = [e.model_dump(mode="json") for e in exits]
+    fields["space"] |= {"heads": list(heads.values()), "max_exits": len(exits)}
+    fields["space"]["cuts"] = {"candidates": [e.cut for e in exits]}
+    fields["budget"] |= {"trials": 1, "timeout": None}
+    if asked.data is not None:
+        fields["data"] |= {"source": asked.data, "args": {}}
+    return resolve(fields, asked.overrides, Path(f"configuration {config.key}"))
+
+
+def warm_start(config: ExportedConfig) -> WarmStart:
+    """The placement of a configuration, to be tried first by a search.
+
+    Raises:
+        StudyError: it has no early exit.
+    """
+    return WarmStart(name=config.key[:8], strategy=_trained(config).strategy, exits=active_exits(config))
+
+
+def warmed(study: Study, files: Sequence[Path]) -> Study:
+    """A study that tries the placements of these configurations first.
+
+    Raises:
+        StudyError: a file is no configuration or has no early exit; the study's mode has no use for it.
+    """
+    starts = [warm_start(ExportedConfig.load(file)).model_dump(mode="json") for file in files]
+    fields = study.model_dump(mode="json")
+    return resolve(fields | {"warm_start": [*fields["warm_start"], *starts]}, (), Path("the study"))
+
+
+def active_exits(config: ExportedConfig) -> tuple[ExitSpec, ...]:
+    """The trained exits at which somebody may stop, in the order of the cuts."""
+    active = {(e.cut, e.head) for e in config.policy.exits}
+    return tuple(e for e in _trained(config).exits if (e.cut, e.head.name) in active)
+
+
+def _trained(config: ExportedConfig) -> Design:
+    if config.design is None:
+        raise StudyError(
+            f"configuration {config.key} is the unmodified backbone", do="Export a point that has early exits."
+        )
+    return config.design
+
+
+def comparison(config: ExportedConfig, answers: Answers) -> str:
+    """The exported point beside the one that replaces it after training, in words.
+
+    That is the cheapest one which is as accurate on calibration; if none is, the most accurate.
+    """
+    found = next((d for d in answers.devices if d.device == config.device), answers.devices[0])
+    point, kept = replacement(config, found)
+    lines = []
+    if config.pruned:
+        trained = len(config.pruned) + len(active_exits(config))
+        lines.append(
+            f"The exported network was trained with {trained} exits, of which {len(config.pruned)} are not among its "
+            f"stops; now it was trained with those {len(active_exits(config))} that are."
+        )
+    test = config.expected.test
+    before = f"{test.accuracy:.2%} on test"
+    if found.device == config.device and config.axis in test.costs:
+        before += f" at {test.costs[config.axis].mean:.4g} {config.axis} on average"
+    after = f"{point.test.accuracy:.2%} on test at {point.test.costs[found.axis].mean:.4g} {found.axis} on average"
+    rule = "the cheapest that is as accurate on calibration" if kept else "the most accurate; none reaches it"
+    lines.append(f"Exported: {before}. Trained again ({rule}): {after}; point={found.points.index(point)}.")
+    return "\n".join(lines)
+
+
+def replacement(config: ExportedConfig, device: DeviceAnswer) -> tuple[Point, bool]:
+    """The point that is as accurate as the exported one on calibration, and whether there is one."""
+    wanted = config.expected.cal.accuracy
+    as_good = [p for p in device.points if p.cal.accuracy >= wanted - 1e-12]
+    if as_good:
+        return as_good[0], True
+    return max(device.points, key=lambda p: p.cal.accuracy), False
