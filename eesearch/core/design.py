@@ -36,8 +36,8 @@ class TapSpec(Value):
     """What a head reads of the hidden state at its cut.
 
     `pool="none"` is the tap as it is. `avg` pools a map [N, C, H, W] to [N, C, p, p]; `mixed` concatenates the average-
-    and the max-pooled map to [N, 2C, p, p]. A sequence [N, T, D] is pooled over its tokens, to [N, D, p] or [N, 2D, p]. A
-    vector [N, D] is never pooled.
+    and the max-pooled map to [N, 2C, p, p]. A sequence [N, T, D] is pooled over its tokens, to [N, D, p] or [N, 2D, p].
+    A vector [N, D] is never pooled.
     """
 
     pool: Literal["none", "avg", "mixed"] = "avg"

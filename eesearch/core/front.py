@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING
 
 import moocore
@@ -125,6 +126,15 @@ class Front:
     def __repr__(self) -> str:
         return f"Front({len(self)} points on {self.device}, {self.axis})"
 
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: every point and the backbone, by rising cost."""
+        unit = self.backbone.costs[self.axis].mean
+        head = ("point", "leave at", "accuracy", "drop", f"mean {self.axis}", "ratio")
+        named = [*((str(i), e) for i, e in enumerate(self.points)), ("backbone", self.backbone)]
+        rows = "".join(_html_row("td", _html_cells(name, e, self, unit)) for name, e in named)
+        caption = escape(f"{self.device}: front on calibration")
+        return f"<table><caption>{caption}</caption><thead>{_html_row('th', head)}</thead><tbody>{rows}</tbody></table>"
+
     @cached_property
     def values(self) -> NDArray[np.float64]:
         """(error, mean cost / backbone's cost) of every point. [P, 2]"""
@@ -192,6 +202,23 @@ def _non_dominated(given: Sequence[Evaluation], axis: Axis) -> list[Evaluation]:
         if not kept or evaluation.error < kept[-1].error:
             kept.append(evaluation)
     return kept
+
+
+def _html_row(tag: str, cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _html_cells(name: str, evaluation: Evaluation, front: Front, unit: float) -> tuple[str, ...]:
+    stops = zip(evaluation.exit_rate, evaluation.policy.exits, strict=True)
+    cost = evaluation.costs[front.axis].mean
+    return (
+        name,
+        ", ".join(f"{rate:.1%} {exit_name(e)}" for rate, e in stops),
+        f"{evaluation.accuracy:.2%}",
+        f"{100.0 * (front.backbone.accuracy - evaluation.accuracy):+.2f}",
+        f"{cost:.4g}",
+        f"{cost / unit:.3f}",
+    )
 
 
 def exit_name(exit_id: ExitId) -> str:

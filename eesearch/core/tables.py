@@ -82,3 +82,18 @@ class ExitTable:
         exits = tuple(ExitId(**e) for e in json.loads(meta["exits"]))
         logits, labels = arrays["logits"].astype(np.float32), arrays["labels"].astype(np.int64)
         return cls(logits, labels, exits, meta["split"], meta["samples"])
+
+
+def best_per_cut(exits: Sequence[ExitId], right: NDArray[np.generic]) -> list[int]:
+    """Row of the exit with the most right answers (the first of equals) at each cut, in the order of the cuts.
+
+    Args:
+        exits: In the order of the cuts. [E]
+        right: How many samples, or which share, each gets right. [E]
+    """
+    best: dict[tuple[str, str], int] = {}
+    for row, exit_id in enumerate(exits):
+        rival = best.setdefault((exit_id.network, exit_id.cut), row)
+        if right[row] > right[rival]:
+            best[exit_id.network, exit_id.cut] = row
+    return list(best.values())

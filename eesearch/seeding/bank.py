@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import ExitId
 from eesearch.core.errors import PolicyError
-from eesearch.core.tables import ExitTable
+from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.exits import expected, routing
 from eesearch.seeding.placement import Seed, nested, panda_chain, panda_shared, percentile, th_paid, th_rule
 
@@ -165,16 +165,6 @@ def remeasured(chain: Chain, rule: Rule) -> list[int]:
     return kept
 
 
-def best_head_per_cut(table: ExitTable) -> list[int]:
-    """Row of the most accurate head at each cut (the first of equals), and of the own classifier, in table order."""
-    accuracy = table.accuracy
-    best: dict[str, int] = {}
-    for row, exit_id in enumerate(table.exits):
-        if exit_id.cut not in best or accuracy[row] > accuracy[best[exit_id.cut]]:
-            best[exit_id.cut] = row
-    return list(best.values())
-
-
 def propose(table: ExitTable, costs: StageCosts, scores: NDArray[np.float32]) -> list[Seed]:
     """Every distinct placement that the rules make on a bank, each under the first rule that made it.
 
@@ -190,7 +180,7 @@ def propose(table: ExitTable, costs: StageCosts, scores: NDArray[np.float32]) ->
         PolicyError: the last row is not an own classifier.
     """
     thresholds = reference_thresholds(table, scores)
-    rows = best_head_per_cut(table)
+    rows = best_per_cut(table.exits, table.accuracy)
     exits = tuple(table.exits[row] for row in rows)
     chain = Chain(exits, costs.select(exits).step, scores[rows], thresholds[rows])
     seeds: dict[tuple[ExitId, ...], Seed] = {}

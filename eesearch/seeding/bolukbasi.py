@@ -34,11 +34,10 @@ from eesearch.core.design import ExitId
 from eesearch.core.errors import CostError, InputError, PolicyError
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.progress import Progress, silent
-from eesearch.core.tables import ExitTable
+from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.exits import gates
 from eesearch.exits.criteria import probabilities
 from eesearch.exits.evaluate import evaluate
-from eesearch.seeding.bank import best_head_per_cut
 from eesearch.seeding.classifiers import CLASSIFIERS, fit_gate
 from eesearch.seeding.placement import Seed
 
@@ -218,7 +217,7 @@ class _Bank:
 
 def _bank(table: ExitTable, costs: StageCosts, scoring: Scoring, learning: Learning, seed: int) -> _Bank:
     _check(table, scoring, learning)
-    exits = tuple(table.exits[row] for row in best_head_per_cut(table))
+    exits = tuple(table.exits[row] for row in best_per_cut(table.exits, table.accuracy))
     step, chain = costs.select(exits).step, table.select(exits)
     if not np.isfinite(step[np.triu_indices(len(exits))]).all():
         raise CostError("a sample cannot meet these exits in this order", got=[str(e) for e in exits])

@@ -206,7 +206,7 @@ def _search_few_levels(crew: _Crew, problem: Problem, best: Incumbents, first: i
 def _plain(arrays: T) -> T:
     """The arrays as the compiled code knows them: contiguous, writable, of one width."""
     width = {"u": np.uint64, "i": np.int64, "f": np.float64}
-    return type(arrays)(*(np.require(a, width[a.dtype.kind], ("C", "A", "W")) for a in arrays))  # type: ignore
+    return type(arrays)(*(np.require(a, width[a.dtype.kind], ("C", "A", "W")) for a in arrays))  # type: ignore[attr-defined]
 
 
 def _rounds(total: int) -> Iterator[int]:

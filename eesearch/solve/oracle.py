@@ -24,7 +24,7 @@ from eesearch.core.costs import StageCosts
 from eesearch.core.design import ExitId
 from eesearch.core.front import Front
 from eesearch.core.policy import Policy, Scoring, Stop
-from eesearch.core.tables import ExitTable
+from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.exits.evaluate import backbone_evaluation, tally
 from eesearch.exits.expected import expected_cost
 from eesearch.exits.routing import exit_rate
@@ -140,7 +140,7 @@ def oracle_front(table: ExitTable | ScoreTable, costs: StageCosts, max_exits: in
     right = pack(table.correct)
     tree = PathTree(table.exits, step, max_exits)
     all_heads = tree.count() * right.shape[-1] <= MOST_WORK
-    rows = np.arange(len(table.exits)) if all_heads else _most_accurate(table)
+    rows = np.arange(len(table.exits)) if all_heads else np.sort(best_per_cut(table.exits, table.correct.sum(-1)))
     points = []
     for last in rows.tolist():
         path = _cheapest(right, step, (rows, tree.on_cut, max_exits, table.correct.shape[1]), last)
@@ -151,17 +151,6 @@ def oracle_front(table: ExitTable | ScoreTable, costs: StageCosts, max_exits: in
         if not kept or point.error < kept[-1].error:
             kept.append(point)
     return OracleFront(tuple(kept), all_heads)
-
-
-def _most_accurate(table: ExitTable | ScoreTable) -> NDArray[np.int64]:
-    """The row of the most accurate exit of every cut. [<= E]"""
-    best: dict[tuple[str, str], int] = {}
-    right = table.correct.sum(-1)
-    for row, exit_ in enumerate(table.exits):
-        rival = best.setdefault((exit_.network, exit_.cut), row)
-        if right[row] > right[rival]:
-            best[exit_.network, exit_.cut] = row
-    return np.sort(list(best.values()))
 
 
 def static_front(

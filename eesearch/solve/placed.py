@@ -14,7 +14,7 @@ from eesearch.core.costs import StageCosts
 from eesearch.core.design import ExitId
 from eesearch.core.errors import PolicyError
 from eesearch.core.policy import Policy, Scoring, Stop
-from eesearch.core.tables import ExitTable
+from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.exits.routing import path_outputs
 from eesearch.solve.levels import threshold_levels
 
@@ -33,18 +33,16 @@ def one_per_cut(table: ExitTable) -> list[int]:
     Raises:
         PolicyError: there is no exit on a cut, or not exactly one own classifier.
     """
-    accuracy, best = table.accuracy, dict[str, int]()
+    rows = best_per_cut(table.exits, table.accuracy)
+    best = [row for row in rows if not (table.exits[row].is_output or table.exits[row].is_last_resort)]
     outputs = [row for row, e in enumerate(table.exits) if e.is_output]
-    for row, e in enumerate(table.exits):
-        if not (e.is_output or e.is_last_resort) and (e.cut not in best or accuracy[row] > accuracy[best[e.cut]]):
-            best[e.cut] = row
     if not best or len(outputs) != 1:
         raise PolicyError(
             f"the {table.split} table does not suit the methods of the literature",
             got=f"exits on {len(best)} cuts, {len(outputs)} own classifiers",
             expected="exits on at least one cut, and one own classifier",
         )
-    return [*best.values(), *outputs]
+    return [*best, *outputs]
 
 
 def near_shares(table: ExitTable, costs: StageCosts, shares: Sequence[float]) -> list[int]:

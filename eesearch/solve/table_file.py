@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eesearch.core.arrays import read_npz
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.errors import DataError
 from eesearch.core.tables import ExitTable
@@ -40,7 +39,7 @@ def read_table(path: Path, *, split: str = "cal") -> Table:
     Raises:
         DataError: it cannot be read, or its arrays do not make a table.
     """
-    arrays = _read_npz(path)
+    arrays = read_npz(path, _FORMS, known=_NAMES)
     scored = "scores" in arrays
     needed = ("scores", "correct") if scored else ("logits", "labels")
     other = [name for name in ("logits", "labels", "scores", "correct") if name in arrays and name not in needed]
@@ -49,29 +48,6 @@ def read_table(path: Path, *, split: str = "cal") -> Table:
         raise DataError(f"{path} holds no table", got=f"arrays {', '.join(sorted(arrays))}", expected=_FORMS)
     exits = _exits(path, arrays, len(arrays[needed[0]]) if arrays[needed[0]].ndim else 0)
     return (_score_table if scored else _exit_table)(path, arrays, exits, split)
-
-
-def _read_npz(path: Path) -> Arrays:
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            unknown = [name for name in archive.files if name not in _NAMES]
-            if unknown:
-                raise DataError(
-                    f"{path} holds unknown arrays", got=", ".join(unknown), expected=_FORMS, do="Mend their names."
-                )
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"cannot read {path}: there is no such file", do="Check its path.") from None
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"cannot read {path}",
-            got=error,
-            expected=f"an .npz file with {_FORMS}",
-            do="Write it with numpy.savez; arrays of Python objects are never loaded.",
-        ) from error
 
 
 def _exits(path: Path, arrays: Arrays, rows: int) -> tuple[ExitId, ...]:

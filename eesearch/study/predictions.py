@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from eesearch.core.arrays import read_npz
 from eesearch.core.design import ABSTAINED
 from eesearch.core.errors import DataError
 from eesearch.core.front import exit_name
 from eesearch.study.run import Run
 from eesearch.training.checks import read_samples
-from eesearch.training.data import read_npz
 
 
 def predict_file(run: Path, selection: str, inputs: Path) -> tuple[str, str]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, ConfigDict, Field
 
+from eesearch.core.arrays import read_npz
 from eesearch.core.design import Value
 from eesearch.core.errors import DataError
 from eesearch.core.imports import import_object
@@ -168,33 +167,6 @@ def _read(source: str, args: Mapping[str, Any] | None) -> dict[str, Any]:
     if args:
         raise DataError(f"{path} is a file", got=f"arguments {sorted(args)}", expected="none")
     return read_npz(path, FORMAT)
-
-
-def read_npz(path: Path, expected: str) -> dict[str, Any]:
-    """All arrays of an `.npz` file; arrays of Python objects are refused, never unpickled.
-
-    Args:
-        path: The file.
-        expected: What it should hold, for the message.
-
-    Raises:
-        DataError: there is no such file, or it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"cannot read {path}: there is no such file", do="Check its path.") from None
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"cannot read {path}",
-            got=error,
-            expected=f"an .npz file with {expected}",
-            do="Write it with numpy.savez; arrays of Python objects are never loaded.",
-        ) from error
 
 
 def _call(source: str, args: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -124,13 +124,17 @@ def test_scoring_refuses_two_fits_of_a_kind_and_different_folds():
         Scoring(fits=(fit(), replace(fit(), kind="ensemble", fold=np.array([1, 0, 0], np.int16))))
 
 
+def decision_of(criterion, answer, fits=()):
+    return Scoring(criterion, answer, fits).decision
+
+
 def test_scoring_refuses_a_decision_without_its_fit_and_impossible_pairs():
     with pytest.raises(PolicyError, match=r"needs a fit; got .*temperature.*; expected a fit of kind ensemble"):
-        Scoring("max_prob", "mean", (fit(),)).decision  # noqa: B018
+        decision_of("max_prob", "mean", (fit(),))
     with pytest.raises(PolicyError, match="gives its own answer"):
-        Scoring("patience", "most_confident").decision  # noqa: B018
+        decision_of("patience", "most_confident")
     with pytest.raises(InputError, match="there is no answer 'loudest'"):
-        Scoring("max_prob", "loudest").decision  # noqa: B018
+        decision_of("max_prob", "loudest")
 
 
 def test_decisions_are_named_by_criterion_and_answer():

@@ -10,10 +10,9 @@ import pytest
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.errors import PolicyError
-from eesearch.core.tables import ExitTable
+from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.seeding.bank import (
     Chain,
-    best_head_per_cut,
     fixed,
     keep_panda_chain,
     keep_panda_shared,
@@ -146,7 +145,7 @@ def test_remeasuring_merges_the_blocks_around_a_dropped_exit(chain):
 def test_the_most_accurate_head_stands_for_its_cut():
     exits = (exit_at("a", "x"), exit_at("a", "y"), exit_at("b", "x"), exit_at("b", "y"), exit_at(OUTPUT))
     table = table_of([[1, 0, 0], [1, 1, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1]], exits)
-    assert best_head_per_cut(table) == [1, 2, 4]
+    assert best_per_cut(table.exits, table.accuracy) == [1, 2, 4]
 
 
 @pytest.fixture

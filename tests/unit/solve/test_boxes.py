@@ -59,7 +59,10 @@ class Table:
         for key, sets in enumerate(self.leaves):
             leaves[key, : len(sets)] = pack(sets)
         width = self.longest + 1
-        pad = lambda row: [*row, *[0] * (width - len(row))]  # noqa: E731
+
+        def pad(row):
+            return [*row, *[0] * (width - len(row))]
+
         paths = Paths(
             keys=np.array([pad(path) for path in self.paths]),
             early=np.array([len(path) - 1 for path in self.paths]),
@@ -118,7 +121,10 @@ def table(seed, *, limited=False, paths=8, longest=4, levels=4, whole=True):
     right = rng.random((count, samples)) < np.sort(rng.random(count))[:, None]
     lengths = rng.integers(1, longest + 2, rng.integers(1, paths + 1))
     chosen = [rng.integers(0, count, length).tolist() for length in lengths]
-    prices = lambda length: np.cumsum(rng.integers(0, 4, length) * (1 if whole else rng.random(length))).tolist()  # noqa: E731
+
+    def prices(length):
+        return np.cumsum(rng.integers(0, 4, length) * (1 if whole else rng.random(length))).tolist()
+
     many = rng.integers(0, 3, 3) * limited
     classes = rng.integers(0, 3, samples) == np.arange(many[2])[:, None]
     return Table(
