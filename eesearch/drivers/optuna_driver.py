@@ -8,10 +8,12 @@ the queue one at a time.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -21,14 +23,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from eesearch.core.design import content_key
 from eesearch.core.errors import EesearchError, RunError
 from eesearch.core.registry import DRIVERS
+from eesearch.drivers.loggers import Logger
 from eesearch.study.space import Choice, LogFloat, Parameter
-from eesearch.study.trial import BANK, SAMPLER, Finished, Outcome, SearchProblem
+from eesearch.study.trial import SAMPLER, Finished, Outcome, SearchProblem
 
 HEARTBEAT_S = 30
 GRACE_S = 120
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
 READY = "ready"
 """Attribute of a study that holds all trials it was to take over."""
+
+TITLE = "title"
+"""Attribute of a study: what people call it. Its name is the key of its question."""
+
+METRICS = {1: ["hypervolume"], 2: ["calibration error", "relative cost"]}
+"""What the values of a trial are called, by their number: a trial has a front, or it is a point."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,15 @@ Listener = Callable[[Finished], None]
 
 
 @DRIVERS.register("optuna")
-def drive(problem: SearchProblem, database: Path, limits: Limits, listener: Listener) -> None:
+def drive(
+    problem: SearchProblem,
+    database: Path,
+    limits: Limits,
+    listener: Listener,
+    *,
+    loggers: Sequence[Logger] = (),
+    title: str = "",
+) -> None:
     """Run trials until a limit is reached.
 
     Args:
@@ -62,6 +79,8 @@ def drive(problem: SearchProblem, database: Path, limits: Limits, listener: List
         database: SQLite file; made if it does not exist.
         limits: When to stop.
         listener: Called after every finished trial.
+        loggers: Called before it, with Optuna's own values; see `drivers.loggers.make_loggers`.
+        title: What people call the study, for the dashboard.
 
     Raises:
         RunError: the database cannot be written.
@@ -70,9 +89,17 @@ def drive(problem: SearchProblem, database: Path, limits: Limits, listener: List
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = _open(problem, database)
+        _name(study, title)
         _requeue_killed(study, len(problem.parameters))
+
+        def tell(number: int) -> None:
+            trial = study.get_trials(deepcopy=False)[number]
+            for logger in loggers:
+                logger(study, trial)
+            listener(_finished(trial))
+
         try:
-            _search(study, problem, limits, listener)
+            _search(study, problem, limits, tell)
         except KeyboardInterrupt:
             _requeue_killed(study, len(problem.parameters))
             raise
@@ -97,8 +124,9 @@ def _database_error(database: Path, error: Exception) -> RunError:
     )
 
 
-def _search(study: optuna.Study, problem: SearchProblem, limits: Limits, listener: Listener) -> None:
-    _first_trial(study, problem, listener)
+def _search(study: optuna.Study, problem: SearchProblem, limits: Limits, tell: Callable[[int], None]) -> None:
+    if _first_trial(study, problem):
+        tell(0)
     while True:
         done = [t for t in study.get_trials(deepcopy=False) if _counts(t)]
         spent = sum(_finished(t).seconds for t in done)
@@ -107,7 +135,7 @@ def _search(study: optuna.Study, problem: SearchProblem, limits: Limits, listene
         _enqueue_next_seed(study, problem)
         study.sampler = _sampler(limits.seed, len(done))
         study.optimize(lambda trial: _objective(trial, problem), n_trials=1, catch=(DesignFailedError,))
-        listener(_finished(study.get_trials(deepcopy=False)[-1]))
+        tell(-1)
 
 
 def _objective(trial: optuna.Trial, problem: SearchProblem) -> tuple[float, ...]:
@@ -123,18 +151,23 @@ def _objective(trial: optuna.Trial, problem: SearchProblem) -> tuple[float, ...]
     return outcome.values
 
 
-def _first_trial(study: optuna.Study, problem: SearchProblem, listener: Listener) -> None:
-    """Trial 0: the bank. It has no parameters; whatever goes wrong here is not a failing design but ends the search."""
+def _first_trial(study: optuna.Study, problem: SearchProblem) -> bool:
+    """Trial 0: the bank. It has no parameters; whatever goes wrong here is not a failing design but ends the search.
+
+    Returns:
+        Whether it was run now.
+    """
     if study.get_trials(deepcopy=False):
-        return
+        return False
     start = datetime.now()
     outcome = problem.first()
     if outcome is None:
-        return
-    trial = create_trial(values=list(outcome.values), user_attrs={"origin": BANK, "outcome": outcome.model_dump_json()})
+        return False
+    attributes = {"origin": problem.origin, "outcome": outcome.model_dump_json()}
+    trial = create_trial(values=list(outcome.values), user_attrs=attributes)
     trial.datetime_start = start
     study.add_trial(trial)
-    listener(_finished(study.get_trials(deepcopy=False)[0]))
+    return True
 
 
 def _open(problem: SearchProblem, database: Path) -> optuna.Study:
@@ -159,16 +192,33 @@ def _open(problem: SearchProblem, database: Path) -> optuna.Study:
     return study
 
 
+def _name(study: optuna.Study, title: str) -> None:
+    """For people: they see these names in the dashboard and in the loggers' pages."""
+    if title:
+        study.set_user_attr(TITLE, title)
+    names = METRICS.get(len(study.directions))
+    if names and study.metric_names is None:
+        with warnings.catch_warnings():  # names of metrics are marked experimental
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(names)
+
+
 def _storage(database: Path) -> optuna.storages.RDBStorage:
     database.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():  # heartbeats are marked experimental; the version is pinned to one major release
         warnings.simplefilter("ignore", ExperimentalWarning)
         return optuna.storages.RDBStorage(
-            f"sqlite:///{database}",
+            database_url(database, "rwc"),
             engine_kwargs={"connect_args": {"timeout": 60}},
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
         )
+
+
+def database_url(database: Path, mode: Literal["ro", "rwc"]) -> str:
+    """SQLAlchemy's address of a file: to read only, or to read, write and create. Any path will do, `a? 100%` too."""
+    uri = quote(quote(str(database.absolute())))  # SQLAlchemy unquotes it, and then SQLite does
+    return f"sqlite:///file:{uri}?mode={mode}&uri=true"
 
 
 def _ready_studies(storage: optuna.storages.RDBStorage) -> list[str]:

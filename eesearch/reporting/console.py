@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import TextIO
+from typing import IO, Any, Self, TextIO
 
 from rich import box
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -85,37 +87,46 @@ class ProgressBars:
         quiet: Show nothing at all.
         stream: Where to draw; standard error by default.
         clock: Seconds that never go back.
+
+    Attributes:
+        shown: Whether anybody looks.
     """
 
     def __init__(
         self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = monotonic
     ) -> None:
         target = sys.stderr if stream is None else stream
-        self._shown = not quiet and target.isatty()
+        self.shown = not quiet and target.isatty()
         self._bars = _PatientBars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             _PaceColumn(),
-            console=Console(file=target, force_terminal=True) if self._shown else Console(quiet=True),
+            console=Console(file=target, force_terminal=True) if self.shown else Console(quiet=True),
             get_time=clock,
             transient=True,
             redirect_stdout=False,  # standard output may be a pipe, and is nobody's to redirect
         )
+        self._display: Live = self._bars.live
+        self._logged: list[tuple[logging.StreamHandler[Any], IO[str]]] = []
 
-    def __enter__(self) -> ProgressBars:
-        if self._shown:
-            self._bars.start()
+    def __enter__(self) -> Self:
+        if self.shown:
+            self._display.start()
+            self._logged = _through_display(self._bars.console.file)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        for handler, stream in self._logged:
+            handler.setStream(stream)
+        self._logged = []
+        self._display.stop()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Tell how far a phase is; a phase that starts over gets a fresh bar."""
-        if not self._shown:
+        if not self.shown:
             return
         known = next((task for task in self._bars.tasks if task.description == phase), None)
         if known is not None and done < known.completed:
@@ -125,6 +136,18 @@ class ProgressBars:
             self._bars.add_task(phase, total=total, completed=done, begun=done)
         else:
             self._bars.update(known.id, completed=done, total=total)
+
+
+def _through_display(stream: IO[str]) -> list[tuple[logging.StreamHandler[Any], IO[str]]]:
+    """Let log records that go to `stream` take the way of the display, which draws itself again below them.
+
+    Returns:
+        The handlers that were changed, with the stream that each had.
+    """
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler) and h.stream is stream]
+    for handler in handlers:
+        handler.setStream(sys.stderr)  # the display has put its own there
+    return [(handler, stream) for handler in handlers]
 
 
 class _PatientBars(RichProgress):

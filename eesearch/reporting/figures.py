@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
+from typing import Any, Literal
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
+from eesearch.core.costs import Axis
 from eesearch.core.store import write_atomic
 from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES, in_unit, percent
 from eesearch.reporting.frontdata import (
@@ -24,13 +28,20 @@ from eesearch.reporting.frontdata import (
     seed_spots,
     shown_range,
 )
-from eesearch.study.answers import Answers
+from eesearch.reporting.policies import NAMES
+from eesearch.study.answers import Answers, DeviceAnswer
 
 INK = "#7d8590"
 """Backbone, seeds and calibration front: a grey that is read on white and on black."""
 
-LONG_LABEL = 26
-"""With a longer name in it, a legend has two columns instead of three."""
+Form = Literal["png", "svg", "pdf"]
+"""Kinds of picture files."""
+
+WIDTH = 7.0
+"""Inches: two columns of a paper, or one page."""
+
+LONGEST_LINE = 34
+"""Letters per line of a legend."""
 
 CROWD = 40
 """With more points than this, markers are smaller."""
@@ -59,11 +70,29 @@ class Line:
     plotly_dash: str
 
 
+PRINTED: Any = {
+    "font.size": 8.0,
+    "axes.titlesize": 9.0,
+    "legend.fontsize": 7.0,
+    "axes.linewidth": 0.6,
+    "svg.fonttype": "none",  # text stays text: it can be searched, and edited
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "eesearch",
+}
+"""Matplotlib's settings for figures that are printed; to be in force while one is drawn."""
+
+_NO_DATES: dict[Form, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""Two pictures of the same answers are the same file."""
+
 ORACLE = Line("stable oracle, an ideal, on test", "#B07D00", "*", "star", ":", "dot")
 STATIC = Line("static sub-networks, on test", "#8A6F9E", ".", "circle", "--", "dash")
 
 # Okabe and Ito's palette, told apart by people with any kind of colour blindness, and a shape for each besides.
-_STYLES = (
+SERIES = (
     Style("#0072B2", "o", "circle"),
     Style("#D55E00", "s", "square"),
     Style("#009E73", "^", "triangle-up"),
@@ -72,12 +101,27 @@ _STYLES = (
     Style("#E69F00", "P", "cross"),
 )
 
+# Paul Tol's muted palette, as safe as the other one, for those we are compared with; their shapes are hollow.
+_OTHERS = tuple(
+    zip(
+        ("#332288", "#117733", "#882255", "#999933", "#44AA99", "#AA4499", "#88CCEE", "#CC6677", "#661100"),
+        ("<", "p", ">", "h", "^", "8", "v", "d", "H"),
+        strict=True,
+    )
+)
+
 
 def strategy_styles(answers: Answers) -> dict[str, Style]:
     """A style for every strategy on any front, the same on all devices; `separate` and `joint` come first."""
     found = {p.test.strategy for device in answers.devices for p in device.points}
     names = sorted(found, key=lambda name: ({"separate": 0, "joint": 1}.get(name, 2), name))
-    return {name: _STYLES[i % len(_STYLES)] for i, name in enumerate(names)}
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
+
+
+def _layer_styles(answers: Answers) -> dict[str, tuple[str, str]]:
+    """Colour and shape of everybody we are compared with, the same on all devices."""
+    names = sorted({layer.name for device in answers.devices for layer in device.layers})
+    return {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(names)}
 
 
 def save_png(answers: Answers, path: Path) -> None:
@@ -86,25 +130,76 @@ def save_png(answers: Answers, path: Path) -> None:
     Raises:
         RunError: the disk is full, or the directory cannot be written.
     """
+    save_figure(answers, path, "png")
+
+
+def save_figure(answers: Answers, path: Path, form: Form) -> None:
+    """Draw the fronts of all devices and write them.
+
+    Raises:
+        RunError: the disk is full, or the directory cannot be written.
+    """
+    write_atomic(path, figure_bytes(draw_front(answers), form))
+
+
+def figure_bytes(figure: Figure, form: Form) -> bytes:
+    """A figure as a file: the same figure gives the same bytes at any time."""
     buffer = BytesIO()
-    draw_front(answers).savefig(buffer, format="png", dpi=150)
-    write_atomic(path, buffer.getvalue())
+    with rc_context(PRINTED):
+        figure.savefig(buffer, format=form, dpi=300, metadata=_NO_DATES[form])
+    return buffer.getvalue()
 
 
 def draw_front(answers: Answers) -> Figure:
-    """One panel per device: the calibration front, its points on test, backbone and seeds."""
-    columns = min(2, len(answers.devices))
-    rows = -(-len(answers.devices) // columns)
+    """One panel per device: the calibration front, its points on test, backbone, seeds, and who there is to compare.
+
+    As wide as two columns of a paper (7 inches), in letters that are read at that size; the legend stands beside.
+    """
     shown = [front_data(device) for device in answers.devices]
-    height = 5.2 + 0.07 * max(len(seed_spots(data)) for data in shown)  # the legend has two or three columns
-    figure = Figure(figsize=(7.0 * columns, height * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    styles = strategy_styles(answers)
-    for place, (device, data) in enumerate(zip(answers.devices, shown, strict=True), start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        axes.set_title(fill(f"{answers.study} · {device.device}", 64), parse_math=False)
-        _draw_panel(axes, data, styles)
+    styles, others = strategy_styles(answers), _layer_styles(answers)
+    with rc_context(PRINTED):
+        figure = paper_figure([_entries(data) for data in shown])
+        for axes, device, data in zip(figure.axes, answers.devices, shown, strict=True):
+            axes.set_title(fill(f"{answers.study} · {device.device}", 60), parse_math=False)
+            _draw_layers(axes, device, data, others)
+            _draw_panel(axes, data, styles)
     return figure
+
+
+def paper_figure(entries: Sequence[int]) -> Figure:
+    """Panels below each other, each as high as its legend needs.
+
+    Args:
+        entries: Lines of each panel's legend.
+    """
+    heights = [max(3.1, 0.6 + 0.155 * lines) for lines in entries]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)
+    return figure
+
+
+def _entries(data: FrontData) -> int:
+    """Lines of a panel's legend, about: its own layers, the others, and a line per seed."""
+    rules = sum(len(spot) for spot in seed_spots(data))
+    return 7 + rules + len(data.layers)
+
+
+def finish(axes: Axes, axis: Axis) -> None:
+    """Labels with units, a grid behind, and the legend beside the panel, strategies first."""
+    axes.set_xlabel(AXIS_TITLES[axis])
+    axes.set_ylabel(ACCURACY_TITLE)
+    axes.grid(color="#e5e7eb", linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.06)
+    axes.set_xlim(left=0.0)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(handles)), key=lambda i: not isinstance(handles[i], ErrorbarContainer))
+    axes.legend(
+        [handles[i] for i in order], [labels[i] for i in order],
+        loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0.0, frameon=False,
+    )  # fmt: skip
 
 
 def _draw_panel(axes: Axes, data: FrontData, styles: dict[str, Style]) -> None:
@@ -112,22 +207,20 @@ def _draw_panel(axes: Axes, data: FrontData, styles: dict[str, Style]) -> None:
     _draw_backbone(axes, data)
     _draw_points(axes, data, styles)
     _draw_seeds(axes, data)
-    axes.set_xlabel(AXIS_TITLES[data.axis])
-    axes.set_ylabel(ACCURACY_TITLE)
-    axes.grid(color="#e5e7eb", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.margins(x=0.06)
-    axes.set_xlim(left=0.0)
+    finish(axes, data.axis)
     axes.set_ylim(*shown_range(data))
     _tell_hidden(axes, data)
-    axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(handles)), key=lambda i: not isinstance(handles[i], ErrorbarContainer))  # strategies first
-    columns = 2 if max(map(len, labels)) > LONG_LABEL else 3
-    axes.legend(
-        [handles[i] for i in order], [labels[i] for i in order],
-        loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, frameon=False, fontsize="small",
-    )  # fmt: skip
+
+
+def _draw_layers(axes: Axes, device: DeviceAnswer, data: FrontData, styles: dict[str, tuple[str, str]]) -> None:
+    """What others made on the same exits: thin lines behind everything, each with a colour and a shape."""
+    for layer, frame in sorted(zip(device.layers, data.layers, strict=True), key=lambda pair: pair[0].name):
+        colour, marker = styles[layer.name]
+        axes.plot(
+            in_unit_column(frame["cost"], data.axis), 100.0 * frame["accuracy"],
+            color=colour, linewidth=0.5, marker=marker, markersize=3.5, markerfacecolor="none", markeredgewidth=0.5,
+            drawstyle="steps-post", label=legend_text(NAMES.get(layer.name, layer.name)), zorder=1.5,
+        )  # fmt: skip
 
 
 def _tell_hidden(axes: Axes, data: FrontData) -> None:
@@ -137,7 +230,7 @@ def _tell_hidden(axes: Axes, data: FrontData) -> None:
     if hidden:
         axes.text(
             0.99, 0.02, f"not shown: {hidden} {'point' if hidden == 1 else 'points'} below {floor:.0f} %",
-            transform=axes.transAxes, ha="right", fontsize="small", color=INK,
+            transform=axes.transAxes, ha="right", fontsize=7, color=INK,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
         )  # fmt: skip
 
@@ -157,7 +250,7 @@ def _draw_backbone(axes: Axes, data: FrontData) -> None:
     (row,) = records(data.backbone)
     cost, accuracy = in_unit(row["cost"], data.axis), 100.0 * row["accuracy"]
     axes.axhline(accuracy, color=INK, linestyle="--", linewidth=1.0)
-    axes.plot([cost], [accuracy], "X", color="black", markersize=10, label="backbone, no exits")
+    axes.plot([cost], [accuracy], "X", color="black", markersize=8, label="backbone, no exits")
     _annotate(axes, f"backbone {percent(row['accuracy'])}", (cost, accuracy), offset=(-8, 8), ha="right")
 
 
@@ -169,8 +262,8 @@ def _draw_points(axes: Axes, data: FrontData, styles: dict[str, Style]) -> None:
         axes.errorbar(
             in_unit_column(group["cost"], data.axis), accuracy,
             yerr=[accuracy - 100.0 * group["low"], 100.0 * group["high"] - accuracy],
-            linestyle="none", marker=style.marker, color=style.colour, ecolor=f"{style.colour}99",
-            markersize=5 if len(points) <= CROWD else 3, elinewidth=1.0, label=_plain(f"{strategy}, on test"),
+            linestyle="none", marker=style.marker, color=style.colour, ecolor=f"{style.colour}66",
+            markersize=4 if len(points) <= CROWD else 2.5, elinewidth=0.8, label=legend_text(f"{strategy}, on test"),
         )  # fmt: skip
     if len(points):
         _draw_selection(axes, data)
@@ -186,21 +279,27 @@ def _draw_selection(axes: Axes, data: FrontData) -> None:
     (knee,) = records(points[points["knee"]])
     place = (in_unit(knee["cost"], data.axis), 100.0 * knee["accuracy"])
     hidden = place[1] < (lowest_shown(data) or 0.0)
-    axes.plot(*place, "o", markersize=14, markerfacecolor="none", color="black", label=None if hidden else "knee")
+    axes.plot(*place, "o", markersize=11, markerfacecolor="none", color="black", label=None if hidden else "knee")
     _annotate(axes, f"knee (point {knee['point']})", place, offset=(9, -14), ha="left")
 
 
 def _draw_seeds(axes: Axes, data: FrontData) -> None:
     """Small lettered diamonds."""
     for spot in seed_spots(data):
-        names = "\n".join(f"{label}  {rule}" for label, rule in zip(spot["label"], spot["rule"], strict=True))
+        rules = zip(spot["label"], spot["rule"], strict=True)
+        names = "\n".join(fill(f"{label}  {rule}", LONGEST_LINE, subsequent_indent="    ") for label, rule in rules)
         place = (in_unit(spot["cost"].iloc[0], data.axis), 100.0 * spot["accuracy"].iloc[0])
-        axes.plot(*place, "d", color=INK, markersize=5, label=_plain(names), zorder=3)
+        axes.plot(*place, "d", color=INK, markersize=5, label=_plain(names), zorder=3, linestyle="none")
         _annotate(axes, ",".join(spot["label"]), place, offset=(4, -10), ha="left")
 
 
 def _annotate(axes: Axes, text: str, place: tuple[float, float], *, offset: tuple[int, int], ha: str) -> None:
-    axes.annotate(text, place, xytext=offset, textcoords="offset points", ha=ha, fontsize=8, color="#374151")
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", ha=ha, fontsize=7, color="#374151")
+
+
+def legend_text(text: str) -> str:
+    """A name of any length in the width of a legend."""
+    return _plain(fill(text, LONGEST_LINE))
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class FrontData:
             calibration (NaN if no point is); `best`: no seed of the same rule has a higher value, and plots show it.
         oracle: `cost ratio accuracy` of the stable oracle's front, by rising cost; on test.
         static: The columns above; a row per static sub-network.
+        dominated: `trial` and the columns above; a row per point of a trial that the merged front leaves out.
+        layers: By what others made, a row per point with the columns above.
     """
 
     axis: Axis
@@ -47,6 +49,8 @@ class FrontData:
     seeds: pd.DataFrame
     oracle: pd.DataFrame
     static: pd.DataFrame
+    dominated: pd.DataFrame
+    layers: tuple[pd.DataFrame, ...]
 
 
 def front_data(device: DeviceAnswer) -> FrontData:
@@ -72,8 +76,16 @@ def front_data(device: DeviceAnswer) -> FrontData:
         backbone=pd.DataFrame([_numbers(device, device.backbone)], columns=list(_POINT_COLUMNS)),
         seeds=pd.DataFrame(seeds, columns=list(_SEED_COLUMNS)),
         oracle=pd.DataFrame(oracle, columns=list(_ORACLE_COLUMNS)),
-        static=pd.DataFrame([_numbers(device, point) for point in device.static], columns=list(_POINT_COLUMNS)),
+        static=_frame(device, device.static),
+        dominated=_frame(device, [tried.point for tried in device.dominated]).assign(
+            trial=[tried.trial for tried in device.dominated]
+        ),
+        layers=tuple(_frame(device, layer.points) for layer in device.layers),
     )
+
+
+def _frame(device: DeviceAnswer, points: Sequence[Point]) -> pd.DataFrame:
+    return pd.DataFrame([_numbers(device, point) for point in points], columns=list(_POINT_COLUMNS))
 
 
 def _without_numbers(rule: str) -> str:

@@ -1,45 +1,33 @@
-"""The interactive front of one device as a plotly figure: plain JSON-able dictionaries, everything foreign escaped.
-
-Plotly shows names and hover texts as a dialect of HTML, so they are escaped here, where they are made.
-"""
+"""The interactive front of one device as a plotly figure: plain JSON-able dictionaries, everything foreign escaped."""
 
 from __future__ import annotations
 
-from html import escape
+from math import inf
 from typing import Any
 
 import pandas as pd
 
-from eesearch.core.front import Evaluation, exit_name
-from eesearch.reporting.figures import CROWD, INK, ORACLE, STATIC, Line, Style
-from eesearch.reporting.formats import (
-    ACCURACY_TITLE,
-    AXIS_TITLES,
-    cost_words,
-    head_words,
-    percent,
-    points_words,
-    stop_words,
-)
+from eesearch.reporting.figures import CROWD, INK, Style
+from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES
 from eesearch.reporting.frontdata import FrontData, by_strategy, in_unit_column, seed_spots, shown_range
-from eesearch.study.answers import DeviceAnswer, OracleAnswer, Point
+from eesearch.reporting.hovers import point_hover
+from eesearch.reporting.layers import Trace, layer_traces, named
+from eesearch.study.answers import DeviceAnswer
 
-Trace = dict[str, Any]
+_SIZES = ((CROWD, 8), (10 * CROWD, 6), (inf, 4))
+"""Up to so many points, markers are this large (pixels)."""
 
 
 def front_plot(device: DeviceAnswer, data: FrontData, styles: dict[str, Style]) -> dict[str, Any]:
     """The figure `{data, layout}` for `Plotly.newPlot`; colours of text and grid are the page's, set when drawn."""
-    size = 8 if len(data.points) <= CROWD else 6
+    size = next(size for most, size in _SIZES if len(data.points) <= most)
     traces = [
-        _strategy_trace(device, group, escape(f"{strategy}, on test"), styles[strategy], size)
+        named(f"{strategy}, on test", "front") | _strategy_trace(device, group, styles[strategy], size)
         for strategy, group in by_strategy(data.points, styles)
     ]
     traces += [_calibration_trace(data), _knee_trace(data), _seed_trace(device, data), _backbone_trace(device, data)]
-    traces += [
-        _line_trace(data, ORACLE, data.oracle, [_oracle_hover(device, point) for point in device.oracle]),
-        _line_trace(data, STATIC, data.static, [point_hover(device, p, "Static sub-network") for p in device.static]),
-    ]
-    return {"data": [trace for trace in traces if trace["x"]], "layout": _layout(data)}
+    traces = [trace for trace in traces if trace["x"]]
+    return {"data": [*layer_traces(device, data), *traces], "layout": _layout(data)}
 
 
 def _layout(data: FrontData) -> dict[str, Any]:
@@ -51,7 +39,7 @@ def _layout(data: FrontData) -> dict[str, Any]:
         "shapes": [line | {"line": {"color": INK, "width": 1, "dash": "dash"}}],
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},
-        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+        "showlegend": False,
         "margin": {"t": 16, "r": 16, "b": 48, "l": 56},
         "height": 480,
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -59,24 +47,9 @@ def _layout(data: FrontData) -> dict[str, Any]:
     }
 
 
-def _line_trace(data: FrontData, line: Line, frame: pd.DataFrame, hover: list[str]) -> Trace:
-    """A front to compare with; a click on its name in the legend hides it."""
-    return {
-        "name": line.name,
-        "x": in_unit_column(frame["cost"], data.axis),
-        "y": (100.0 * frame["accuracy"]).tolist(),
-        "mode": "lines+markers",
-        "line": {"shape": "hv", "color": line.colour, "width": 1.2, "dash": line.plotly_dash},
-        "marker": {"symbol": line.symbol, "size": 6},
-        "hovertext": hover,
-        "hoverinfo": "text",
-    }
-
-
 def _calibration_trace(data: FrontData) -> Trace:
     selected = data.points.sort_values("cost_cal")
-    return {
-        "name": "front on calibration",
+    return named("front on calibration", "front") | {
         "x": in_unit_column(selected["cost_cal"], data.axis),
         "y": (100.0 * selected["accuracy_cal"]).tolist(),
         "mode": "lines",
@@ -86,7 +59,7 @@ def _calibration_trace(data: FrontData) -> Trace:
     }
 
 
-def _strategy_trace(device: DeviceAnswer, group: pd.DataFrame, name: str, style: Style, size: int) -> Trace:
+def _strategy_trace(device: DeviceAnswer, group: pd.DataFrame, style: Style, size: int) -> Trace:
     accuracy = 100.0 * group["accuracy"]
     interval = {
         "type": "data",
@@ -95,12 +68,11 @@ def _strategy_trace(device: DeviceAnswer, group: pd.DataFrame, name: str, style:
         "arrayminus": (accuracy - 100.0 * group["low"]).tolist(),
         "thickness": 1,
         "width": 0,
-        "color": f"{style.colour}99",
+        "color": f"{style.colour}{'99' if size > 4 else '33'}",  # of thousands, bars are a cloud behind the markers
     }
     numbers = group["point"].tolist()
     hover = [point_hover(device, device.points[number], f"Point {number}") for number in numbers]
     return {
-        "name": name,
         "x": in_unit_column(group["cost"], device.axis),
         "y": accuracy.tolist(),
         "error_y": interval,
@@ -114,8 +86,7 @@ def _strategy_trace(device: DeviceAnswer, group: pd.DataFrame, name: str, style:
 
 def _knee_trace(data: FrontData) -> Trace:
     knee = data.points[data.points["knee"].astype(bool)]
-    return {
-        "name": "knee",
+    return named("knee", "front") | {
         "x": in_unit_column(knee["cost"], data.axis),
         "y": (100.0 * knee["accuracy"]).tolist(),
         "mode": "markers",
@@ -126,8 +97,7 @@ def _knee_trace(data: FrontData) -> Trace:
 
 def _seed_trace(device: DeviceAnswer, data: FrontData) -> Trace:
     spots = seed_spots(data)
-    return {
-        "name": "seeding rules",
+    return named("seeding rules", "compare") | {
         "x": in_unit_column([spot["cost"].iloc[0] for spot in spots], data.axis),
         "y": [100.0 * spot["accuracy"].iloc[0] for spot in spots],
         "mode": "markers+text",
@@ -147,8 +117,7 @@ def _seed_hover(device: DeviceAnswer, spot: pd.DataFrame) -> str:
 
 
 def _backbone_trace(device: DeviceAnswer, data: FrontData) -> Trace:
-    return {
-        "name": "backbone, no exits",
+    return named("backbone, no exits", "front") | {
         "x": in_unit_column(data.backbone["cost"], data.axis),
         "y": (100.0 * data.backbone["accuracy"]).tolist(),
         "mode": "markers",
@@ -156,36 +125,3 @@ def _backbone_trace(device: DeviceAnswer, data: FrontData) -> Trace:
         "hovertext": [point_hover(device, device.backbone, "Backbone, no exits")],
         "hoverinfo": "text",
     }
-
-
-def point_hover(device: DeviceAnswer, point: Point, title: str) -> str:
-    """The whole configuration of a point: where samples leave and when, what it answers and costs. Escaped."""
-    lines = [f"<b>{escape(title)}</b>", escape(_made(point.test))]
-    lines += [escape(f"{s.share} leave at {s.exit}, {s.head} ({s.rule})") for s in stop_words(point.test)]
-    drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
-    lines.append(f"accuracy {percent(point.test.accuracy)} on test (drop {drop} points)")
-    lines.append(f"accuracy {percent(point.cal.accuracy)} on calibration")
-    for axis, cost in point.test.costs.items():
-        if axis == "params":
-            lines.append(f"{cost_words(cost.worst, axis)} deployed")
-            continue
-        ratio = cost.mean / device.backbone.test.costs[axis].mean
-        spread = f"p95 {cost_words(cost.p95, axis, unit=False)}, worst {cost_words(cost.worst, axis, unit=False)}"
-        lines.append(f"{cost_words(cost.mean, axis)} on average, {ratio:.2f} x backbone ({spread})")
-    return "<br>".join(lines)
-
-
-def _oracle_hover(device: DeviceAnswer, point: OracleAnswer) -> str:
-    """Where the samples of an oracle leave. Escaped."""
-    lines = ["<b>Stable oracle: an ideal, computed on test</b>"]
-    for exit_, rate in zip(point.exits, point.exit_rate, strict=True):
-        lines.append(escape(f"{rate:.1%} leave at {exit_name(exit_)}, {head_words(exit_)}"))
-    ratio = point.cost / device.backbone.test.costs[device.axis].mean
-    lines.append(f"accuracy {percent(1.0 - point.error)} on test")
-    lines.append(f"{cost_words(point.cost, device.axis)} on average, {ratio:.2f} x backbone")
-    return "<br>".join(lines)
-
-
-def _made(evaluation: Evaluation) -> str:
-    design = f", design {evaluation.design}" if evaluation.design else ""
-    return f"{evaluation.strategy}, criterion {evaluation.policy.decision}{design}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -9,7 +11,9 @@ from rich.text import Text
 from eesearch.core.front import MAX_DROP
 from eesearch.reporting.formats import percent, points_words
 from eesearch.study.answers import Point
-from eesearch.study.policies import OURS, Comparison
+
+if TYPE_CHECKING:
+    from eesearch.study.policies import Comparison
 
 NAMES = {
     "branchynet": "BranchyNet",
@@ -30,6 +34,8 @@ def policies_table(comparison: Comparison) -> Table:
     A cell is the cheapest policy that loses at most so many points on calibration: its cost on test over the
     backbone's, and in parentheses how many points it loses there.
     """
+    from eesearch.study.policies import OURS  # loads torch, which the names above do not need
+
     title = Text(
         f"{comparison.device}: the cheapest policy within a loss on calibration, and what it does on test:\n"
         "cost over the backbone's (points of accuracy lost)"

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import ExitId, Value, content_key
+from eesearch.core.design import Design, ExitId, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front, describe
 
 TIE = 0.03
@@ -256,6 +256,7 @@ class Answers(Value):
         study: The study's name.
         data: Sizes, seed and content hashes of the splits.
         phases: Wall seconds by phase of the search.
+        designs: What was trained, by key.
     """
 
     version: Literal[1] = 1
@@ -265,6 +266,7 @@ class Answers(Value):
     devices: tuple[DeviceAnswer, ...]
     trials: tuple[TrialAnswer, ...] = ()
     phases: dict[str, float] = Field(default_factory=dict)
+    designs: dict[str, Design] = Field(default_factory=dict)
     class_names: tuple[str, ...] = ()
 
     @property

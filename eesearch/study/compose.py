@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -40,6 +41,11 @@ SPLITS: tuple[SplitName, ...] = ("cal", "test")
 MOST_DOMINATED = 150
 """Dominated points that are kept per device."""
 
+MOST_OF_A_LAYER = 60
+"""Points of a method of the literature that are kept per device."""
+
+T = TypeVar("T")
+
 
 class Composer:
     """Composes the answers of a search, again and again while it runs; what was looked up once is remembered.
@@ -71,6 +77,7 @@ class Composer:
             ),
             trials=_trials(finished, volumes),
             phases={name: self._earlier.get(name, 0.0) + now.get(name, 0.0) for name in {**self._earlier, **now}},
+            designs=_designs(finished),
             class_names=materials.dataset.class_names,
         )
 
@@ -141,8 +148,7 @@ class Composer:
             if evaluation.design and (evaluation.design, evaluation.policy) not in best
         ]
         found.sort(key=lambda pair: pair[1].costs[profile.axis].mean)
-        spread = np.linspace(0, len(found) - 1, min(len(found), MOST_DOMINATED)).round().astype(int)
-        kept = [found[i] for i in spread]
+        kept = _spread(found, MOST_DOMINATED)
         tried = tuple(Tried(trial=number, point=self._point(e, designs, profile)) for number, e in kept)
         return tried, len(found) - len(kept)
 
@@ -221,7 +227,15 @@ def _baselines(problem: BankProblem, profile: DeviceProfile) -> tuple[Layer, ...
             temperatures = problem.workshop.scoring(bank, space.rule_criterion)
             compared = literature(tables, profile, problem.study, temperatures, progress=problem.progress)
         write_atomic(file, compared.model_dump_json())
-    return tuple(Layer(name=m.method, kind="baseline", points=m.front) for m in compared.methods)
+    return tuple(
+        Layer(name=m.method, kind="baseline", points=_spread(m.front, MOST_OF_A_LAYER)) for m in compared.methods
+    )
+
+
+def _spread(given: Sequence[T], most: int) -> tuple[T, ...]:
+    """So many of them at most, evenly, the first and the last included."""
+    chosen = np.linspace(0, len(given) - 1, min(len(given), most)).round().astype(int)
+    return tuple(given[i] for i in chosen)
 
 
 def _seeds(problem: BankProblem, profile: DeviceProfile) -> tuple[SeedAnswer, ...]:

@@ -12,7 +12,7 @@ import yaml
 
 import eesearch
 from eesearch.core.costs import Axis
-from eesearch.core.design import Design, ExitSpec, HeadSpec, Value, content_key
+from eesearch.core.design import Design, Value, content_key
 from eesearch.core.errors import RunError, StudyError
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy
@@ -21,7 +21,6 @@ from eesearch.study.answers import DeviceAnswer, Point, StopFacts
 from eesearch.study.files import validate
 from eesearch.study.question import Study
 from eesearch.study.run import Run
-from eesearch.study.trial import BANK
 
 KIND = "eesearch-config"
 
@@ -54,7 +53,7 @@ class Provenance(Value):
 
 
 class ExportedConfig(Value):
-    """One chosen point: the question it answers, what was trained, where samples leave, and what that is expected to do.
+    """One chosen point: the question it answers, what was trained, where samples leave, what that is expected to do.
 
     Attributes:
         study: The resolved study, as a study file has it.
@@ -70,7 +69,7 @@ class ExportedConfig(Value):
     """
 
     version: Literal[1] = 1
-    kind: Literal["eesearch-config"] = KIND
+    kind: Literal["eesearch-config"] = "eesearch-config"
     study: dict[str, Any]
     design: Design | None
     policy: Policy
@@ -161,7 +160,7 @@ def config_of(
     Raises:
         RunError: the run does not tell how the point's network was trained.
     """
-    design = design_of(run, device, point)
+    design = design_of(run, point)
     policy = point.cal.policy
     active = {f"{e.cut}:{e.head}" for e in policy.exits}
     trained = [f"{e.cut}:{e.head.name}" for e in design.exits] if design else []
@@ -187,48 +186,19 @@ def config_of(
     return config.model_copy(update={"key": config.content})
 
 
-def design_of(run: Run, device: DeviceAnswer, point: Point) -> Design | None:
-    """What was trained to get a point's network, put together from the study, the trial and the stored heads.
-
-    Returns:
-        The design whose key the point names; None for the unmodified backbone.
+def design_of(run: Run, point: Point) -> Design | None:
+    """What was trained to get a point's network; None for the unmodified backbone.
 
     Raises:
-        RunError: the parts do not give that key, or some are not there.
+        RunError: the answers do not tell.
     """
     key = point.cal.design
-    if not key:
-        return None
-    trial = next((t for t in run.answers.trials if t.design == key), None)
-    kept = run.directory.store.get("weights", key)
-    if trial is None or kept is None:
-        raise _unknown(run, key)
-    study, is_bank = run.directory.study(), trial.origin == BANK
-    heads = json.loads(kept[1]["heads"])
-    alphas = trial.alphas or (1.0,) * len(heads)
-    bank = next((t.design for t in run.answers.trials if t.origin == BANK), "")
-    design = Design(
-        backbone=device.backbone.cal.policy.exits[-1].network,
-        data=run.answers.data["hashes"]["train"],
-        strategy=trial.strategy,
-        exits=tuple(
-            ExitSpec(cut=head["cut"], head=HeadSpec(**head["spec"]), alpha=alpha)
-            for head, alpha in zip(heads, alphas, strict=True)
-        ),
-        train=study.training.heads if is_bank else study.training.joint,
-        seed=study.seed,
-        start="" if is_bank else bank,
-    )
-    if design.key != key:
-        raise _unknown(run, key)
-    return design
-
-
-def _unknown(run: Run, key: str) -> RunError:
-    return RunError(
-        f"{run.directory.path} does not tell how the network of design {key} was trained",
-        do="Run `eesearch search` with the same study and --run again: it trains nothing anew, and notes what is missing.",
-    )
+    if key and key not in run.answers.designs:
+        raise RunError(
+            f"{run.directory.path} does not tell how the network of design {key} was trained",
+            do="Run `eesearch search` with the same study and --run again: it trains nothing anew and notes it.",
+        )
+    return run.answers.designs.get(key)
 
 
 def stop_alphas(config: ExportedConfig) -> tuple[float, ...]:

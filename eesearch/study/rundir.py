@@ -129,7 +129,7 @@ class RunDir:
         """
         if examples is not None:
             write_atomic(self.path / "examples.json", examples.model_dump_json())
-        write_atomic(self.path / "front.json", answers.model_dump_json(indent=1))
+        write_atomic(self.path / "front.json", answers.model_dump_json())
         write_atomic(self.path / "front.csv", table_rows(answers.devices).to_csv(index=False))
 
     @contextmanager

@@ -1,5 +1,7 @@
 """Made-up answers that look like a real search: two devices, five points each, seeds, a failed trial."""
 
+from base64 import b64encode
+from io import BytesIO
 from math import inf
 
 import pytest
@@ -8,7 +10,19 @@ from eesearch.core.costs import Axis
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.answers import Answers, DeviceAnswer, ExitFacts, OracleAnswer, Point, SeedAnswer, TrialAnswer
+from eesearch.study.answers import (
+    Answers,
+    DeviceAnswer,
+    ExitFacts,
+    Layer,
+    OracleAnswer,
+    Point,
+    SeedAnswer,
+    StopFacts,
+    TrialAnswer,
+    Tried,
+)
+from eesearch.study.examples import COLUMNS, Examples
 
 SAMPLES = 5000
 FULL: dict[Axis, float] = {"macs": 125.49e6, "latency_ms": 6.71}
@@ -131,14 +145,111 @@ def make_answers(**changes: object) -> Answers:
     return answers.model_copy(update=changes)
 
 
+def stop_facts(point: Point) -> Point:
+    """The same with what happens at its stops: each costs as much as the ones before it together."""
+    rates, k = point.test.exit_rate, len(point.test.exit_rate)
+    return point.model_copy(
+        update={
+            "stops": tuple(
+                StopFacts(
+                    share=rate,
+                    accuracy=None if rate == 0.0 else 0.99 - 0.11 * n,
+                    costs={axis: full * (n + 1) / k for axis, full in FULL.items()},
+                )
+                for n, rate in enumerate(rates)
+            )
+        }
+    )
+
+
+def baseline(name: str, points: tuple[Point, ...], kind: str = "baseline") -> Layer:
+    """A method that is a little worse than the front."""
+
+    def worse(e: Evaluation) -> Evaluation:
+        costs = {axis: cost.model_copy(update={"mean": 1.05 * cost.mean}) for axis, cost in e.costs.items()}
+        return e.model_copy(update={"accuracy": e.accuracy - 0.004, "costs": costs})
+
+    return Layer(name=name, kind=kind, points=tuple(Point(cal=worse(p.cal), test=worse(p.test)) for p in points))
+
+
+def make_rich(**changes: object) -> Answers:
+    """The same answers with everything that a search of today tells."""
+    plain = make_answers(**changes)
+    devices = []
+    for device in plain.devices:
+        points = tuple(map(stop_facts, device.points))
+        worse = [baseline("tried", points[2:]).points[i] for i in (0, 1, 2)]
+        devices.append(
+            device.model_copy(
+                update={
+                    "points": points,
+                    "backbone": stop_facts(device.backbone),
+                    "layers": (baseline("branchynet", points[1:4]), baseline("sdn", points[2:])),
+                    "dominated": tuple(Tried(trial=1, point=point) for point in worse),
+                    "left_out": 7,
+                }
+            )
+        )
+    trials = []
+    for n, trial in enumerate(plain.trials):
+        known = {"alphas": (0.5,) * len(trial.exits), "elapsed": 48.2 + 412.0 * n}
+        volumes = tuple(0.41 + 0.03 * n + 0.02 * k for k in range(len(devices)))
+        trials.append(trial.model_copy(update=known | {"hypervolumes": volumes}))
+    return plain.model_copy(update={"devices": tuple(devices), "trials": tuple(trials)})
+
+
+def make_examples(answers: Answers, kind: str = "image") -> Examples:
+    """Two dozen samples; the later half leaves at the last stop, and every fifth is answered wrong."""
+    from PIL import Image
+
+    count, side = 24, 8
+    sheet = Image.new("L", (COLUMNS * side, 2 * side))
+    for n in range(count):
+        x, y = n % COLUMNS * side, n // COLUMNS * side
+        sheet.paste(10 * n, (x, y, x + side - 1, y + side - 1))
+    png = BytesIO()
+    sheet.save(png, format="PNG")
+    classes = max(1, len(answers.class_names))
+    labels = [n % classes for n in range(count)]
+    said = tuple((label + (n % 5 == 4)) % classes for n, label in enumerate(labels))
+    return Examples(
+        made_for=answers.key, kind=kind, index=tuple(range(count)), label=tuple(labels),
+        sprite=b64encode(png.getvalue()).decode() if kind == "image" else "",
+        side=(side, side) if kind == "image" else (0, 0),
+        texts=() if kind == "image" else tuple(f"text <b>{n}</b>" for n in range(count)),
+        stops={
+            device.device: tuple(
+                tuple(min(n * 2 * len(p.test.exit_rate) // count, len(p.test.exit_rate) - 1) for n in range(count))
+                for p in device.points
+            )
+            for device in answers.devices
+        },
+        answers={device.device: (said,) * len(device.points) for device in answers.devices},
+    )  # fmt: skip
+
+
 @pytest.fixture
 def answers() -> Answers:
     return make_answers()
 
 
 @pytest.fixture
+def rich() -> Answers:
+    return make_rich()
+
+
+@pytest.fixture
+def examples(rich: Answers) -> Examples:
+    return make_examples(rich)
+
+
+@pytest.fixture
 def hostile() -> Answers:
     """Every string of foreign origin attacks the page, plotly, matplotlib's formulas and rich's markup."""
+    return make_hostile()
+
+
+def make_hostile() -> Answers:
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)> $x^$ [red]"
     return make_answers(
         study=evil,

@@ -3,7 +3,16 @@ import pytest
 from matplotlib.image import imread
 
 from eesearch.core.errors import RunError
-from eesearch.reporting.figures import ORACLE, STATIC, draw_front, save_png, strategy_styles
+from eesearch.reporting.figures import (
+    ORACLE,
+    STATIC,
+    WIDTH,
+    draw_front,
+    figure_bytes,
+    save_figure,
+    save_png,
+    strategy_styles,
+)
 from eesearch.reporting.frontdata import front_data
 from eesearch.study.answers import wilson
 
@@ -120,3 +129,60 @@ def test_the_panel_says_how_many_points_lie_below_it(answers):
     assert [text.get_text() for text in axes.texts if "not shown" in text.get_text()] == [
         "not shown: 1 point below 81 %"
     ]
+
+
+def test_methods_of_others_are_thin_hollow_lines_that_look_the_same_on_all_devices(rich):
+    looks = []
+    for axes, device in zip(draw_front(rich).axes, rich.devices, strict=True):
+        lines = {line.get_label(): line for line in axes.lines}
+        branchy, sdn = lines["BranchyNet"], lines["SDN"]
+        assert branchy.get_ydata() == pytest.approx([100 * p.test.accuracy for p in device.layers[0].points])
+        assert branchy.get_markerfacecolor() == sdn.get_markerfacecolor() == "none"
+        assert branchy.get_linewidth() < 1.0
+        assert branchy.get_color() != sdn.get_color()
+        assert branchy.get_marker() != sdn.get_marker()
+        looks.append([(line.get_color(), line.get_marker()) for line in (branchy, sdn)])
+    assert looks[0] == looks[1]
+
+
+def test_the_legend_stands_beside_the_panel_within_the_page(rich):
+    figure = draw_front(rich)
+    figure.draw_without_rendering()
+    assert figure.get_figwidth() == WIDTH
+    for axes in figure.axes:
+        legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
+        assert legend.x0 >= panel.x1, "it covers no point"
+        assert legend.x1 <= figure.bbox.x1 + 1
+        assert legend.y0 >= figure.bbox.y0 - 1
+        assert panel.width > 0.5 * figure.bbox.width
+        assert all(text.get_fontsize() >= 7 for text in axes.get_legend().get_texts())
+
+
+def test_long_names_fold_in_the_legend(answers):
+    device = answers.devices[0]
+    seed = device.seeds[0].model_copy(update={"rule": "percentile " * 9})
+    (axes,) = draw_front(answers.model_copy(update={"devices": (device.model_copy(update={"seeds": (seed,)}),)})).axes
+    (label,) = [x for x in axes.get_legend_handles_labels()[1] if x.startswith("A ")]
+    assert max(map(len, label.splitlines())) <= 34
+
+
+@pytest.mark.parametrize(("form", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_text_stays_text_in_vector_formats(rich, form, start, tmp_path):
+    one = rich.model_copy(update={"devices": rich.devices[:1]})
+    save_figure(one, tmp_path / "front", form)
+    content = (tmp_path / "front").read_bytes()
+    assert content.startswith(start)
+    if form == "svg":
+        assert b"cifar10_resnet56" in content
+        assert b"BranchyNet" in content
+        assert b"dc:date" not in content
+    else:
+        assert b"/Type42" in content or b"/CIDFontType2" in content, "TrueType, which editors keep as text"
+        assert b"/Type3" not in content
+        assert b"CreationDate" not in content
+
+
+def test_the_same_answers_give_the_same_bytes(answers):
+    one = answers.model_copy(update={"devices": answers.devices[:1]})
+    for form in ("png", "svg", "pdf"):
+        assert figure_bytes(draw_front(one), form) == figure_bytes(draw_front(one), form)

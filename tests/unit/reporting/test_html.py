@@ -2,8 +2,10 @@ import gzip
 import json
 import re
 from base64 import b64decode
+from functools import reduce
 from html import unescape
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 from plotly.offline import get_plotlyjs
@@ -18,7 +20,7 @@ class Page(HTMLParser):
 
     def __init__(self, source):
         super().__init__()
-        self.elements, self.text, self.tables, self.scripts = [], [], {}, []
+        self.elements, self.text, self.tables, self.scripts, self.styles = [], [], {}, [], []
         self._open, self._rows, self._in_cell = "", [], False
         self.feed(source)
 
@@ -40,6 +42,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self._open == "script":
             self.scripts.append(data)
+        elif self._open == "style":
+            self.styles.append(data)
         elif self._open not in ("style", "title") and data.strip():
             self.text.append(data.strip())
             if self._in_cell:
@@ -51,15 +55,18 @@ def page(answers):
     return Page(render_html(answers))
 
 
-def plots_of(page):
-    """The figures that the page's script unpacks."""
-    return json.loads(gzip.decompress(b64decode(page.scripts[0])))
+def unpacked(packed):
+    return gzip.decompress(b64decode(packed)).decode()
+
+
+def shown_on(page):
+    """What the page's scripts unpack."""
+    return json.loads(unpacked(page.scripts[1]))
 
 
 def own_part(source):
-    """The page without plotly's own code."""
-    assert get_plotlyjs() in source
-    return source.replace(get_plotlyjs(), "")
+    """The page without what travels packed."""
+    return re.sub(r'(<script type="application/octet-stream"[^>]*>)[^<]*', r"\1", source)
 
 
 def test_the_verdicts_come_first(page, answers):
@@ -161,7 +168,8 @@ def test_data_and_measurement_are_there(page):
 def test_it_is_one_file_that_asks_the_network_for_nothing(answers, page):
     source = render_html(answers)
     assert len(source.encode()) < 6_000_000
-    assert "http" not in own_part(source).replace("http-equiv", "")
+    names = "http-equiv", "http://www.w3.org/2000/svg"  # of an attribute, and of a kind of elements
+    assert "http" not in reduce(lambda text, name: text.replace(name, ""), names, own_part(source))
     for tag, attributes in page.elements:
         assert "src" not in attributes, tag
         assert attributes.get("href", "#").startswith(("#", "data:,"))
@@ -170,17 +178,78 @@ def test_it_is_one_file_that_asks_the_network_for_nothing(answers, page):
     assert "connect-src" not in policy[0]
 
 
-def test_plotly_is_inlined_once_and_its_cloud_button_is_off(answers):
-    source = render_html(answers)
-    assert source.count(get_plotlyjs()) == 1
-    assert "showSendToCloud: false" in own_part(source)
+def test_plotly_travels_along_and_its_cloud_button_is_off(page, answers):
+    assert unpacked(page.scripts[0]) == get_plotlyjs()
+    assert "showSendToCloud: false" in own_part(render_html(answers))
 
 
 def test_the_plots_are_json_that_a_script_can_read(page, answers):
-    plots = plots_of(page)
+    plots = [device["figure"] for device in shown_on(page)["devices"]]
     drawn = [n for trace in plots[1]["data"] for n in trace.get("customdata", ())]
     assert sorted(drawn) == list(range(len(answers.devices[1].points)))
-    assert len(plots) == len([a for tag, a in page.elements if a.get("class") == "plot"]) == 2
+    assert len(plots) == len([a for tag, a in page.elements if a.get("class") == "plot front"]) == 2
+
+
+def test_scripts_and_styles_hold_nothing_that_ends_them_and_make_no_markup_of_text(page):
+    (code,) = page.scripts[2:]
+    assert code.lstrip().startswith('"use strict"')
+    assert "innerHTML" not in code
+    assert "insertAdjacentHTML" not in code
+    for element in ("dom.js", "page.js"):
+        assert files("eesearch.reporting").joinpath(element).read_text(encoding="utf-8").strip() in code
+    assert "--flow" in "".join(page.styles)
+
+
+def test_devices_are_tabs_and_only_the_first_is_shown(page):
+    tabs = [a for _, a in page.elements if a.get("role") == "tab"]
+    panels = [a for _, a in page.elements if a.get("role") == "tabpanel"]
+    assert [tab["aria-controls"] for tab in tabs] == [panel["id"] for panel in panels] == ["device-1", "device-2"]
+    assert [tab["aria-selected"] for tab in tabs] == ["true", "false"]
+    assert ["hidden" in panel for panel in panels] == [False, True]
+
+
+def test_one_device_needs_no_tabs(answers):
+    page = Page(render_html(answers.model_copy(update={"devices": answers.devices[:1]})))
+    assert not [a for _, a in page.elements if a.get("role") in ("tab", "tabpanel")]
+
+
+def test_a_page_of_a_running_search_says_so(answers):
+    assert "The search is running." in " ".join(Page(render_html(answers, live=True)).text)
+    done = Page(render_html(answers))
+    assert "The search is running." not in " ".join(done.text)
+    assert not [a for _, a in done.elements if "data-live" in a]
+
+
+def test_what_there_is_to_see_of_the_search_waits_for_two_complete_trials(rich, answers):
+    assert "plot-volumes" in {a.get("id") for _, a in Page(render_html(rich)).elements}
+    one = Page(render_html(rich.model_copy(update={"trials": rich.trials[:1]})))
+    assert not {"plot-volumes", "plot-designs", "search"} & {a.get("id") for _, a in one.elements}
+    older = Page(render_html(answers))
+    assert "plot-volumes" not in {a.get("id") for _, a in older.elements}
+    assert shown_on(older)["volumes"] is None
+
+
+def test_examples_are_those_of_these_fronts(rich, examples, answers):
+    shown = shown_on(Page(render_html(rich, examples)))["examples"]
+    assert shown["columns"] == 12
+    assert len(shown["stops"]["macs"]) == len(rich.devices[0].points)
+    assert shown["sprite"] == examples.sprite
+    others = examples.model_copy(update={"made_for": "another"})
+    assert shown_on(Page(render_html(rich, others)))["examples"] is None
+    assert shown_on(Page(render_html(answers)))["examples"] is None
+
+
+def test_the_page_knows_its_run(answers):
+    assert shown_on(Page(render_html(answers, run="runs/a b")))["run"] == "runs/a b"
+    assert shown_on(Page(render_html(answers)))["run"] == "RUN"
+
+
+def test_rendering_twice_gives_the_same_page(rich, examples):
+    assert render_html(rich, examples) == render_html(rich, examples)
+
+
+def test_it_tells_how_many_dominated_points_there_are(rich):
+    assert "3 of 10 are drawn, spread evenly" in " ".join(" ".join(Page(render_html(rich)).text).split())
 
 
 def test_foreign_strings_stay_text(hostile):
@@ -194,7 +263,7 @@ def test_foreign_strings_stay_text(hostile):
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     text = " ".join(page.text)
     assert text.count(evil) >= 9  # verdict, study, nav, heading, exits, trial, error, data, class, noise, phase
-    hover = plots_of(page)[0]["data"][0]["hovertext"][0]
+    hover = shown_on(page)["devices"][0]["figure"]["data"][0]["hovertext"][0]
     assert "<img" not in hover
     assert evil in unescape(hover)
 
@@ -222,8 +291,10 @@ def test_a_front_of_thousands_stays_under_6_mb_and_says_what_the_table_leaves_ou
     assert 200 <= len(shown) <= 203
     assert any("knee" in name for name in shown)
     assert f"leaves out {2001 - len(shown)} points" in " ".join(page.text)
-    drawn = [n for trace in plots_of(page)[0]["data"] for n in trace.get("customdata", ())]
+    (shown,) = shown_on(page)["devices"]
+    drawn = [n for trace in shown["figure"]["data"] for n in trace.get("customdata", ())]
     assert sorted(drawn) == list(range(2000))
+    assert len(shown["points"]) == 2000
 
 
 def test_an_empty_search_has_a_page(answers):

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from eesearch.core.front import CostSummary
-from eesearch.reporting.figures import ORACLE, STATIC, strategy_styles
+from eesearch.reporting.figures import strategy_styles
 from eesearch.reporting.frontdata import front_data
-from eesearch.reporting.plots import front_plot, point_hover
+from eesearch.reporting.hovers import point_hover
+from eesearch.reporting.plots import front_plot
 
 
 def traces(answers, number=0):
@@ -31,22 +31,6 @@ def test_it_is_json_without_infinities(answers):
     )
 
 
-def test_hover_shows_the_whole_configuration(answers):
-    device = answers.devices[1]
-    lines = point_hover(device, device.points[2], "Point 2").split("<br>")
-    assert lines == [
-        "<b>Point 2</b>",
-        "joint, criterion max_prob, design 9d1e5a7b03c2f418",
-        "32.0% leave at layer1.4, linear-avg1 (max_prob ≥ 0.9514)",
-        "41.0% leave at layer2.3, linear-avg1 (max_prob ≥ 0.9122)",
-        "27.0% leave at output, own classifier (always)",
-        "accuracy 91.68% on test (drop +1.78 points)",
-        "accuracy 91.96% on calibration",
-        "68.77 M MACs on average, 0.55 x backbone (p95 110.0, worst 128.0)",
-        "3.68 ms on average, 0.55 x backbone (p95 5.88, worst 6.84)",
-    ]
-
-
 def test_foreign_names_are_escaped(hostile):
     device = hostile.devices[0]
     hover = point_hover(device, device.points[1], device.device)
@@ -55,13 +39,10 @@ def test_foreign_names_are_escaped(hostile):
     assert "&lt;img src=x" in hover
     odd = device.points[0].test.model_copy(update={"strategy": "<a href='x'>"})
     renamed = device.model_copy(update={"points": (device.points[0].model_copy(update={"test": odd}),)})
-    names = [
-        trace["name"]
-        for trace in front_plot(
-            renamed, front_data(renamed), {"<a href='x'>": next(iter(strategy_styles(hostile).values()))}
-        )["data"]
-    ]
-    assert names[0] == "&lt;a href=&#x27;x&#x27;&gt;, on test"
+    styles = {"<a href='x'>": next(iter(strategy_styles(hostile).values()))}
+    (own,) = [t for t in front_plot(renamed, front_data(renamed), styles)["data"] if "customdata" in t]
+    assert own["name"] == "&lt;a href=&#x27;x&#x27;&gt;, on test"
+    assert own["meta"]["label"] == "<a href='x'>, on test"  # the page makes it a text node
 
 
 def test_a_device_without_points_still_has_its_backbone(answers):
@@ -69,41 +50,18 @@ def test_a_device_without_points_still_has_its_backbone(answers):
     assert [trace["name"] for trace in front_plot(empty, front_data(empty), {})["data"]] == ["backbone, no exits"]
 
 
-def test_what_there_is_to_compare_with_is_a_line_that_the_legend_can_hide(answers):
-    found = traces(answers, 1)
-    oracle, static = found[ORACLE.name], found[STATIC.name]
-    assert oracle["x"] == pytest.approx([6.71 * 0.30, 6.71 * 0.45])
-    assert oracle["y"] == pytest.approx([81.0, 93.46])
-    assert static["y"] == pytest.approx([69.54, 93.46])
-    assert oracle["line"]["dash"] != static["line"]["dash"]
-    assert not any("customdata" in trace or trace.get("showlegend") is False for trace in (oracle, static))
-    assert oracle["hovertext"][1].split("<br>") == [
-        "<b>Stable oracle: an ideal, computed on test</b>",
-        "70.0% leave at layer1.4, linear-avg1",
-        "30.0% leave at output, own classifier",
-        "accuracy 93.46% on test",
-        "3.02 ms on average, 0.45 x backbone",
-    ]
-    assert static["hovertext"][0].startswith("<b>Static sub-network</b>")
-
-
-def test_an_oracle_s_exits_are_escaped(hostile):
-    device = hostile.devices[0]
-    figure = front_plot(device, front_data(device), strategy_styles(hostile))
-    (oracle,) = [trace for trace in figure["data"] if trace["name"] == ORACLE.name]
-    assert "&lt;img src=x" in oracle["hovertext"][0]
-    assert "<img" not in oracle["hovertext"][0]
-
-
-def test_hover_tells_parameters_as_what_is_deployed_and_the_answer_if_it_is_not_the_exit_s_own(answers):
+def test_a_crowd_has_small_markers_and_faint_intervals(answers):
     device = answers.devices[0]
-    deployed = {"params": CostSummary(mean=1e6, p95=2e6, worst=3.25e6)}
-    point, backbone = (
-        p.model_copy(update={"test": p.test.model_copy(update={"costs": p.test.costs | deployed})})
-        for p in (device.points[2], device.backbone)
-    )
-    policy = point.test.policy.model_copy(update={"answer": "mean"})
-    point = point.model_copy(update={"test": point.test.model_copy(update={"policy": policy})})
-    lines = point_hover(device.model_copy(update={"backbone": backbone}), point, "Point 2").split("<br>")
-    assert lines[-1] == "3.250 M parameters deployed"
-    assert lines[1] == "joint, criterion max_prob/mean, design 9d1e5a7b03c2f418"
+    looks = []
+    for copies in (1, 20, 200):
+        crowd = device.model_copy(update={"points": device.points * copies})
+        (trace, *_) = [
+            t for t in front_plot(crowd, front_data(crowd), strategy_styles(answers))["data"] if "error_y" in t
+        ]
+        looks.append((trace["marker"]["size"], trace["error_y"]["color"][-2:]))
+    assert looks == [(8, "99"), (6, "99"), (4, "33")]
+
+
+def test_the_points_of_the_front_lie_above_everything_to_compare_with(rich):
+    names = list(traces(rich))
+    assert names.index("BranchyNet") < names.index("joint, on test")

@@ -1,0 +1,164 @@
+"""The designs that were tried, side by side: parallel coordinates, a line per complete trial.
+
+Drawn as a scatter plot: plotly's own parallel coordinates need WebGL and compile code, which the page's
+Content-Security-Policy forbids.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from eesearch.reporting.figures import INK, Style
+from eesearch.reporting.formats import duration, percent, significant
+from eesearch.reporting.layers import Trace, named
+from eesearch.reporting.progress import FEWEST, Figure
+from eesearch.study.answers import Answers, TrialAnswer
+
+MOST_CUTS = 8
+"""Axes for the weights of exits: of the cuts that most trials place an exit at."""
+
+LONGEST_TITLE = 18
+"""Characters of an axis' title; the middle of a longer one is left out."""
+
+_PLAIN = Style(INK, "o", "circle")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """An upright axis.
+
+    Attributes:
+        title: What it measures.
+        values: Of each trial; None where it has none: its line is broken there. [T]
+        words: How a value is told.
+    """
+
+    title: str
+    values: list[float | None]
+    words: Callable[[float], str]
+
+    @property
+    def known(self) -> list[float]:
+        """The values that there are."""
+        return [value for value in self.values if value is not None]
+
+    def height(self, value: float | None) -> float | None:
+        """Where a value is on the axis, 0..1; in the middle if all are the same."""
+        low, high = min(self.known), max(self.known)
+        return None if value is None else 0.5 if low == high else (value - low) / (high - low)
+
+
+def designs_plot(answers: Answers, styles: dict[str, Style]) -> Figure | None:
+    """The figure; `trials` has the line of each. None if there are fewer than two complete trials."""
+    trials = [trial for trial in answers.trials if trial.state == "complete" and trial.exits]
+    if len(trials) < FEWEST:
+        return None
+    dimensions = [dimension for dimension in _dimensions(trials) if dimension.known]
+    lines = [
+        _line(trial, dimensions, t) | {"colour": styles.get(trial.strategy, _PLAIN).colour}
+        for t, trial in enumerate(trials)
+    ]
+    traces = [_strategy_trace(strategy, trials, lines, styles) for strategy in _strategies(trials, styles)]
+    return {
+        "data": [*traces, _chosen_trace()],
+        "layout": _layout(dimensions),
+        "trials": lines,
+        "best": max(range(len(trials)), key=lambda t: -9.0 if (value := trials[t].value) is None else value),
+    }
+
+
+def _strategies(trials: Sequence[TrialAnswer], styles: dict[str, Style]) -> list[str]:
+    order = list(styles)
+    found = {trial.strategy for trial in trials}
+    return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def _dimensions(trials: Sequence[TrialAnswer]) -> list[Dimension]:
+    weights = [_weights(trial) for trial in trials]
+    common = {cut for cut, _ in Counter(cut for weight in weights for cut in weight).most_common(MOST_CUTS)}
+    longest_first = sorted(weights, key=len, reverse=True)
+    cuts = [cut for cut in dict.fromkeys(cut for weight in longest_first for cut in weight) if cut in common]
+    return [
+        Dimension("exits", [float(len(trial.exits)) for trial in trials], lambda v: f"{v:g}"),
+        *(Dimension(f"alpha {cut}", [w.get(cut, 0.0) for w in weights], lambda v: f"{v:.3g}") for cut in cuts),
+        Dimension("last exit", [trial.last_accuracy for trial in trials], percent),
+        Dimension("value", [trial.value for trial in trials], lambda v: significant(v, 3)),
+        Dimension("time", [trial.seconds for trial in trials], duration),
+    ]
+
+
+def _weights(trial: TrialAnswer) -> dict[str, float]:
+    """The weight of the loss at each cut, the largest where a cut has several heads; {} in answers of older runs."""
+    weights: dict[str, float] = {}
+    for name, alpha in zip(trial.exits, trial.alphas, strict=False):
+        cut = name.rpartition(":")[0]
+        weights[cut] = max(alpha, weights.get(cut, 0.0))
+    return weights
+
+
+def _line(trial: TrialAnswer, dimensions: Sequence[Dimension], row: int) -> dict[str, Any]:
+    told = [(d.title, d.words(value)) for d in dimensions if (value := d.values[row]) is not None]
+    title = f"<b>Trial {trial.number}, {escape(trial.strategy)}, from {escape(trial.origin)}</b>"
+    return {
+        "number": trial.number,
+        "y": [dimension.height(dimension.values[row]) for dimension in dimensions],
+        "hover": "<br>".join([title, *(escape(f"{name}: {words}") for name, words in told)]),
+    }
+
+
+def _strategy_trace(
+    strategy: str, trials: Sequence[TrialAnswer], lines: Sequence[dict[str, Any]], styles: dict[str, Style]
+) -> Trace:
+    """One trace for all trials of a strategy; a gap after each."""
+    own = [t for t, trial in enumerate(trials) if trial.strategy == strategy]
+    style = styles.get(strategy, _PLAIN)
+    return named(strategy, "designs") | {
+        "x": [x for t in own for x in (*range(len(lines[t]["y"])), None)],
+        "y": [y for t in own for y in (*lines[t]["y"], None)],
+        "customdata": [t for t in own for _ in (*lines[t]["y"], None)],
+        "mode": "lines+markers",
+        "line": {"color": style.colour, "width": 1.2},
+        "marker": {"symbol": style.symbol, "size": 6},
+        "opacity": 0.8,
+        "hovertext": [lines[t]["hover"] for t in own for _ in (*lines[t]["y"], None)],
+        "hoverinfo": "text",
+    }
+
+
+def _chosen_trace() -> Trace:
+    """The trial that is pointed at or chosen; the page fills it."""
+    return named("chosen trial", "chosen") | {
+        "x": [], "y": [], "mode": "lines", "line": {"color": INK, "width": 4}, "hoverinfo": "skip",
+    }  # fmt: skip
+
+
+def _layout(dimensions: Sequence[Dimension]) -> Figure:
+    upright = {"type": "line", "y0": 0, "y1": 1, "layer": "below", "line": {"color": INK, "width": 1}}
+    none = {"visible": False, "fixedrange": True}
+    return {
+        "xaxis": none | {"range": [-0.5, len(dimensions) - 0.5]},
+        "yaxis": none | {"range": [-0.16, 1.28]},
+        "shapes": [upright | {"x0": x, "x1": x} for x in range(len(dimensions))],
+        "annotations": [note for x, dimension in enumerate(dimensions) for note in _notes(x, dimension)],
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left"},
+        "showlegend": False,
+        "margin": {"t": 8, "r": 8, "b": 8, "l": 8},
+        "height": 340,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+    }
+
+
+def _notes(x: int, dimension: Dimension) -> list[dict[str, Any]]:
+    """What stands above and below an axis."""
+    title = dimension.title
+    half = LONGEST_TITLE // 2
+    short = title if len(title) <= LONGEST_TITLE else f"{title[:half]}…{title[-half:]}"
+    low, high = dimension.words(min(dimension.known)), dimension.words(max(dimension.known))
+    places = ((1.2, f"<b>{escape(short)}</b>"), (1.09, high), (-0.09, low))
+    return [{"x": x, "y": y, "text": text, "showarrow": False} for y, text in places]

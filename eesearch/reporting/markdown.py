@@ -1,0 +1,131 @@
+"""The report as GitHub's Markdown, for issues and notes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from eesearch.reporting.formats import (
+    UNITS,
+    cost_words,
+    duration,
+    in_unit,
+    percent,
+    points_words,
+    significant,
+    stop_words,
+)
+from eesearch.reporting.frontdata import front_data, records
+from eesearch.reporting.policies import NAMES
+from eesearch.study.answers import Answers, DeviceAnswer, Point
+
+DROPS = (0.0, 0.005, 0.01, 0.02)
+"""Losses on calibration within which methods are compared."""
+
+Cells = Sequence[object]
+
+
+def markdown_report(answers: Answers) -> str:
+    """Verdicts, then per device its front, who there is to compare with and the seeds, then the trials."""
+    parts = [f"# {escaped(answers.study)}", "\n".join(f"- {escaped(d.verdict())}" for d in answers.devices)]
+    for device in answers.devices:
+        parts += [f"## {escaped(device.device)}", _front(device)]
+        parts += ["### Methods of others", _layers(device)] if device.layers else []
+        parts += ["### Seeding rules", _seeds(device)] if device.seeds else []
+    parts += ["## Trials", _trials(answers)] if answers.trials else []
+    sizes = answers.data.get("sizes", {})
+    parts.append(escaped("; ".join(f"{name}: {count} samples" for name, count in sizes.items())))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escaped(text: object) -> str:
+    """Text of foreign origin on one line, with nothing in it that Markdown or HTML would take for its own."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", line)
+
+
+def _table(head: Cells, rows: Iterable[Cells], *, left: int) -> str:
+    """A table; `left`: how many columns are words, the others are figures. Cells are Markdown already."""
+    rule = ["---" if i < left else "--:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, rule, *rows))
+
+
+def _front(device: DeviceAnswer) -> str:
+    knee = device.front().knee() if device.points else None
+    free = device.at_no_loss()
+    named = [(f"{n}{_marks(point, knee, free)}", point) for n, point in enumerate(device.points)]
+    head = ["point", "leave at", "accuracy cal", "accuracy test", "drop", UNITS[device.axis], "ratio"]
+    rows = ([name, *_cells(device, point)] for name, point in [*named, ("**backbone**", device.backbone)])
+    note = "Drops are percentage points lost on test; ratios are over the backbone's mean cost on test."
+    return _table(head, rows, left=2) + f"\n\n{note}"
+
+
+def _marks(point: Point, knee: object, free: Point | None) -> str:
+    return (" knee" if point.cal == knee else "") + (" no loss" if point == free else "")
+
+
+def _cells(device: DeviceAnswer, point: Point) -> list[str]:
+    stops = [f"{escaped(s.exit)} ({escaped(s.head)}) {s.share}, {escaped(s.rule)}" for s in stop_words(point.test)]
+    return ["<br>".join(stops), percent(point.cal.accuracy), *_told(device, point)]
+
+
+def _told(device: DeviceAnswer, point: Point) -> list[str]:
+    """Accuracy, drop, cost and ratio on test."""
+    drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
+    cost = cost_words(point.test.costs[device.axis].mean, device.axis, unit=False)
+    return [percent(point.test.accuracy), drop, cost, f"{device.ratio(point):.3f}"]
+
+
+def _layers(device: DeviceAnswer) -> str:
+    """The cheapest of each within a loss on calibration."""
+    head = ["method", "points", *(f"within {100.0 * drop:g}" for drop in DROPS)]
+    ours = [("**this run**", device.points)]
+    others = [(escaped(NAMES.get(layer.name, layer.name)), layer.points) for layer in device.layers]
+    rows = (
+        [name, len(points), *(within_words(device, points, drop) for drop in DROPS)] for name, points in ours + others
+    )
+    note = (
+        "The cheapest within so many percentage points on calibration, and what it does on test: cost over the "
+        "backbone's (points lost)."
+    )
+    return _table(head, rows, left=1) + f"\n\n{note}"
+
+
+def within_words(device: DeviceAnswer, points: Sequence[Point], drop: float) -> str:
+    """The cheapest of these within a drop on calibration, told on test: ratio (drop); `-` if there is none."""
+    point = cheapest_within(device, points, drop)
+    if point is None:
+        return "-"
+    return f"{device.ratio(point):.3f} ({points_words(device.backbone.test.accuracy - point.test.accuracy)})"
+
+
+def cheapest_within(device: DeviceAnswer, points: Sequence[Point], drop: float) -> Point | None:
+    """The cheapest on calibration of those that lose at most `drop` there; None if there is none."""
+    floor = device.backbone.cal.accuracy - drop - 1e-12
+    kept = [point for point in points if point.cal.accuracy >= floor]
+    return min(kept, key=lambda point: point.cal.costs[device.axis].mean, default=None)
+
+
+def _seeds(device: DeviceAnswer) -> str:
+    head = ["", "rule", "trained jointly", "value", "accuracy test", UNITS[device.axis], "ratio"]
+    rows = [
+        [
+            row["label"], escaped(row["rule"]), "yes" if row["enqueued"] else "no", f"{row['value']:.3f}",
+            percent(row["accuracy"]), significant(in_unit(row["cost"], device.axis), 4), f"{row['ratio']:.3f}",
+        ]
+        for row in records(front_data(device).seeds)
+    ]  # fmt: skip
+    return _table(head, rows, left=3)
+
+
+def _trials(answers: Answers) -> str:
+    head = ["trial", "origin", "strategy", "exits", "state", "value", "time"]
+    rows = [
+        [
+            trial.number, escaped(trial.origin), escaped(trial.strategy), escaped(", ".join(trial.exits)),
+            escaped(trial.error) if trial.error else trial.state,
+            "" if trial.value is None else f"{trial.value:.4f}", duration(trial.seconds),
+        ]
+        for trial in answers.trials
+    ]  # fmt: skip
+    return _table(head, rows, left=5)

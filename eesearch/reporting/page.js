@@ -1,0 +1,224 @@
+/* The page: which device is shown, which point is pinned, and where that is remembered. */
+
+const KEEP = "eesearch report";
+
+/** What was left behind by this page before it reloaded itself. */
+function remembered() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEEP)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+class Front {
+  /** One device: its plot, sliders, panel and table. */
+  constructor(shown, index, hidden, changed) {
+    Object.assign(this, { shown, index, hidden, changed, device: shown.devices[index], pinned: null, by: null });
+    const id = index + 1;
+    this.section = byId(`device-${id}`);
+    this.place = byId(`plot-${id}`);
+    this.readout = byId(`readout-${id}`);
+    this.panel = byId(`pin-${id}`);
+    this.cursor = null;
+    this.rings = null;
+    if (this.device.points.length) {
+      this.picker = picker(byId(`picker-${id}`), this.device, id, (number, by) => this.pin(number, by));
+      this.section.querySelector("table.front").addEventListener("click", (event) => {
+        const row = event.target.closest("tr[data-point]");
+        if (!row) return;
+        this.choose(Number(row.dataset.point));
+        this.panel.focus({ preventScroll: true });
+        this.panel.scrollIntoView();
+      });
+    }
+  }
+
+  /** Draw the plot once the section is to be seen. */
+  async draw() {
+    if (this.drawing) return this.drawing;
+    this.drawing = drawPlot(this.place, this.device.figure);
+    await this.drawing;
+    this.rings = { pinned: ring(this.place, "pinned"), cursor: ring(this.place, "cursor") };
+    layerSwitches(this.place, byId(`layers-${this.index + 1}`), this.shown.groups, this.hidden);
+    this.place.on("plotly_hover", (event) => tell(this.readout, plainLines(event.points[0].hovertext || "")));
+    this.place.on("plotly_click", (event) => {
+      const own = event.points.find((point) => point.customdata !== undefined);
+      if (own) this.choose(own.customdata);
+    });
+    this.place.addEventListener("keydown", (event) => this.key(event));
+    this.place.addEventListener("blur", () => this.point(null));
+    this.mark();
+  }
+
+  /** A person chose a point of the front. */
+  choose(number) {
+    this.pin(number, "hand");
+    this.picker.tell(`Point ${number} was chosen by hand; moving a slider picks anew.`);
+  }
+
+  pin(number, by) {
+    this.pinned = number ?? null;
+    this.by = by;
+    for (const row of this.section.querySelectorAll("tr[data-point]")) {
+      const own = Number(row.dataset.point) === number;
+      row.classList.toggle("pinned", own);
+      row.querySelector("button").setAttribute("aria-pressed", own);
+    }
+    if (this.pinned === null) this.panel.replaceChildren();
+    else fillPanel(this.panel, this.shown, this.device, number);
+    this.mark();
+    this.changed(this);
+  }
+
+  mark() {
+    this.rings?.pinned(this.pinned === null ? null : this.device.points[this.pinned].drawn);
+  }
+
+  /** Move the cursor of the keyboard to a point; null: nowhere. */
+  point(number) {
+    this.cursor = number;
+    this.rings.cursor(number === null ? null : this.device.points[number].drawn);
+    this.readout.classList.toggle("keys", number !== null);
+    if (number === null) return;
+    const point = this.device.points[number];
+    tell(this.readout, [`Point ${number}: ${point.made}`, ...point.stops.map((s) => `${s.share} leave at ${s.cut}, ${s.head} (${s.rule})`),
+      ...point.facts.map(([name, words]) => `${name}: ${words}`)]);
+  }
+
+  key(event) {
+    const last = this.device.points.length - 1;
+    const at = this.cursor ?? this.pinned ?? -1;
+    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: last }[event.key];
+    if (last < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (next !== undefined) this.point(Math.min(last, Math.max(0, next)));
+    else if ((event.key === "Enter" || event.key === " ") && this.cursor !== null) this.choose(this.cursor);
+    else if (event.key === "Escape") this.point(null);
+    else return;
+    event.preventDefault();
+  }
+}
+
+class Report {
+  constructor(shown) {
+    const kept = remembered();
+    this.shown = shown;
+    this.hidden = new Map(kept.hidden ?? []);
+    this.ready = false;
+    this.fronts = shown.devices.map((_, index) => new Front(shown, index, this.hidden, (front) => this.changed(front)));
+    this.tabs = [...document.querySelectorAll("[role=tab]")];
+    this.tabs.forEach((tab, index) => {
+      tab.addEventListener("click", () => this.show(index));
+      tab.addEventListener("keydown", (event) => this.key(event, index));
+    });
+    this.fronts.forEach((front, index) => this.begin(front, kept.fronts?.[index]));
+    this.follow();
+    this.ready = true;
+    addEventListener("hashchange", () => this.follow());
+  }
+
+  /** What is pinned at first: what the sliders said before a reload, else the cheapest point that loses nothing. */
+  begin(front, kept) {
+    const { points, start } = front.device;
+    if (!points.length) return;
+    if (kept?.by === "drop" || kept?.by === "cost") front.picker.set(kept.at, kept.by);
+    else if (kept?.by === "hand" && points[kept.pinned]) front.choose(kept.pinned);
+    else if (front.device.points[start]?.accuracy >= front.device.accuracy - 1e-12) front.picker.at(0);
+    else {
+      front.pin(start ?? 0, "start");
+      front.picker.tell(`Every point loses something on calibration; point ${front.pinned} is the knee of the front.`);
+    }
+  }
+
+  /** Go where the address says: `#device=...&point=...`. */
+  follow() {
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    const index = this.fronts.findIndex((front) => front.device.name === wanted.get("device"));
+    const number = Number(wanted.get("point") ?? NaN);
+    const front = this.fronts[index];
+    const byRule = !this.ready && front?.by !== "hand" && remembered().fronts;
+    if (front?.device.points[number] && front.pinned !== number && !byRule) front.choose(number);
+    if (!this.ready || index >= 0) this.show(Math.max(0, index), false);
+  }
+
+  show(index, remember = true) {
+    this.at = index;
+    this.fronts.forEach((front, k) => { front.section.hidden = k !== index; });
+    this.tabs.forEach((tab, k) => {
+      tab.setAttribute("aria-selected", k === index);
+      tab.tabIndex = k === index ? 0 : -1;
+    });
+    const front = this.fronts[index];
+    if (!front) return;
+    if (front.rings) Plotly.Plots.resize(front.place);
+    this.drawn = front.draw();
+    if (remember) this.changed(front);
+  }
+
+  key(event, index) {
+    const count = this.tabs.length;
+    const next = { ArrowRight: index + 1, ArrowLeft: index - 1 + count, Home: 0, End: count - 1 }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    this.show(next % count);
+    this.tabs[next % count].focus();
+  }
+
+  /** Keep device and point in the address. */
+  changed(front) {
+    if (!this.ready || front.index !== this.at) return;
+    const where = new URLSearchParams({ device: front.device.name });
+    if (front.pinned !== null) where.set("point", front.pinned);
+    history.replaceState(null, "", "#" + where);
+  }
+
+  /** While the search runs: reload, unless the person did something just now; nothing of theirs is lost. */
+  live(seconds) {
+    let last = 0;
+    for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "scroll", "touchmove", "input"]) {
+      addEventListener(kind, () => { last = Date.now(); }, { passive: true, capture: true });
+    }
+    const began = Date.now();
+    setInterval(() => {
+      if (Date.now() - Math.max(began, last) < 1000 * seconds) return;
+      const fronts = this.fronts.map((front) => ({ by: front.by, pinned: front.pinned, at: front.picker?.get() }));
+      try {
+        sessionStorage.setItem(KEEP, JSON.stringify({ fronts, hidden: [...this.hidden], scroll: scrollY }));
+      } catch { /* a browser that keeps nothing: then only the address is kept */ }
+      location.reload();
+    }, 1000);
+  }
+}
+
+/** Links within the page leave the address alone: it says what is pinned. */
+function stayHere() {
+  for (const link of document.querySelectorAll("nav a")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      document.querySelector(link.getAttribute("href")).scrollIntoView();
+    });
+  }
+}
+
+async function start() {
+  const [shown, plotly] = await Promise.all([unpack("shown").then(JSON.parse), unpack("plotly")]);
+  document.head.append(make("script", {}, plotly));
+  loadSheet(shown.examples);
+  const report = new Report(shown);
+  stayHere();
+  await report.drawn;
+  performance.mark("front drawn");
+  const scroll = remembered().scroll;
+  if (scroll) scrollTo(0, scroll);
+  try { sessionStorage.removeItem(KEEP); } catch { /* as above */ }
+  if (shown.volumes) await drawVolumes(shown.volumes, report.hidden);
+  if (shown.designs) await drawDesigns(shown.designs, report.hidden);
+  if (document.body.dataset.live) report.live(Number(document.body.dataset.live));
+  document.body.dataset.ready = "yes";
+}
+
+start().catch((error) => {
+  const trouble = byId("trouble");
+  trouble.hidden = false;
+  trouble.textContent = `The plots cannot be drawn here (${error.message}); the tables below are complete. A current browser shows them.`;
+});

@@ -1,0 +1,99 @@
+/* Two limits that move the pick. They are on calibration: picks never read test. */
+
+const STEPS = 200;
+
+/** Points lost: fine steps near nothing, where it matters; the last one is no limit. */
+function dropSteps(device) {
+  const most = Math.max(...device.points.map((point) => 100 * (device.accuracy - point.accuracy)));
+  const steps = [];
+  for (const [end, step] of [[2, 0.05], [5, 0.25], [10, 0.5], [100, 1]]) {
+    while (steps.length === 0 || steps.at(-1) < Math.min(end, most) - 1e-9) {
+      steps.push(steps.length === 0 ? 0 : Math.round(100 * (steps.at(-1) + step)) / 100);
+    }
+  }
+  return [...steps, Infinity];
+}
+
+/** Rounded up to four digits: a limit that is shown must let the point in that it was made for. */
+function roundedUp(cost) {
+  const near = Number(cost.toPrecision(4));
+  return near >= cost ? near : Number((near + 10 ** (Math.floor(Math.log10(cost)) - 3)).toPrecision(4));
+}
+
+/** Costs from below the cheapest point to the dearest; the last one is no limit. */
+function costSteps(device) {
+  const costs = device.points.map((point) => point.cost);
+  const low = 0.95 * Math.min(...costs), high = Math.max(...costs);
+  const steps = Array.from({ length: STEPS + 1 }, (_, k) => roundedUp(low + ((high - low) * k) / STEPS));
+  return [...new Set(steps), Infinity];
+}
+
+/** The point that the limits leave: by `drop` the cheapest, by `cost` the most accurate; undefined: none. */
+function choose(device, limits, by) {
+  const floor = limits.drop === Infinity ? -Infinity : device.accuracy - limits.drop * 0.01 - 1e-12;
+  const kept = device.points.map((point, number) => ({ ...point, number }))
+    .filter((point) => point.accuracy >= floor && point.cost <= limits.cost);
+  const better = by === "drop" ? (a, b) => b.cost < a.cost : (a, b) => b.accuracy > a.accuracy;
+  return kept.reduce((best, point) => (best === undefined || better(best, point) ? point : best), undefined)?.number;
+}
+
+/** What one would type to pick the same. */
+function selection(device, limits, by, number) {
+  if (by === "drop" && limits.drop < Infinity) return `max-drop=${limits.drop}%@${device.name}`;
+  if (by === "cost" && limits.cost < Infinity && device.axis === "latency_ms") return `budget-ms=${limits.cost}@${device.name}`;
+  return `point=${number}@${device.name}`;
+}
+
+/** The two sliders of a device. `moved(number)` hears the pick; returns what else one can do to it. */
+function picker(holder, device, id, moved) {
+  const steps = { drop: dropSteps(device), cost: costSteps(device) };
+  const titles = { drop: "At most this many points of accuracy lost", cost: `At most this cost on average (${device.unit})` };
+  const rules = {
+    drop: "Picks the cheapest point that loses no more than this to the backbone, on calibration.",
+    cost: "Picks the most accurate point that needs no more than this on average, on calibration.",
+  };
+  const words = {
+    drop: (limit) => (limit === Infinity ? "any loss" : `${limit.toFixed(2)} points`),
+    cost: (limit) => (limit === Infinity ? "any cost" : `${limit.toLocaleString("en", { maximumSignificantDigits: 4 })} ${device.unit}`),
+  };
+  const said = make("p", { class: "picked", role: "status" });
+  const inputs = {};
+  const limit = (by) => steps[by][Number(inputs[by].value)];
+  const limits = () => ({ drop: limit("drop"), cost: limit("cost") });
+  const show = (by) => {
+    inputs[by].setAttribute("aria-valuetext", words[by](limit(by)));
+    byId(`${by}-out-${id}`).textContent = words[by](limit(by));
+  };
+  const apply = (by) => {
+    const number = choose(device, limits(), by);
+    said.classList.toggle("none", number === undefined);
+    if (number === undefined) {
+      said.textContent = `No point loses at most ${words.drop(limit("drop"))} at ${words.cost(limit("cost"))}: allow more of one.`;
+    } else {
+      const how = by === "drop" ? "the cheapest" : "the most accurate";
+      said.replaceChildren(`Point ${number} is ${how} within both limits. The same by name: `,
+        make("code", {}, `--pick ${quoted(selection(device, limits(), by, number))}`));
+    }
+    moved(number, by);
+  };
+  holder.append(...["drop", "cost"].map((by) => {
+    inputs[by] = make("input", { type: "range", id: `${by}-${id}`, min: 0, max: steps[by].length - 1, step: 1, value: steps[by].length - 1 });
+    inputs[by].addEventListener("input", () => { show(by); apply(by); });
+    return make("div", { class: "limit" }, make("label", { for: `${by}-${id}` }, titles[by]),
+      make("output", { id: `${by}-out-${id}`, for: `${by}-${id}` }), inputs[by], make("span", { class: "rule" }, rules[by]));
+  }), said);
+  ["drop", "cost"].forEach(show);
+  return {
+    tell: (words) => { said.classList.remove("none"); said.textContent = words; },
+    get: () => ({ drop: inputs.drop.value, cost: inputs.cost.value }),
+    set: (values, by) => {
+      for (const name of ["drop", "cost"]) { inputs[name].value = values[name]; show(name); }
+      apply(by);
+    },
+    at: (drop) => {
+      inputs.drop.value = steps.drop.findIndex((step) => step >= drop - 1e-9);
+      show("drop");
+      apply("drop");
+    },
+  };
+}

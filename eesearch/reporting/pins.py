@@ -1,0 +1,120 @@
+"""What the report shows of a point that is pinned: JSON-able, in words wherever the page only shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+from eesearch.core.costs import Axis
+from eesearch.core.design import LAST_RESORT, OUTPUT, ExitId
+from eesearch.core.policy import Stop
+from eesearch.reporting.formats import (
+    UNITS,
+    StopWords,
+    cost_words,
+    in_unit,
+    percent,
+    points_words,
+    stop_words,
+)
+from eesearch.reporting.frontdata import FrontData, records
+from eesearch.reporting.hovers import made_words
+from eesearch.reporting.rows import shared_axes
+from eesearch.study.answers import Answers, DeviceAnswer, Point, StopFacts
+
+Facts = dict[str, Any]
+
+_TITLES: dict[Axis, str] = {
+    "macs": "Multiply-adds",
+    "latency_ms": "Latency",
+    "energy_mj": "Energy",
+    "bytes": "Traffic",
+    "params": "Parameters",
+}
+
+
+def pins(answers: Answers, device: DeviceAnswer, data: FrontData) -> Facts:
+    """Everything that the page needs to pin points of a device's front, and to pick them by limits.
+
+    The limits are on calibration, which is what picks read: `accuracy` and `cost` are those, and `drawn` is where the
+    point is in the plot.
+    """
+    free, numbers, axes = device.at_no_loss(), records(data.points), shared_axes(device)
+    start = next((n for n, point in enumerate(device.points) if point == free), None)
+    return {
+        "name": device.device,
+        "axis": device.axis,
+        "unit": UNITS[device.axis],
+        "units": [UNITS[axis] for axis in axes],
+        "cuts": cuts_in_order(answers, device),
+        "accuracy": device.backbone.cal.accuracy,
+        "full": in_unit(device.backbone.test.costs[device.axis].mean, device.axis),
+        "start": start if start is not None else next((n for n, row in enumerate(numbers) if row["knee"]), None),
+        "points": [
+            _point(device, point, axes, (row["low"], row["high"]))
+            for point, row in zip(device.points, numbers, strict=True)
+        ],
+    }
+
+
+def cuts_in_order(answers: Answers, device: DeviceAnswer) -> list[str]:
+    """The longest chain of cuts that is known of the backbone: of the bank's exits, or of a trial's."""
+    chains = [[facts.exit.cut for facts in device.overthinking]]
+    chains += [[name.rpartition(":")[0] for name in trial.exits] for trial in answers.trials]
+    distinct = ([cut for cut in dict.fromkeys(chain) if cut not in (OUTPUT, LAST_RESORT)] for chain in chains)
+    return max(distinct, key=len)
+
+
+def _point(device: DeviceAnswer, point: Point, axes: Sequence[Axis], interval: tuple[float, float]) -> Facts:
+    axis = device.axis
+    drop = device.backbone.test.accuracy - point.test.accuracy
+    low, high = (f"{100 * end:.2f}" for end in interval)
+    return {
+        "accuracy": point.cal.accuracy,
+        "cost": in_unit(point.cal.costs[axis].mean, axis),
+        "drawn": [in_unit(point.test.costs[axis].mean, axis), 100.0 * point.test.accuracy],
+        "made": made_words(point.test),
+        "facts": [
+            ["Accuracy on test", f"{percent(point.test.accuracy)}, 95 % interval {low} to {high}"],
+            ["Lost on test", f"{points_words(drop)} points"],
+            ["Accuracy on calibration", percent(point.cal.accuracy)],
+            *([_TITLES[name], _cost(device, point, name)] for name in axes),
+        ],
+        "stops": [
+            _stop(axes, stop, words, facts)
+            for stop, words, facts in zip_longest(point.test.policy.stops, stop_words(point.test), point.stops)
+        ],
+        "rates": list(point.test.exit_rate),
+    }
+
+
+def _cost(device: DeviceAnswer, point: Point, axis: Axis) -> str:
+    cost = point.test.costs[axis]
+    if axis == "params":
+        return f"{cost_words(cost.worst, axis)} deployed"
+    ratio = cost.mean / device.backbone.test.costs[axis].mean
+    p95, worst = (cost_words(value, axis, unit=False) for value in (cost.p95, cost.worst))
+    return f"{cost_words(cost.mean, axis)} on average, {ratio:.3f} x backbone (p95 {p95}, worst {worst})"
+
+
+def _stop(axes: Sequence[Axis], stop: Stop, words: StopWords, facts: StopFacts | None) -> Facts:
+    row = {
+        "cut": words.exit,
+        "head": words.head,
+        "kind": _kind(stop.exit),
+        "network": stop.exit.network,
+        "share": words.share,
+        "rule": words.rule,
+    }
+    if facts is None:
+        return row
+    return row | {
+        "accuracy": None if facts.accuracy is None else percent(facts.accuracy),
+        "costs": [cost_words(facts.costs[axis], axis, unit=False) if axis in facts.costs else "" for axis in axes],
+        "paid": in_unit(facts.costs[axes[0]], axes[0]),
+    }
+
+
+def _kind(exit_id: ExitId) -> str:
+    return "ask" if exit_id.is_last_resort else "output" if exit_id.is_output else "exit"
