@@ -2,6 +2,7 @@
 
 Five minutes:
 
+* `eesearch.load_run(path)` opens what a search left: fronts, picks, models, plots.
 * `eesearch.search(model, data, device=..., max_drop=..., budget=...)` runs a whole search and returns a `Run`:
   `run.front().to_pandas()`, `run.pick("max-drop=0.5%")`, `run.predict(point, x)`. From a shell, with a study file:
   `eesearch search study.yaml`.
@@ -13,8 +14,8 @@ Five minutes:
 * Costs are measured, per device, before the first trial (`DeviceProfile`), and include the heads of samples that stay.
 * The outer search (Optuna) proposes designs that need training; each is worth the front that the solver finds for it.
 
-Reading order: `api`, `study/bank_problem`, `solve/exact`, `exits/routing`, `nets/split`, `training/bank`, `costs/profile`,
-`drivers/optuna_driver`. Values shared by all are in `core`.
+Reading order: `api`, `study/bank_problem`, `solve/exact`, `exits/routing`, `nets/split`, `training/bank`,
+`costs/profile`, `drivers/optuna_driver`. Values shared by all are in `core`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from eesearch.api import plan, profile, report, search, search_study, solve_front, split
+    from eesearch.api import Run, load_run, plan, profile, report, search, search_study, solve_front, split
 
-__all__ = ["plan", "profile", "report", "search", "search_study", "solve_front", "split"]
+__all__ = ["Run", "load_run", "plan", "profile", "report", "search", "search_study", "solve_front", "split"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,11 +22,13 @@ from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
 from eesearch.costs.profile import estimate_seconds, save_profile
 from eesearch.costs.profile import profile as profile_costs
+from eesearch.drivers.loggers import LoggerName, make_loggers
 from eesearch.drivers.optuna_driver import Limits, Listener, finished
 from eesearch.nets.split import Backbone, split
+from eesearch.notebook import Run, load_run
 from eesearch.reporting.console import ProgressBars
-from eesearch.reporting.figures import save_png
 from eesearch.reporting.html import render_html
+from eesearch.reporting.render import FILES, render
 from eesearch.solve.exact import solve_front
 from eesearch.study.answers import Answers
 from eesearch.study.bank_problem import BankProblem
@@ -45,14 +47,13 @@ from eesearch.study.materials import (
 )
 from eesearch.study.one_design import OneDesign
 from eesearch.study.question import Study
-from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir, open_run
 from eesearch.study.trial import Finished
 from eesearch.training.bank import plan_cache
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.data import Calibration, Dataset, load_dataset, make_dataset
 
-__all__ = ["plan", "profile", "report", "search", "search_study", "solve_front", "split"]
+__all__ = ["Run", "load_run", "plan", "profile", "report", "search", "search_study", "solve_front", "split"]
 
 REFRESH = 10.0
 """While a search runs, answers are written again after so many times the time that writing them took."""
@@ -122,11 +123,13 @@ class Watchers:
         progress: Told about everything that takes time.
         trial: Told every finished trial.
         answers: Shown the answers so far, from time to time.
+        logs: Tools that log every trial below `logs/` of the run: `tensorboard`, `mlflow`, `wandb`.
     """
 
     progress: Progress = silent
     trial: Listener = lambda trial: None
     answers: Callable[[Answers], None] = lambda answers: None
+    logs: tuple[LoggerName, ...] = ()
 
 
 def search_study(
@@ -152,12 +155,14 @@ def search_study(
     """
     with RunDir(path).locked():
         run = open_run(path, study, fresh=fresh)
+        loggers = make_loggers(watchers.logs, run.path)
         materials = prepare(study, run, given=given, progress=watchers.progress)
         problem = MODES[study.mode](materials, watchers.progress)
         answering = _Answering(run, problem, watchers)
         limits = Limits(study.budget.trials, study.budget.timeout, study.seed)
         try:
-            DRIVERS[study.driver](problem, run.database, limits, answering.trial)
+            title = f"{study.name}: {', '.join(study.devices)}"
+            DRIVERS[study.driver](problem, run.database, limits, answering.trial, loggers=loggers, title=title)
         except KeyboardInterrupt:
             answering.write()
             raise
@@ -192,22 +197,40 @@ class _Answering:
         return answers
 
 
-def report(path: Path | str) -> Path:
-    """Draw a run's answers again: `front.png` and `report.html`; returns the report's path.
+def report(
+    path: Path | str, form: Literal["html", "png", "svg", "pdf", "md"] = "html", *, out: Path | None = None
+) -> Path:
+    """Draw a run's answers again, as `report.html` and `front.png`, or as a file of another kind.
+
+    Args:
+        path: The run directory.
+        form: What to make.
+        out: The file; in the run directory by default.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        RunError: the directory holds no answers.
+        RunError: the directory holds no answers, or the file cannot be written.
     """
     run = RunDir(Path(path))
-    draw(run, run.answers())
-    return run.path / "report.html"
+    answers = run.answers()
+    if form == "html" and out is None:
+        draw(run, answers)
+        return run.path / "report.html"
+    file = out or run.path / FILES[form]
+    write_atomic(file, _page(run, answers) if form == "html" else render(answers, form))
+    return file
+
+
+def _page(run: RunDir, answers: Answers, *, live: bool = False) -> str:
+    return render_html(answers, run.examples(answers), run=str(run.path), live=live)
 
 
 def draw(run: RunDir, answers: Answers, *, live: bool = False) -> None:
     """Write `front.png` and `report.html`; while a search runs, a page that reloads itself."""
-    save_png(answers, run.path / "front.png")
-    page = render_html(answers)
-    write_atomic(run.path / "report.html", page)
+    write_atomic(run.path / "front.png", render(answers, "png"))
+    write_atomic(run.path / "report.html", _page(run, answers, live=live))
 
 
 def profile(

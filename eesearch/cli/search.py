@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -38,6 +39,9 @@ def search(
     warm_start: Annotated[
         list[Path] | None, typer.Option("--warm-start", metavar="FILE", help="Try this exported configuration first.")
     ] = None,
+    log: Annotated[
+        list[str] | None, typer.Option("--log", metavar="TOOL", help="Log trials too: tensorboard, mlflow or wandb.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -55,7 +59,7 @@ def search(
 
         _print_plan(plan(question))
         return
-    _print_where(_searched(question, run, fresh=fresh, quiet=quiet))
+    _print_where(_searched(question, run, fresh=fresh, quiet=quiet, logs=log or ()))
 
 
 @app.command()
@@ -143,15 +147,16 @@ def doctor() -> None:
     console().print(facts_table(facts()))
 
 
-def _searched(question: Study, run: Path | None, *, fresh: bool, quiet: bool) -> Run:
+def _searched(question: Study, run: Path | None, *, fresh: bool, quiet: bool, logs: Sequence[str] = ()) -> Run:
     """Search, and print the answers."""
     from eesearch.api import Watchers, search_study
-    from eesearch.reporting.console import ProgressBars
+    from eesearch.reporting.live import LiveView
 
     if quiet:
         logging.getLogger("eesearch").setLevel(logging.WARNING)
-    with ProgressBars(quiet=quiet) as bars:
-        watchers = Watchers(bars, (lambda trial: None) if quiet else _print_trial)
+    with LiveView(quiet=quiet) as view:
+        tell = view.trial if view.shown else (lambda trial: None) if quiet else _print_trial
+        watchers = Watchers(view, tell, view.answers, tuple(logs))  # type: ignore[arg-type]  # checked where used
         found = search_study(question, run or Path("runs") / question.name, fresh=fresh, watchers=watchers)
     _print_answers(found.answers, quiet=quiet)
     return found
@@ -172,8 +177,9 @@ def _print_answers(answers: Answers, *, quiet: bool) -> None:
 
 def _print_trial(trial: Finished) -> None:
     """A line per finished trial, on standard error."""
-    found = trial.error if trial.outcome is None else "value " + ", ".join(f"{v:.4f}" for v in trial.outcome.values)
-    print(f"trial {trial.number} ({trial.origin}): {found}, {trial.seconds:.1f} s", file=sys.stderr)
+    from eesearch.reporting.live import trial_words
+
+    print(trial_words(trial), file=sys.stderr)
 
 
 def _print_plan(plan: Plan) -> None:

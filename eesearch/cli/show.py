@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,6 +14,7 @@ from eesearch.cli.verbs import (
     app,
     console,
 )
+from eesearch.core.errors import InputError
 
 if TYPE_CHECKING:
     from eesearch.study.answers import DeviceAnswer
@@ -40,11 +42,55 @@ def front(
 
 
 @app.command()
-def report(run: RunArgument) -> None:
-    """Draw a run's answers again: front.png and report.html."""
+def report(
+    run: RunArgument,
+    form: Annotated[
+        Literal["html", "png", "svg", "pdf", "md"], typer.Option("--format", help="What to make.")
+    ] = "html",
+    out: Annotated[Path | None, typer.Option(help="The file; in the run directory by default.")] = None,
+) -> None:
+    """Draw a run's answers again: the interactive page, a picture, or Markdown."""
     from eesearch.api import report as draw
 
-    print(draw(run))
+    print(draw(run, form, out=out))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories, two or more.")],
+    form: Annotated[Literal["table", "csv"], typer.Option("--format", help="How to print.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Draw the fronts over each other: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Set runs beside each other on the devices that they share: hypervolumes, and what each can do within a loss."""
+    from eesearch.reporting.compare import compare_runs, compared_cautions, compared_tables
+    from eesearch.reporting.comparison import save_comparison
+    from eesearch.study.rundir import RunDir
+
+    drawn = out.suffix.removeprefix(".") if out else ""
+    if out is not None and drawn not in ("png", "svg", "pdf"):
+        raise InputError("--out draws a picture", got=out.name, expected="a name that ends in .png, .svg or .pdf")
+    compared = compare_runs([RunDir(run) for run in runs])
+    if out is not None:
+        save_comparison(compared, out, drawn)  # type: ignore[arg-type]  # checked above
+    if form == "csv":
+        sys.stdout.write(compared.to_pandas().to_csv(index=False))
+    else:
+        for table in compared_tables(compared):
+            console().print(table)
+        console().print(compared_cautions(compared))
+
+
+@app.command()
+def dashboard(
+    run: RunArgument,
+    host: Annotated[str, typer.Option(help="Name or address to listen at.")] = "localhost",
+    port: Annotated[int, typer.Option(help="0: any that is free.")] = 8080,
+) -> None:
+    """Open optuna-dashboard on a run's trials, until Ctrl-C; a search may go on meanwhile."""
+    from eesearch.drivers.dashboard import serve_dashboard
+    from eesearch.study.rundir import RunDir
+
+    serve_dashboard(RunDir(run), host, port, ready=lambda url: print(f"dashboard: {url} (Ctrl-C ends it)", flush=True))
 
 
 @app.command()

@@ -34,6 +34,24 @@ def predict(
 
 
 @app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="config, torch, lightning, hf, hydra, onnx or openvino.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is not there yet.")],
+    pick: Annotated[str, typer.Option(metavar="SEL", help=SELECTION)] = "max-drop=0.5%",
+    check: Annotated[int, typer.Option(help="Test samples on which the export is compared; 0: none.")] = 256,
+) -> None:
+    """Write a chosen point for another pipeline; it is read again and compared before it is there."""
+    from eesearch.exporters.formats import export as write_export
+    from eesearch.study.run import Run
+
+    done = write_export(Run.load(run), pick, to, out, check=check)
+    for file in done.files:
+        print(done.path / file)
+    print(done.verdict, file=sys.stderr)
+
+
+@app.command()
 def solve(
     table: Annotated[Path, typer.Argument(metavar="TABLE.npz", help="Logits [E, N, C] and labels [N] of all exits.")],
     costs: Annotated[Path, typer.Argument(metavar="COSTS.json", help="What prefixes and heads cost.")],

@@ -151,8 +151,8 @@ class Run:
             do="Run `eesearch search` with the same study and --run again: it trains what is missing.",
         )
 
-    def predict(self, point: Point, x: NDArray[np.generic]) -> Prediction:
-        """Answer raw samples [N, ...] with real early stopping.
+    def predict(self, point: Point | Picked, x: NDArray[np.generic]) -> Prediction:
+        """Answer raw samples [N, ...] with real early stopping; `model` is for those who answer often.
 
         Raises:
             DataError: the samples differ in shape or kind from those of the study.
@@ -165,5 +165,4 @@ class Run:
                 expected=f"{made_on[0]} {made_on[1]}",
                 do="Give raw samples, of the kind and range that the study's data have.",
             )
-        net, fits = self.network(point, x)
-        return net.predict(x, point.cal.policy, fits)
+        return self.model(point, x).predict(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import inf
 
 import pytest
@@ -109,3 +110,20 @@ def test_to_pandas_has_a_row_per_point():
     assert frame["macs"].tolist() == [10.0, 90.0]
     assert frame["point"].tolist() == [0, 1]
     assert frame.loc[0, ["exits", "thresholds", "exit_rate"]].tolist() == ["a|output", "0.5|-inf", "0.2500|0.7500"]
+
+
+def test_a_notebook_shows_every_point_and_the_backbone():
+    html = front((0.9, 90.0), (0.8, 50.0))._repr_html_()
+    rows = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>(.*?)</tr>", html)]
+    assert rows[0] == ["point", "leave at", "accuracy", "drop", "mean macs", "ratio"]
+    assert [row[0] for row in rows[1:]] == ["0", "1", "backbone"]
+    assert rows[1] == ["0", "25.0% a, 75.0% output", "80.00%", "+10.00", "50", "0.500"]
+    assert rows[3][2:] == ["90.00%", "+0.00", "100", "1.000"]
+
+
+def test_foreign_names_are_no_html():
+    evil = Front([], backbone=BACKBONE, axis="macs", device="<script>alert(1)</script>")
+    assert "<script" not in evil._repr_html_()
+    exits = (Stop(exit=ExitId(network="n", cut="<img src=x>", head="x"), threshold=0.5), END)
+    named = BACKBONE.model_copy(update={"policy": Policy(stops=exits, criterion="max_prob")})
+    assert "<img" not in Front([named], backbone=BACKBONE, axis="macs", device="m")._repr_html_()

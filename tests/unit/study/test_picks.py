@@ -109,3 +109,47 @@ def test_wilson_interval_against_scipy():
     for right, samples in [(0, 10), (3, 10), (540, 540), (9312, 10_000)]:
         expected = binomtest(right, samples).proportion_ci(method="wilson")
         assert wilson(right / samples, samples) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ({"max_drop": 0.02}, "max-drop=0.02"),
+        ({"max_drop": "2%"}, "max-drop=2%"),
+        ({"max_drop": 0.0}, "max-drop=0%"),
+        ({"max_drop": 1e-05}, "max-drop=0.001%"),
+        ({"budget_ms": 3.9}, "budget-ms=3.9"),
+        ({"knee": True}, "knee"),
+        ({"point": 0}, "point=0"),
+        ({"knee": True, "device": "macs"}, "knee@macs"),
+    ],
+)
+def test_keywords_mean_what_selections_mean(rule, text):
+    assert Pick.by_rule(**rule) == Pick.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({}, "needs one rule; got none"),
+        ({"knee": True, "point": 1}, "got knee, point"),
+        ({"max_drop": 0.6}, "60%"),
+        ({"point": -1}, "is no selection"),
+        ({"point": 1.5}, "is no selection"),
+        ({"max_drop": float("nan")}, "is no selection"),
+    ],
+)
+def test_keywords_that_mean_nothing(rule, message):
+    with pytest.raises(PickError, match=message):
+        Pick.by_rule(**rule)
+
+
+def test_what_is_picked_unpacks_and_names_itself():
+    picked = Pick.parse("max-drop=2%").choose(DEVICES)
+    found, point = picked
+    assert (found, point) == (picked.device, picked.point) == (DEVICES[0], DEVICES[0].points[1])
+    assert picked.number == 1
+    assert repr(picked) == (
+        "Picked(point 1 on cpu:eager:t1:b1: 0.200 x the backbone's mean latency, accuracy on test 94.00%, "
+        "-2.00 points lost)"
+    )

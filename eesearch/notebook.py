@@ -1,0 +1,50 @@
+"""What a notebook works with: a run that draws itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eesearch.reporting.figures import draw_front
+from eesearch.study import run as study_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Run", "load_run"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(study_run.Run):
+    """What a search left in its run directory: `front`, `pick`, `model`, `predict`, `plot`."""
+
+    def plot(self, device: str | None = None) -> Figure:
+        """The fronts as a matplotlib figure, to show, change or save.
+
+        Args:
+            device: Only this one; all by default.
+
+        Raises:
+            PickError: the run has no such device.
+        """
+        if device is None:
+            return draw_front(self.answers)
+        return draw_front(self.answers.model_copy(update={"devices": (self.device(device),)}))
+
+    def _repr_html_(self) -> str:
+        """The verdicts and every device's front."""
+        verdicts = "".join(f"<li>{escape(device.verdict())}</li>" for device in self.answers.devices)
+        fronts = "".join(device.front()._repr_html_() for device in self.answers.devices)
+        title = escape(f"{self.answers.study}: {len(self.answers.trials)} trials in {self.directory.path}")
+        return f"<p><b>{title}</b></p><ul>{verdicts}</ul>{fronts}"
+
+
+def load_run(path: Path | str) -> Run:
+    """Open a run directory.
+
+    Raises:
+        RunError: it holds no run, or no answers yet.
+    """
+    return Run.load(path)
