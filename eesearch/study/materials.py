@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import HeadSpec, content_key
-from eesearch.core.errors import CostError, HeadError, ModelError, StoreError
+from eesearch.core.errors import CostError, DataError, HeadError, ModelError, StoreError
 from eesearch.core.imports import import_object
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import Store
@@ -136,6 +136,11 @@ def load_study_data(study: Study) -> Dataset:
     Thresholds chosen on samples that the network has learnt are worth nothing. So where the study says nothing, a
     network that comes with weights is calibrated on one half of the test split, and reported on the other.
     """
+    if study.data.source.startswith("given:"):
+        raise DataError(
+            f"the data {study.data.source} were given as arrays, and are not there any more",
+            do="Go on from where they are: eesearch.search with the same model and data.",
+        )
     calibration = study.data.calibration
     if calibration is None:
         calibration = Calibration(origin="test", share=0.5) if study.backbone.weights else Calibration()
