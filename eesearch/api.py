@@ -167,7 +167,7 @@ def search_study(
             answering.write()
             raise
         answers = answering.write()
-    return Run(run, answers, materials.backbone if given else None)
+    return Run(run, answers, materials.backbone, given.dataset.test.x) if given else Run(run, answers)
 
 
 class _Answering:

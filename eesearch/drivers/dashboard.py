@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def serve_dashboard(
     run: RunDir, host: str = "localhost", port: int = 8080, *, ready: Callable[[str], None] = lambda url: None
 ) -> None:
-    """Show a run's trials in a browser until the process is interrupted; a search may go on meanwhile.
+    """Show a run's trials in a browser until Ctrl-C; a search may go on meanwhile.
 
     Args:
         run: With at least one trial begun.
@@ -40,7 +41,7 @@ def serve_dashboard(
         raise InputError(
             f"cannot listen at {host}:{port}", got=error, do="Name another with --port or --host; --port 0 takes any."
         ) from None
-    with server:
+    with server, suppress(KeyboardInterrupt):  # which is how one leaves it
         ready(f"http://{host}:{server.server_port}/")
         server.serve_forever()
 

@@ -141,10 +141,13 @@ def load_study_data(study: Study) -> Dataset:
             f"the data {study.data.source} were given as arrays, and are not there any more",
             do="Go on from where they are: eesearch.search with the same model and data.",
         )
-    calibration = study.data.calibration
-    if calibration is None:
-        calibration = Calibration(origin="test", share=0.5) if study.backbone.weights else Calibration()
-    return load_dataset(study.data.source, study.data.args, calibration=calibration, seed=study.seed)
+    return load_dataset(study.data.source, study.data.args, calibration=calibration_of(study), seed=study.seed)
+
+
+def calibration_of(study: Study) -> Calibration:
+    """Where the calibration split comes from, if the data have none of their own; see `load_study_data`."""
+    default = Calibration(origin="test", share=0.5) if study.backbone.weights else Calibration()
+    return study.data.calibration or default
 
 
 def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Module | None = None) -> Backbone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,11 +30,13 @@ class Run:
         directory: Where it lies.
         answers: As last written.
         backbone: The live network, where the search was given one; otherwise rebuilt from the study when needed.
+        test: Raw samples of the test split, where the search was given arrays; otherwise loaded when needed.
     """
 
     directory: RunDir
     answers: Answers
     backbone: Backbone | None = None
+    test: NDArray[Any] | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

@@ -135,6 +135,6 @@ print("LOADED", sorted(heavy & set(sys.modules)))
 def test_the_readme_has_no_gaps():
     text = (ROOT / "README.md").read_text()
     assert "@@" not in text
-    for picture in ("docs/results/digits.png",):
+    for picture in ("docs/results/report.png", "docs/results/solver.png"):
         assert picture in text
         assert (ROOT / picture).stat().st_size > 10_000

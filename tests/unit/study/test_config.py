@@ -8,7 +8,7 @@ from eesearch.core.design import ASK, Design, ExitId, ExitSpec, HeadSpec, TrainS
 from eesearch.core.errors import StudyError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.config import ExportedConfig, Expected, Provenance, stop_alphas
+from eesearch.study.config import Expected, ExportedConfig, Provenance, stop_alphas
 
 STUDY = {
     "name": "toy",

@@ -1,0 +1,88 @@
+"""How a chosen network goes on learning, and how its thresholds are chosen again: for other people's training code."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from eesearch.core.costs import Axis
+from eesearch.core.design import Design, TrainSpec
+from eesearch.core.registry import STRATEGIES
+from eesearch.exporters.chosen import Chosen
+from eesearch.exporters.torch_folder import stage_texts
+from eesearch.study.materials import calibration_of
+from eesearch.training.data import Calibration
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The training of a chosen network.
+
+    Attributes:
+        spec: Epochs, batches, optimizer.
+        alphas: Weight of the loss of each stage, in order.
+        learns: Layers of the exported network that learn, by name; None: all of it.
+        seed: Of the order of the samples and their transformations.
+        calibration: Where the calibration split comes from, for data that have none.
+        split_seed: Decides which samples calibrate.
+        source: The `.npz` file that the network was trained on; "" if the data came from elsewhere.
+    """
+
+    spec: TrainSpec
+    alphas: tuple[float, ...]
+    learns: tuple[str, ...] | None
+    seed: int
+    calibration: Calibration
+    split_seed: int
+    source: str
+
+    @classmethod
+    def of(cls, chosen: Chosen) -> Learning:
+        """The training of the chosen design; that of the backbone where no design was trained."""
+        study = chosen.config.question()
+        design, source = chosen.config.design, study.data.source
+        return cls(
+            spec=design.train if design else study.training.backbone,
+            alphas=tuple(chosen.losses),
+            learns=None if design is None or _learns_backbone(design) else head_layers(chosen) or None,
+            seed=design.seed if design else study.seed,
+            calibration=calibration_of(study),
+            split_seed=study.seed,
+            source=source if source.endswith(".npz") else "",
+        )
+
+
+def _learns_backbone(design: Design) -> bool:
+    phases = STRATEGIES[design.strategy].phases(design)
+    return any(not part.startswith("heads") for phase in phases for part in phase.learns)
+
+
+def head_layers(chosen: Chosen) -> tuple[str, ...]:
+    """Names of the layers of all heads in the exported network, those without weights included."""
+    names = []
+    for number, (stage, text) in enumerate(zip(chosen.stages, stage_texts(chosen), strict=True)):
+        segment = {id(tensor) for tensor in chain(stage.segment.parameters(), stage.segment.buffers())}
+        before = {name.partition(".")[0] for name, tensor in text.tensors.items() if id(tensor) in segment}
+        called = re.findall(r"self\.(head\w*) = ", "\n".join(text.lines)) if stage.head else []
+        names += [f"stages.{number}.{name}" for name in called if name not in before]
+    return tuple(names)
+
+
+def write_costs(chosen: Chosen, out: Path) -> None:
+    """Write `costs.json`, what the stops cost, as `eesearch solve` reads it.
+
+    A stop that a sample passes is paid even where nobody leaves: with threshold inf it stays in the network.
+
+    Args:
+        chosen: Nothing is written of a point of an old run, which does not tell its stops' costs.
+        out: A folder.
+    """
+    axis: Axis = chosen.config.axis
+    paid = [0.0, *(stop.costs[axis] for stop in chosen.config.stops)]
+    stops = range(len(paid) - 1)
+    step = [[paid[to + 1] - before if to >= start else None for to in stops] for start, before in enumerate(paid)]
+    if stops:
+        (out / "costs.json").write_text(json.dumps({"axis": axis, "step": step}) + "\n")

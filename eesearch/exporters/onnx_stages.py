@@ -1,0 +1,142 @@
+"""Format `onnx`: one graph per stage with its decision inside, a runner that really stops, and one graph with `If`s."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eesearch.core.errors import ModelError
+from eesearch.core.registry import EXPORTERS
+from eesearch.exporters.apart import Reloaded, need
+from eesearch.exporters.chosen import Chosen
+from eesearch.exporters.formats import Exporter
+from eesearch.exporters.onnx_single import single_graph
+from eesearch.exporters.torch_folder import load_module
+from eesearch.nets.lower import Lowered, exporting, lower_stages
+
+RUNNER, THRESHOLDS, NETWORK = "runner.py", "thresholds.json", "network.onnx"
+
+SINGLES = 32
+"""Samples on which the single graph is compared with the stages: it takes one at a time."""
+
+
+def write_onnx(chosen: Chosen, path: Path) -> None:
+    """Write `stage_<i>.onnx`, `thresholds.json`, `runner.py`, `network.onnx` (batch 1) and `config.json`.
+
+    Args:
+        chosen: What to write.
+        path: A folder that is there.
+
+    Raises:
+        InputError: onnx or onnxscript is not installed.
+        ModelError: torch cannot export a stage.
+    """
+    onnx = need("onnx", "onnx")
+    lowered = lowered_stages(chosen)
+    models = [stage_model(stage, number) for number, stage in enumerate(lowered)]
+    for number, model in enumerate(models):
+        onnx.save(model, path / f"stage_{number}.onnx")
+    onnx.save(single_graph(models, chosen.thresholds, asks=chosen.asks), path / NETWORK)
+    write_thresholds(chosen, path)
+    (path / RUNNER).write_text(runner_source("onnx_runner"))
+    (path / "config.json").write_text(chosen.config.to_text("json"))
+
+
+def lowered_stages(chosen: Chosen) -> tuple[Lowered, ...]:
+    """The stages with their decisions, as tensors in and out."""
+    return lower_stages(chosen.stages, chosen.criterion, chosen.parameters, chosen.example)
+
+
+def stage_model(stage: Lowered, number: int) -> Any:
+    """One stage as an ONNX model, for any number of samples.
+
+    Raises:
+        InputError: onnxscript is not installed.
+        ModelError: torch cannot export it.
+    """
+    need("onnxscript", "onnx")
+    batch = {0: torch.export.Dim.DYNAMIC}
+    try:
+        with exporting(), torch.no_grad():
+            program = torch.onnx.export(
+                stage.module,
+                stage.example,
+                dynamo=True,
+                verbose=False,
+                input_names=list(stage.inputs),
+                output_names=list(stage.outputs),
+                dynamic_shapes=(tuple(batch for _ in stage.example),),
+            )
+    except Exception as error:  # a user's forward may do anything
+        raise ModelError(
+            f"torch cannot export stage {number} to ONNX",
+            got=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
+            expected="a forward that torch.export can follow, for any number of samples",
+        ) from error
+    assert program is not None
+    return _named(program.model_proto)
+
+
+def _named(model: Any) -> Any:
+    """With `N` for the number of samples, whatever torch called it, and without notes on its origin."""
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+        del value.metadata_props[:]
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    return model
+
+
+def write_thresholds(chosen: Chosen, path: Path, **more: Any) -> None:
+    """Write `thresholds.json`, and `more` beside them; null is where everybody leaves."""
+    facts = {
+        "thresholds": [None if threshold == -inf else threshold for threshold in chosen.thresholds],
+        "exits": list(chosen.exits),
+        "class_names": list(chosen.class_names),
+        **more,
+    }
+    (path / THRESHOLDS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+def runner_source(module: str) -> str:
+    """The text of a module of this package, which is a file of the folder as it is."""
+    return Path(inspect.getfile(Chosen)).with_name(f"{module}.py").read_text()
+
+
+def reload_onnx(path: Path) -> Reloaded:
+    """Load the runner of a folder, and its single graph, with which it has to agree.
+
+    Raises:
+        InputError: onnxruntime is not installed.
+    """
+    runtime = need("onnxruntime", "onnx")
+    runner = load_module(path / RUNNER).Runner(path)
+    single = runtime.InferenceSession(path / NETWORK, providers=["CPUExecutionProvider"])
+
+    def reloaded(samples: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        answer, stop, _ = runner.predict(samples)
+        for n in range(min(SINGLES, len(samples))):
+            said, left, _ = single.run(["answer", "exit", "score"], {"x": samples[n : n + 1]})
+            if (said[0], left[0]) != (answer[n], stop[n]):
+                stop[n] = -1  # at no stop that there is: counted as differing
+        return answer, stop
+
+    return reloaded
+
+
+EXPORTERS.register("onnx")(
+    Exporter(
+        write_onnx,
+        extra="onnx",
+        about="a graph per stage with a runner that stops, and one graph with If nodes",
+        reload=reload_onnx,
+    )
+)

@@ -1,0 +1,129 @@
+"""The verbs that show a run and take its choice along, in this process."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import eesearch
+from eesearch.cli import app
+
+MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "md": b"# ", "html": b"<!DOCTYPE html>"}
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def finished(searched):
+    return searched.directory.path
+
+
+class TestReport:
+    @pytest.mark.parametrize("form", sorted(MAGIC))
+    def test_every_format_is_written_where_it_is_asked_for(self, finished, tmp_path, form):
+        file = tmp_path / f"report.{form}"
+        done = run("report", finished, "--format", form, "--out", file)
+        assert (done.exit_code, done.stdout.strip()) == (0, str(file)), done.output
+        assert file.read_bytes().startswith(MAGIC[form])
+
+    def test_the_page_of_a_finished_search_does_not_reload_itself(self, finished):
+        assert "data-live=" not in (finished / "report.html").read_text()
+        assert "eesearch export" in (finished / "report.html").read_text()
+
+    def test_a_run_without_answers_is_refused(self, tmp_path):
+        assert run("report", tmp_path).exit_code == 2
+
+
+class TestWhileSearching:
+    def test_answers_and_page_are_there_after_every_trial(self, tiny, tmp_path):
+        from eesearch.api import Watchers, search_study
+        from eesearch.study.question import Study
+
+        seen = []
+
+        def look(answers):
+            page = (tmp_path / "run" / "report.html").read_text()
+            seen.append((len(answers.trials), len(answers.devices[0].points), "data-live=" in page))
+
+        study = Study.model_validate(tiny | {"budget": {"trials": 3}})
+        found = search_study(study, tmp_path / "run", watchers=Watchers(answers=look))
+        assert seen[0][0] == 1
+        assert seen[-1][0] == 3
+        assert [live for _, _, live in seen] == [True] * (len(seen) - 1) + [False]
+        assert found.directory.examples(found.answers) is not None
+
+    def test_trials_are_logged_for_tensorboard(self, tiny, tmp_path):
+        pytest.importorskip("tensorboard")
+        import yaml
+
+        study = tmp_path / "study.yaml"
+        study.write_text(yaml.safe_dump(tiny | {"budget": {"trials": 2}}))
+        done = run("search", study, "--run", tmp_path / "run", "--log", "tensorboard", "--quiet")
+        assert done.exit_code == 0, done.output
+        assert list((tmp_path / "run" / "logs").rglob("events.out.tfevents*"))
+
+    def test_another_tool_is_refused_before_anything_is_done(self, tmp_path):
+        done = run("search", "digits", "--run", tmp_path / "run", "--log", "paper")
+        assert done.exit_code == 2
+        assert "there is no logger 'paper'" in done.output
+
+
+class TestCompare:
+    def test_two_runs_are_set_beside_each_other(self, finished, tmp_path):
+        other = tmp_path / "other"
+        shutil.copytree(finished, other)
+        done = run("compare", finished, other, "--out", tmp_path / "both.svg")
+        assert done.exit_code == 0, done.output
+        assert "area" in done.output
+        assert (tmp_path / "both.svg").read_bytes().startswith(MAGIC["svg"])
+        table = run("compare", finished, other, "--format", "csv")
+        (tmp_path / "both.csv").write_text(table.stdout)
+        rows = pd.read_csv(tmp_path / "both.csv")
+        assert len(rows) == 4  # two runs on two devices
+        assert rows.groupby("device")["hypervolume"].nunique().tolist() == [1, 1]
+
+    def test_a_picture_of_another_kind_is_refused(self, finished, tmp_path):
+        done = run("compare", finished, finished, "--out", tmp_path / "both.jpeg")
+        assert done.exit_code == 2
+        assert "both.jpeg" in done.output
+
+    def test_one_run_is_no_comparison(self, finished):
+        assert run("compare", finished).exit_code == 2
+
+
+class TestDashboard:
+    def test_a_directory_without_a_search_is_refused(self, tmp_path):
+        assert run("dashboard", tmp_path).exit_code == 2
+
+
+class TestExport:
+    def test_a_configuration_names_what_was_chosen(self, finished, tmp_path):
+        done = run("export", finished, "--pick", "max-drop=1%", "--to", "config", "--out", tmp_path / "c")
+        assert done.exit_code == 0, done.output
+        config = json.loads((tmp_path / "c" / "config.json").read_text())
+        _, point = eesearch.load_run(finished).pick("max-drop=1%")
+        assert config["design"] is None or config["policy"]["criterion"] == point.cal.policy.criterion
+        assert config["expected"]["test"]["accuracy"] == point.test.accuracy
+
+    def test_what_is_written_was_compared(self, finished, tmp_path):
+        done = run("export", finished, "--to", "torch", "--out", tmp_path / "t", "--check", 100)
+        assert done.exit_code == 0, done.output
+        assert "of 100 test samples get the network's answer at the network's exit" in done.output
+        assert (tmp_path / "t" / "model.py").is_file()
+
+    def test_another_format_is_refused_with_the_known_ones(self, finished, tmp_path):
+        done = run("export", finished, "--to", "tensorflow", "--out", tmp_path / "t")
+        assert done.exit_code == 2
+        assert "torch" in done.output
+        assert not (tmp_path / "t").exists()
+
+    def test_nothing_is_overwritten(self, finished, tmp_path):
+        (tmp_path / "kept").write_text("mine")
+        done = run("export", finished, "--to", "config", "--out", tmp_path)
+        assert done.exit_code == 2
+        assert (tmp_path / "kept").read_text() == "mine"
+        assert [p.name for p in tmp_path.iterdir()] == ["kept"]
