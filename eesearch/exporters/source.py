@@ -53,6 +53,7 @@ class Statements:
         shapes: Mapping[fx.Node, str],
         attribute: Callable[[str], str],
         arguments: Sequence[str] = (),
+        *,
         kept: Container[fx.Node] = (),
         taken: Sequence[str] = (),
     ) -> None:
