@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import ExitSpec, HeadSpec
+from eesearch.core.errors import EesearchError, InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
@@ -55,8 +57,12 @@ from eesearch.training.data import Calibration, Dataset, load_dataset, make_data
 
 __all__ = ["Run", "load_run", "plan", "profile", "report", "search", "search_study", "solve_front", "split"]
 
-REFRESH = 10.0
-"""While a search runs, answers are written again after so many times the time that writing them took."""
+REFRESH, LONGEST_PAUSE = 5.0, 20.0
+"""While a search runs, answers are written again after so many times the time that writing them took, or seconds."""
+
+ReportForm = Literal["html", "png", "svg", "pdf", "md"]
+
+log = logging.getLogger(__name__)
 
 MODES: dict[str, type[Mode]] = {"bank": BankProblem, "joint-trials": JointTrials, "design": OneDesign}
 
@@ -154,8 +160,8 @@ def search_study(
         KeyboardInterrupt: after the answers so far were written.
     """
     with RunDir(path).locked():
+        loggers = make_loggers(watchers.logs, path)  # refused before anything is written
         run = open_run(path, study, fresh=fresh)
-        loggers = make_loggers(watchers.logs, run.path)
         materials = prepare(study, run, given=given, progress=watchers.progress)
         problem = MODES[study.mode](materials, watchers.progress)
         answering = _Answering(run, problem, watchers)
@@ -164,9 +170,14 @@ def search_study(
             title = f"{study.name}: {', '.join(study.devices)}"
             DRIVERS[study.driver](problem, run.database, limits, answering.trial, loggers=loggers, title=title)
         except KeyboardInterrupt:
-            answering.write()
+            answering.interrupt()
             raise
-        answers = answering.write()
+        except BaseException:
+            answering.abandon()
+            raise
+        answers = answering.finish()
+        for name in problem.untried(answers) if isinstance(problem, BankProblem) else ():
+            log.warning("%s was not tried: the trials were spent; ask for more with --trials", name)
     return Run(run, answers, materials.backbone, given.dataset.test.x) if given else Run(run, answers)
 
 
@@ -181,14 +192,37 @@ class _Answering:
     def trial(self, trial: Finished) -> None:
         """Tell a trial, and refresh the answers unless they were refreshed just now."""
         self._watchers.trial(trial)
-        if time.monotonic() - self._ended >= REFRESH * self._took:
-            self.write(live=True)
+        last = trial.number + 1 >= self._problem.study.budget.trials  # all is written at the end anyway
+        if not last and time.monotonic() - self._ended >= min(REFRESH * self._took, LONGEST_PAUSE):
+            self._write(self._done(), live=True)
 
-    def write(self, *, live: bool = False) -> Answers:
-        """Write answers and report; examples only at the end."""
+    def finish(self) -> Answers:
+        """Write all there is to tell, what takes long to work out included.
+
+        Raises:
+            RunError: the disk is full, or the directory cannot be written.
+        """
+        return self._write(self._done(), final=True)
+
+    def interrupt(self) -> None:
+        """Somebody waits: write what is known, if any trial was finished."""
+        done = self._done()
+        if done:
+            self._write(done)
+
+    def abandon(self) -> None:
+        """The search died: tell the page that nobody works on it any more, if the disk allows."""
+        try:
+            draw(self._run, self._run.answers())
+        except EesearchError as error:
+            log.warning("the report could not be written: %s", error)
+
+    def _done(self) -> list[Finished]:
+        return finished(self._problem, self._run.database)
+
+    def _write(self, done: list[Finished], *, live: bool = False, final: bool = False) -> Answers:
         start = time.monotonic()
-        done = finished(self._problem, self._run.database)
-        answers = self._composer.answers(done)
+        answers = self._composer.answers(done, final=final)
         self._run.write_answers(answers, None if live else self._composer.examples(answers, done))
         draw(self._run, answers, live=live)
         self._watchers.answers(answers)
@@ -197,9 +231,7 @@ class _Answering:
         return answers
 
 
-def report(
-    path: Path | str, form: Literal["html", "png", "svg", "pdf", "md"] = "html", *, out: Path | None = None
-) -> Path:
+def report(path: Path | str, form: ReportForm = "html", *, out: Path | None = None) -> Path:
     """Draw a run's answers again, as `report.html` and `front.png`, or as a file of another kind.
 
     Args:
@@ -211,8 +243,11 @@ def report(
         Path of the file.
 
     Raises:
+        InputError: there is no such kind of report.
         RunError: the directory holds no answers, or the file cannot be written.
     """
+    if form not in (forms := get_args(ReportForm)):
+        raise InputError(f"there is no report of kind '{form}'", expected=f"one of {', '.join(forms)}")
     run = RunDir(Path(path))
     answers = run.answers()
     if form == "html" and out is None:
@@ -228,8 +263,9 @@ def _page(run: RunDir, answers: Answers, *, live: bool = False) -> str:
 
 
 def draw(run: RunDir, answers: Answers, *, live: bool = False) -> None:
-    """Write `front.png` and `report.html`; while a search runs, a page that reloads itself."""
-    write_atomic(run.path / "front.png", render(answers, "png"))
+    """Write `report.html` and `front.png`; while a search runs, only the page, which reloads itself then."""
+    if not live:
+        write_atomic(run.path / "front.png", render(answers, "png"))
     write_atomic(run.path / "report.html", _page(run, answers, live=live))
 
 

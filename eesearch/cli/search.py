@@ -68,7 +68,7 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="An .npz file or package.module:function; by default that of the configuration.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Any number; by default that of the configuration.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Any number; by default that of the configuration.")] = None,
     start: Annotated[
         Literal["auto", "scratch", "backbone"],
         typer.Option(
@@ -77,6 +77,7 @@ def train(
     ] = "auto",
     run: RunOption = None,
     overrides: SetOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an old run directory is renamed.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a chosen configuration's network with its exits alone, or continue that; the result is a run."""
@@ -86,7 +87,7 @@ def train(
     chosen = ExportedConfig.load(config)
     scratch = None if start == "auto" else start == "scratch"
     question = retraining(chosen, Retraining(data, epochs, scratch, overrides or ()))
-    found = _searched(question, run, fresh=False, quiet=quiet)
+    found = _searched(question, run, fresh=fresh, quiet=quiet)
     print(comparison(chosen, found.answers))
     _print_where(found)
 

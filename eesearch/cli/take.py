@@ -36,7 +36,9 @@ def predict(
 @app.command()
 def export(
     run: RunArgument,
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="config torch lightning hf hydra onnx openvino executorch.")],
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="config torch lightning hf hydra onnx openvino executorch.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is not there yet.")],
     pick: Annotated[str, typer.Option(metavar="SEL", help=SELECTION)] = "max-drop=0.5%",
     check: Annotated[int, typer.Option(help="Test samples on which the export is compared; 0: none.")] = 256,

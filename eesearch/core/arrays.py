@@ -39,7 +39,7 @@ def read_npz(path: Path, expected: str, *, known: Collection[str] | None = None)
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"cannot read {path}",
-            got=error,
+            got="no archive of plain arrays" if "contains pickled" in str(error) else error,
             expected=f"an .npz file with {expected}",
             do="Write it with numpy.savez; arrays of Python objects are never loaded.",
         ) from error

@@ -51,7 +51,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"cannot write {path}",
             got=error.strerror or str(error),
             expected="a writable directory with free space",
-            do="Free some space or pass another directory with --run, then run the same command again: "
+            do="Free some space, or name another place (--run, --out), then run the same command again: "
             "finished trials are kept.",
         ) from error
 

@@ -68,7 +68,7 @@ class Exported:
     def verdict(self) -> str:
         """What the comparison says, in a sentence."""
         if not self.checked:
-            return "not compared with the network: nothing was asked, or the format answers nothing"
+            return "written; there was nothing to compare with the network"
         same = self.checked - self.differing - self.near
         words = f"read again: {same} of {self.checked} test samples get the network's answer at the network's exit"
         words += f"; {self.near} too near a threshold to tell" if self.near else ""

@@ -3,6 +3,8 @@
     runner = Runner("folder")                  # where stage_0.onnx, stage_1.onnx, ..., thresholds.json lie
     answer, exit, score = runner.predict(x)    # raw samples [N, ...], N >= 1
 
+network.onnx beside it is the same in one graph with If nodes, for one sample at a time (x of batch 1).
+
 thresholds.json may be edited: a sample leaves at the first stop where its score is at least the threshold; null: all.
 """
 

@@ -15,6 +15,7 @@ from typing import Any
 from eesearch.reporting.figures import INK, Style
 from eesearch.reporting.formats import duration, percent, significant
 from eesearch.reporting.layers import Trace, named
+from eesearch.reporting.plots import page_layout
 from eesearch.reporting.progress import FEWEST, Figure
 from eesearch.study.answers import Answers, TrialAnswer
 
@@ -139,19 +140,14 @@ def _chosen_trace() -> Trace:
 def _layout(dimensions: Sequence[Dimension]) -> Figure:
     upright = {"type": "line", "y0": 0, "y1": 1, "layer": "below", "line": {"color": INK, "width": 1}}
     none = {"visible": False, "fixedrange": True}
-    return {
-        "xaxis": none | {"range": [-0.5, len(dimensions) - 0.5]},
-        "yaxis": none | {"range": [-0.16, 1.28]},
-        "shapes": [upright | {"x0": x, "x1": x} for x in range(len(dimensions))],
-        "annotations": [note for x, dimension in enumerate(dimensions) for note in _notes(x, dimension)],
-        "hovermode": "closest",
-        "hoverlabel": {"align": "left"},
-        "showlegend": False,
-        "margin": {"t": 8, "r": 8, "b": 8, "l": 8},
-        "height": 340,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-    }
+    return page_layout(
+        340,
+        {"t": 8, "r": 8, "b": 8, "l": 8},
+        xaxis=none | {"range": [-0.5, len(dimensions) - 0.5]},
+        yaxis=none | {"range": [-0.16, 1.28]},
+        shapes=[upright | {"x0": x, "x1": x} for x in range(len(dimensions))],
+        annotations=[note for x, dimension in enumerate(dimensions) for note in _notes(x, dimension)],
+    )
 
 
 def _notes(x: int, dimension: Dimension) -> list[dict[str, Any]]:

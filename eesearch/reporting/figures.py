@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
 
@@ -16,7 +15,6 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from eesearch.core.costs import Axis
-from eesearch.core.store import write_atomic
 from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES, in_unit, percent
 from eesearch.reporting.frontdata import (
     FrontData,
@@ -122,24 +120,6 @@ def _layer_styles(answers: Answers) -> dict[str, tuple[str, str]]:
     """Colour and shape of everybody we are compared with, the same on all devices."""
     names = sorted({layer.name for device in answers.devices for layer in device.layers})
     return {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(names)}
-
-
-def save_png(answers: Answers, path: Path) -> None:
-    """Draw the fronts of all devices and write them as PNG.
-
-    Raises:
-        RunError: the disk is full, or the directory cannot be written.
-    """
-    save_figure(answers, path, "png")
-
-
-def save_figure(answers: Answers, path: Path, form: Form) -> None:
-    """Draw the fronts of all devices and write them.
-
-    Raises:
-        RunError: the disk is full, or the directory cannot be written.
-    """
-    write_atomic(path, figure_bytes(draw_front(answers), form))
 
 
 def figure_bytes(figure: Figure, form: Form) -> bytes:

@@ -77,9 +77,7 @@ def front_data(device: DeviceAnswer) -> FrontData:
         seeds=pd.DataFrame(seeds, columns=list(_SEED_COLUMNS)),
         oracle=pd.DataFrame(oracle, columns=list(_ORACLE_COLUMNS)),
         static=_frame(device, device.static),
-        dominated=_frame(device, [tried.point for tried in device.dominated]).assign(
-            trial=[tried.trial for tried in device.dominated]
-        ),
+        dominated=_frame(device, [tried.point for tried in device.dominated]),
         layers=tuple(_frame(device, layer.points) for layer in device.layers),
     )
 

@@ -11,6 +11,7 @@ import gzip
 import json
 from base64 import b64encode
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -72,7 +73,8 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         answers: What to show.
         examples: Samples that leave early and late; those of other fronts than these are left out.
         run: The run's directory, for the command that exports a point.
-        live: The search is still running: the page reloads itself from time to time.
+        live: The search is still running: the page tells when it was written, and reloads itself from time to time
+            until that is long ago.
     """
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     styles = strategy_styles(answers)
@@ -85,6 +87,7 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         "examples": _examples(answers, examples),
         "classes": answers.class_names,
         "run": run or "RUN",
+        "live": live,
     }
     return page.from_string(_part("report.html")).render(
         answers=answers,
@@ -95,7 +98,7 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         trials=trial_rows(answers),
         failed=sum(trial.state == "failed" for trial in answers.trials),
         phases=phase_rows(answers.phases),
-        live=live,
+        written=datetime.now(UTC) if live else None,
         tie=TIE,
         percent=percent,
         style=Markup(_part("report.css")),

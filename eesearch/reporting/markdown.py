@@ -86,7 +86,7 @@ def _layers(device: DeviceAnswer) -> str:
     )
     note = (
         "The cheapest within so many percentage points on calibration, and what it does on test: cost over the "
-        "backbone's (points lost)."
+        "backbone's (points lost). The methods see the bank's exits; this run may have trained further designs."
     )
     return _table(head, rows, left=1) + f"\n\n{note}"
 

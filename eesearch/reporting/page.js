@@ -14,7 +14,7 @@ function remembered() {
 class Front {
   /** One device: its plot, sliders, panel and table. */
   constructor(shown, index, hidden, changed) {
-    Object.assign(this, { shown, index, hidden, changed, device: shown.devices[index], pinned: null, by: null });
+    Object.assign(this, { shown, index, hidden, changed, device: shown.devices[index], pinned: null, by: null, lost: null });
     const id = index + 1;
     this.section = byId(`device-${id}`);
     this.place = byId(`plot-${id}`);
@@ -57,16 +57,42 @@ class Front {
     this.picker.tell(`Point ${number} was chosen by hand; moving a slider picks anew.`);
   }
 
+  /** What is pinned where nobody chose anything: the cheapest point that loses nothing, else the knee. */
+  begin() {
+    const { points, start, accuracy } = this.device;
+    if (points[start]?.accuracy >= accuracy - 1e-12) return this.picker.set({ drop: 0, cost: null }, "drop");
+    this.pin(start ?? 0, "start");
+    this.picker.tell(`Every point loses something on calibration; point ${this.pinned} is the knee of the front.`);
+  }
+
+  /** Choose the point with this key, whatever its number is by now; if it has left the front, begin anew and say so. */
+  seek(key) {
+    const { points } = this.device;
+    if (points[this.pinned]?.key === key) return;
+    const number = points.findIndex((point) => point.key === key);
+    if (number >= 0) return this.choose(number);
+    this.begin();
+    this.lost = key;
+    this.picker.note("The point that was chosen before is no longer on the front.");
+  }
+
+  /** What must outlast a reload; of a lost point too, until a person chooses anew: it stays said, or comes back. */
+  kept() {
+    const key = this.lost ?? this.device.points[this.pinned]?.key;
+    return { device: this.device.name, by: this.lost ? "hand" : this.by, key, at: this.picker?.get() };
+  }
+
   pin(number, by) {
     this.pinned = number ?? null;
     this.by = by;
+    this.lost = null;
     for (const row of this.section.querySelectorAll("tr[data-point]")) {
       const own = Number(row.dataset.point) === number;
       row.classList.toggle("pinned", own);
       row.querySelector("button").setAttribute("aria-pressed", own);
     }
     if (this.pinned === null) this.panel.replaceChildren();
-    else fillPanel(this.panel, this.shown, this.device, number);
+    else fillPanel(this.panel, this.shown, this.device, number, this.picker.selection(by, number));
     this.mark();
     this.changed(this);
   }
@@ -111,33 +137,33 @@ class Report {
       tab.addEventListener("click", () => this.show(index));
       tab.addEventListener("keydown", (event) => this.key(event, index));
     });
-    this.fronts.forEach((front, index) => this.begin(front, kept.fronts?.[index]));
+    this.fronts.forEach((front) => this.begin(front, kept.fronts?.find(({ device }) => device === front.device.name)));
     this.follow();
     this.ready = true;
     addEventListener("hashchange", () => this.follow());
   }
 
-  /** What is pinned at first: what the sliders said before a reload, else the cheapest point that loses nothing. */
+  /** What is pinned at first: what a person chose before a reload, else what nobody chose. */
   begin(front, kept) {
-    const { points, start } = front.device;
-    if (!points.length) return;
-    if (kept?.by === "drop" || kept?.by === "cost") front.picker.set(kept.at, kept.by);
-    else if (kept?.by === "hand" && points[kept.pinned]) front.choose(kept.pinned);
-    else if (front.device.points[start]?.accuracy >= front.device.accuracy - 1e-12) front.picker.at(0);
-    else {
-      front.pin(start ?? 0, "start");
-      front.picker.tell(`Every point loses something on calibration; point ${front.pinned} is the knee of the front.`);
-    }
+    if (!front.device.points.length) return;
+    if (!kept?.at) return front.begin();
+    const rule = kept.by === "drop" || kept.by === "cost";
+    front.picker.set(kept.at, rule ? kept.by : null);
+    if (kept.by === "hand") front.seek(kept.key);
+    else if (!rule) front.begin();
   }
 
-  /** Go where the address says: `#device=...&point=...`. */
+  /** Go where the address says: `#device=...&point=...&key=...`; the number alone counts where there is no key. */
   follow() {
     const wanted = new URLSearchParams(location.hash.slice(1));
     const index = this.fronts.findIndex((front) => front.device.name === wanted.get("device"));
-    const number = Number(wanted.get("point") ?? NaN);
+    const number = Number(wanted.get("point") ?? NaN), key = wanted.get("key");
     const front = this.fronts[index];
     const byRule = !this.ready && front?.by !== "hand" && remembered().fronts;
-    if (front?.device.points[number] && front.pinned !== number && !byRule) front.choose(number);
+    if (front?.device.points.length && !byRule) {
+      if (key !== null) front.seek(key);
+      else if (front.device.points[number] && front.pinned !== number) front.choose(number);
+    }
     if (!this.ready || index >= 0) this.show(Math.max(0, index), false);
   }
 
@@ -168,7 +194,10 @@ class Report {
   changed(front) {
     if (!this.ready || front.index !== this.at) return;
     const where = new URLSearchParams({ device: front.device.name });
-    if (front.pinned !== null) where.set("point", front.pinned);
+    if (front.pinned !== null) {
+      where.set("point", front.pinned);
+      where.set("key", front.device.points[front.pinned].key);
+    }
     history.replaceState(null, "", "#" + where);
   }
 
@@ -181,13 +210,23 @@ class Report {
     const began = Date.now();
     setInterval(() => {
       if (Date.now() - Math.max(began, last) < 1000 * seconds) return;
-      const fronts = this.fronts.map((front) => ({ by: front.by, pinned: front.pinned, at: front.picker?.get() }));
+      const fronts = this.fronts.map((front) => front.kept());
       try {
         sessionStorage.setItem(KEEP, JSON.stringify({ fronts, hidden: [...this.hidden], scroll: scrollY }));
       } catch { /* a browser that keeps nothing: then only the address is kept */ }
       location.reload();
     }, 1000);
   }
+}
+
+const LONG_AGO = 30 * 60 * 1000; // milliseconds
+
+/** A page that nobody writes anew was left behind by a search that ended otherwise: reloading it is of no use. */
+function leftBehind() {
+  if (!(Date.now() - Date.parse(document.body.dataset.written) > LONG_AGO)) return;
+  delete document.body.dataset.live;
+  const live = byId("live");
+  live.textContent = `This page was written at ${live.querySelector("time").textContent}; if the search is still running, reload it.`;
 }
 
 /** Links within the page leave the address alone: it says what is pinned. */
@@ -206,6 +245,7 @@ async function start() {
   loadSheet(shown.examples);
   const report = new Report(shown);
   stayHere();
+  leftBehind();
   await report.drawn;
   performance.mark("front drawn");
   const scroll = remembered().scroll;

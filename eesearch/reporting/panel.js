@@ -2,7 +2,8 @@
 
 const MOST_SHOWN = 8, LARGEST = 56;
 
-function fillPanel(panel, shown, device, number) {
+/** `named`: the selection that picks this point, by the rule that picked it. */
+function fillPanel(panel, shown, device, number, named) {
   const point = device.points[number];
   const title = `Point ${number}`;
   const paid = point.stops[0].paid !== undefined;
@@ -16,7 +17,7 @@ function fillPanel(panel, shown, device, number) {
         make("h4", {}, "What happens at each stop, on test"), stopTable(device, point, paid),
         paid ? [make("h4", {}, `What a sample has paid that leaves there (${device.unit})`), costBars(device, point)] : [])),
     ...examplesOf(shown, device, number),
-    make("h4", {}, "Take it along"), command(shown, device, number));
+    make("h4", {}, "Take it along"), command(shown, device, number, named));
 }
 
 function stopTable(device, point, paid) {
@@ -90,12 +91,17 @@ function loadSheet(examples) {
   if (examples?.sprite) document.head.append(make("style", {}, `.thumb { background-image: url(data:image/png;base64,${examples.sprite}) }`));
 }
 
-function command(shown, device, number) {
-  const text = `eesearch export ${quoted(shown.run)} --pick ${quoted(`point=${number}@${device.name}`)} --to torch --out ${quoted(`point-${number}`)}`;
+/** While the search runs, numbers mean other points soon: then by the rule, which stays true, if there is one. */
+function command(shown, device, number, named) {
+  const byNumber = `point=${number}@${device.name}`;
+  const pick = shown.live ? named : byNumber;
+  const out = pick === byNumber ? `point-${number}` : "picked";
+  const text = `eesearch export ${quoted(shown.run)} --pick ${quoted(pick)} --to torch --out ${out}`;
   const said = make("span", { role: "status" });
   const button = make("button", { type: "button" }, "Copy");
   button.addEventListener("click", async () => {
     said.textContent = (await copy(text)) ? "copied" : "select the line and copy it by hand";
   });
-  return make("div", { class: "command" }, make("code", {}, text), button, said);
+  return make("div", { class: "command" }, make("code", {}, text), button, said,
+    shown.live && pick === byNumber ? make("span", { class: "hint" }, "Numbers change while the search runs.") : null);
 }

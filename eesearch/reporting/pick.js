@@ -28,6 +28,8 @@ function costSteps(device) {
   return [...new Set(steps), Infinity];
 }
 
+const finite = (limit) => (limit === Infinity ? null : limit);
+
 /** The point that the limits leave: by `drop` the cheapest, by `cost` the most accurate; undefined: none. */
 function choose(device, limits, by) {
   const floor = limits.drop === Infinity ? -Infinity : device.accuracy - limits.drop * 0.01 - 1e-12;
@@ -59,6 +61,7 @@ function picker(holder, device, id, moved) {
   const said = make("p", { class: "picked", role: "status" });
   const inputs = {};
   const limit = (by) => steps[by][Number(inputs[by].value)];
+  const asked = {}; // limits that a person set on another front, whose steps were others
   const limits = () => ({ drop: limit("drop"), cost: limit("cost") });
   const show = (by) => {
     inputs[by].setAttribute("aria-valuetext", words[by](limit(by)));
@@ -78,22 +81,28 @@ function picker(holder, device, id, moved) {
   };
   holder.append(...["drop", "cost"].map((by) => {
     inputs[by] = make("input", { type: "range", id: `${by}-${id}`, min: 0, max: steps[by].length - 1, step: 1, value: steps[by].length - 1 });
-    inputs[by].addEventListener("input", () => { show(by); apply(by); });
+    inputs[by].addEventListener("input", () => { delete asked[by]; show(by); apply(by); });
     return make("div", { class: "limit" }, make("label", { for: `${by}-${id}` }, titles[by]),
       make("output", { id: `${by}-out-${id}`, for: `${by}-${id}` }), inputs[by], make("span", { class: "rule" }, rules[by]));
   }), said);
   ["drop", "cost"].forEach(show);
   return {
     tell: (words) => { said.classList.remove("none"); said.textContent = words; },
-    get: () => ({ drop: inputs.drop.value, cost: inputs.cost.value }),
-    set: (values, by) => {
-      for (const name of ["drop", "cost"]) { inputs[name].value = values[name]; show(name); }
-      apply(by);
+    note: (words) => said.prepend(words + " "),
+    selection: (by, number) => selection(device, limits(), by, number),
+    /** The limits in the units of the sliders, null: none; as they were asked for, lest they creep up with every front. */
+    get: () => {
+      const now = limits();
+      return { drop: finite(now.drop), cost: finite(now.cost), ...asked };
     },
-    at: (drop) => {
-      inputs.drop.value = steps.drop.findIndex((step) => step >= drop - 1e-9);
-      show("drop");
-      apply("drop");
+    /** Each at its first step that is no less; `by`: pick by this one, if by any. */
+    set: (values, by) => {
+      for (const name of ["drop", "cost"]) {
+        asked[name] = values[name];
+        inputs[name].value = steps[name].findIndex((step) => step >= (values[name] ?? Infinity) - 1e-9);
+        show(name);
+      }
+      if (by) apply(by);
     },
   };
 }

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import Any
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import LAST_RESORT, OUTPUT, ExitId
+from eesearch.core.design import LAST_RESORT, OUTPUT, ExitId, content_key
 from eesearch.core.policy import Stop
 from eesearch.reporting.formats import (
     UNITS,
@@ -32,6 +32,9 @@ _TITLES: dict[Axis, str] = {
     "bytes": "Traffic",
     "params": "Parameters",
 }
+
+KEY_DIGITS = 12
+"""Hex digits of a point's key: short in an address, and still no two points of a front share one."""
 
 
 def pins(answers: Answers, device: DeviceAnswer, data: FrontData) -> Facts:
@@ -66,11 +69,17 @@ def cuts_in_order(answers: Answers, device: DeviceAnswer) -> list[str]:
     return max(distinct, key=len)
 
 
+def point_key(point: Point) -> str:
+    """What tells the point apart on every front that it is on; its number changes when the front grows."""
+    return content_key(point.cal.design, point.cal.policy.model_dump(mode="json"))[:KEY_DIGITS]
+
+
 def _point(device: DeviceAnswer, point: Point, axes: Sequence[Axis], interval: tuple[float, float]) -> Facts:
     axis = device.axis
     drop = device.backbone.test.accuracy - point.test.accuracy
     low, high = (f"{100 * end:.2f}" for end in interval)
     return {
+        "key": point_key(point),
         "accuracy": point.cal.accuracy,
         "cost": in_unit(point.cal.costs[axis].mean, axis),
         "drawn": [in_unit(point.test.costs[axis].mean, axis), 100.0 * point.test.accuracy],

@@ -30,21 +30,29 @@ def front_plot(device: DeviceAnswer, data: FrontData, styles: dict[str, Style]) 
     return {"data": [*layer_traces(device, data), *traces], "layout": _layout(data)}
 
 
-def _layout(data: FrontData) -> dict[str, Any]:
-    level = 100.0 * float(data.backbone["accuracy"].iloc[0])
-    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "layer": "below"}
+def page_layout(height: int, margin: dict[str, int], **own: Any) -> dict[str, Any]:
+    """The layout of a plot of the page: what all of them share, and what is its own; lengths in pixels."""
     return {
-        "xaxis": {"title": {"text": AXIS_TITLES[data.axis]}, "rangemode": "tozero", "zeroline": False},
-        "yaxis": {"title": {"text": ACCURACY_TITLE}, "zeroline": False, "range": list(shown_range(data))},
-        "shapes": [line | {"line": {"color": INK, "width": 1, "dash": "dash"}}],
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},
         "showlegend": False,
-        "margin": {"t": 16, "r": 16, "b": 48, "l": 56},
-        "height": 480,
+        "margin": margin,
+        "height": height,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-    }
+    } | own
+
+
+def _layout(data: FrontData) -> dict[str, Any]:
+    level = 100.0 * float(data.backbone["accuracy"].iloc[0])
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "layer": "below"}
+    return page_layout(
+        480,
+        {"t": 16, "r": 16, "b": 48, "l": 56},
+        xaxis={"title": {"text": AXIS_TITLES[data.axis]}, "rangemode": "tozero", "zeroline": False},
+        yaxis={"title": {"text": ACCURACY_TITLE}, "zeroline": False, "range": list(shown_range(data))},
+        shapes=[line | {"line": {"color": INK, "width": 1, "dash": "dash"}}],
+    )
 
 
 def _calibration_trace(data: FrontData) -> Trace:

@@ -17,6 +17,9 @@ from eesearch.core.front import Certificate, Evaluation, Front, describe
 TIE = 0.03
 """Relative cost differences below this are ties: the noise floor of the timer between processes."""
 
+UNKEPT = 1.0
+"""Percentage points lost on test beyond which a point "at no loss on calibration" did not keep its promise."""
+
 NOISY = 0.1
 """Noise above this is told with the verdict."""
 
@@ -83,7 +86,7 @@ class SeedAnswer(Value):
     Attributes:
         rule: The rule with its parameters, such as `th_rule 2 exits`.
         value: Share of the reference rectangle that the best thresholds for this placement dominate (calibration).
-        enqueued: Whether this placement was trained jointly.
+        enqueued: Whether this placement was trained jointly: a trial began with it.
     """
 
     rule: str
@@ -187,9 +190,10 @@ class DeviceAnswer(Value):
                 f"{self.device}: exits do not pay at no loss on calibration{self._alternative(unit)}.{self._caution()}"
             )
         drop = 100.0 * (self.backbone.test.accuracy - point.test.accuracy)
+        pays = "exits pay" if drop <= UNKEPT else "exits save, but do not keep their promise on test"
         change = f"{abs(drop):.2f} points {'below' if drop > 0 else 'above'}" if round(drop, 2) else "equal to"
         return (
-            f"{self.device}: exits pay. At no loss on calibration {self.ratio(point):.2f} x the backbone's {unit}; "
+            f"{self.device}: {pays}. At no loss on calibration {self.ratio(point):.2f} x the backbone's {unit}; "
             f"accuracy on test {point.test.accuracy:.2%}, {change} the backbone's {self.backbone.test.accuracy:.2%}."
             f"{self._caution()}"
         )
@@ -229,7 +233,8 @@ class TrialAnswer(Value):
         exits: `cut:head`, in order.
         alphas: Weight of the loss of each of them.
         elapsed: Seconds of all trials up to the end of this one.
-        hypervolumes: Of the merged calibration front after this trial, per device, see `Front.hypervolume`.
+        hypervolumes: Of the merged calibration front after this trial, per device, see `Front.hypervolume`; None as
+            long as it is empty, or its one point breaks the constraints.
         last_accuracy: Calibration accuracy of its own last classifier; the backbone's is in `DeviceAnswer.backbone`.
         origin: `bank`, a seeding rule, or the sampler.
     """
@@ -243,7 +248,7 @@ class TrialAnswer(Value):
     exits: tuple[str, ...] = ()
     alphas: tuple[float, ...] = ()
     elapsed: float = 0.0
-    hypervolumes: tuple[float, ...] = ()
+    hypervolumes: tuple[float | None, ...] = ()
     last_accuracy: float | None = None
     seconds: float = 0.0
     error: str = ""

@@ -15,6 +15,7 @@ from eesearch.exits.evaluate import evaluate
 from eesearch.exits.routing import score_table
 from eesearch.seeding.bank import propose, reference_thresholds
 from eesearch.seeding.placement import Seed
+from eesearch.study.answers import Answers
 from eesearch.study.materials import Materials
 from eesearch.study.problem import FrontProblem
 from eesearch.study.question import WarmStart
@@ -112,6 +113,12 @@ class BankProblem(FrontProblem):
         for cut in self.cuts:
             params |= {f"exit:{cut}": chosen.get(cut, NO_EXIT), f"alpha:{cut}": self.space.alpha.start}
         return params
+
+    def untried(self, answers: Answers) -> list[str]:
+        """Warm starts that no trial has trained."""
+        bank = self.workshop.bank_design
+        designs = [(origin, self.design(params, start=bank.key)) for origin, params in self._warm]
+        return [origin for origin, design in designs if design is not None and design.key not in answers.designs]
 
     def _from_warm_start(self, start: WarmStart) -> Params:
         """Raises StudyError: it carries an exit that this space cannot carry."""

@@ -26,7 +26,7 @@ from eesearch.study.answers import (
     TrialAnswer,
     Tried,
 )
-from eesearch.study.bank_problem import ENQUEUED_SEEDS, BankProblem
+from eesearch.study.bank_problem import BankProblem
 from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.one_design import OneDesign
@@ -60,9 +60,15 @@ class Composer:
         self._earlier = dict(phases or {})
         self._points: dict[tuple[str, str], dict[Policy, Point]] = {}
         self._known: dict[str, dict[str, object]] = {}
+        self._seeds: dict[str, tuple[SeedAnswer, ...]] = {}
 
-    def answers(self, finished: Sequence[Finished]) -> Answers:
-        """Merge the fronts of all finished trials on each device, and look the chosen policies up on test."""
+    def answers(self, finished: Sequence[Finished], *, final: bool = True) -> Answers:
+        """Merge the fronts of all finished trials on each device, and look the chosen policies up on test.
+
+        Args:
+            finished: The trials so far.
+            final: Whether to work the methods of the literature out too, if they are not known yet; that may take long.
+        """
         study, materials = self.problem.study, self.problem.materials
         now = materials.watch.phases
         merged = [self._merged(finished, profile) for profile in materials.profiles]
@@ -72,7 +78,7 @@ class Composer:
             mode=study.mode,
             data=materials.dataset.record(),
             devices=tuple(
-                self._device(finished, front, profile)
+                self._device(finished, front, profile, final)
                 for (front, _), profile in zip(merged, materials.profiles, strict=True)
             ),
             trials=_trials(finished, volumes),
@@ -101,17 +107,19 @@ class Composer:
         table, _ = self.problem.replay(designs[point.test.design], profile, policy.decision, "test")
         return replay(policy, table, self.problem.workshop.fits(policy.fits))
 
-    def _merged(self, finished: Sequence[Finished], profile: DeviceProfile) -> tuple[Front, list[float]]:
+    def _merged(self, finished: Sequence[Finished], profile: DeviceProfile) -> tuple[Front, list[float | None]]:
         """The front of all trials on a device, and its hypervolume after each of them."""
         drop = self.problem.study.objectives.max_drop
-        front, volumes = self.problem.front((), profile), list[float]()
+        constraints = self.problem.constraints(profile)
+        front, volumes = self.problem.front((), profile), list[float | None]()
         for trial in finished:
             if trial.outcome is not None:
                 front = self.problem.front([*front.points, *self.problem.points(trial.outcome, profile)], profile)
-            volumes.append(front.hypervolume(max_drop=drop))
+            counts = len(front) and not constraints.broken(front[0], front.backbone)
+            volumes.append(front.hypervolume(max_drop=drop) if counts else None)
         return front, volumes
 
-    def _device(self, finished: Sequence[Finished], front: Front, profile: DeviceProfile) -> DeviceAnswer:
+    def _device(self, finished: Sequence[Finished], front: Front, profile: DeviceProfile, final: bool) -> DeviceAnswer:
         problem, designs = self.problem, _designs(finished)
         for key in {point.design for point in front.points} & designs.keys():
             problem.workshop.keep_network(designs[key])
@@ -133,7 +141,13 @@ class Composer:
             return answer
         if profile.device not in self._known:
             self._known[profile.device] = _on_bank(problem, profile)
-        return answer.model_copy(update=self._known[profile.device])
+            self._seeds[profile.device] = _seeds(problem, profile)
+        known = dict(self._known[profile.device])
+        tried, seeds = {trial.origin for trial in finished}, self._seeds[profile.device]
+        known["seeds"] = tuple(seed.model_copy(update={"enqueued": seed.rule in tried}) for seed in seeds)
+        if final:
+            known["layers"] = _baselines(problem, profile)
+        return answer.model_copy(update=known)
 
     def _dominated(
         self, finished: Sequence[Finished], front: Front, profile: DeviceProfile
@@ -202,9 +216,7 @@ def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
     selected, prices = problem.replay(bank, profile, scoring.criterion, "cal")
     static = [e.made_by(bank) for e in static_front(selected, prices, scoring).points]
     return {
-        "seeds": _seeds(problem, profile),
         "certificates": problem.solved(bank, profile).certificates,
-        "layers": _baselines(problem, profile),
         "oracle": tuple(OracleAnswer(**vars(point)) for point in oracle.points),
         "oracle_all_heads": oracle.all_heads,
         "static": tuple(Point(cal=e, test=problem.reported(e, bank, profile)) for e in static),
@@ -240,15 +252,14 @@ def _spread(given: Sequence[T], most: int) -> tuple[T, ...]:
 
 def _seeds(problem: BankProblem, profile: DeviceProfile) -> tuple[SeedAnswer, ...]:
     answers = []
-    for rank, (seed, value) in enumerate(problem.replayed_seeds):
+    for seed, value in problem.replayed_seeds:
         cal = problem.seed_evaluation(seed, profile)
         point = Point(cal=cal, test=problem.reported(cal, problem.workshop.bank_design, profile))
-        enqueued = bool(problem.space.trained) and rank < ENQUEUED_SEEDS
-        answers.append(SeedAnswer(rule=seed.rule, point=point, value=value, enqueued=enqueued))
+        answers.append(SeedAnswer(rule=seed.rule, point=point, value=value, enqueued=False))
     return tuple(answers)
 
 
-def _trials(finished: Sequence[Finished], volumes: Sequence[tuple[float, ...]]) -> tuple[TrialAnswer, ...]:
+def _trials(finished: Sequence[Finished], volumes: Sequence[tuple[float | None, ...]]) -> tuple[TrialAnswer, ...]:
     answers, elapsed = [], 0.0
     for trial, reached in zip(finished, volumes, strict=True):
         elapsed += trial.seconds

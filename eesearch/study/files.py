@@ -107,11 +107,13 @@ def validate(model: type[M], fields: object, source: str) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        mistakes = [
-            (".".join(map(str, e["loc"])) or "(top)", _plain(e["type"], e["msg"], e.get("input")))
-            for e in error.errors()
-        ]
+        mistakes = [(_where(e["loc"], e["type"]), _plain(e["type"], e["msg"], e.get("input"))) for e in error.errors()]
         raise StudyError.collect(source, mistakes) from None
+
+
+def _where(path: tuple[int | str, ...], kind: str) -> str:
+    """The path of a mistake, as a person writes it: a study's only network is its `backbone`."""
+    return "backbone" if (path, kind) == (("backbones",), "missing") else ".".join(map(str, path)) or "(top)"
 
 
 def _plain(kind: str, message: str, got: object) -> str:

@@ -248,6 +248,7 @@ def trained_backbone(study: Study, dataset: Dataset, backbone: Backbone, run: Ru
     if kept is not None:
         backbone.load_state_dict({name: torch.from_numpy(array) for name, array in kept[0].items()})
         return backbone
+    log.info("training the backbone: %d epochs", spec.epochs)
     checkpoint = Checkpoint(run.path / "checkpoints" / key)
     samples = Samples.of(dataset.train, study.seed)
     trained = train_backbone(backbone, samples, spec, checkpoint=checkpoint, progress=progress)
@@ -318,6 +319,8 @@ def device_profile(
         and is_current(known, backbone, heads, decisions=decisions, protocol=protocol)
     ):
         return known
+    if device != "macs":
+        log.info("measuring %s", device)
     measuring = Measuring(protocol=protocol, progress=progress)
     measured = profile(backbone, heads, device, decisions=decisions, measuring=measuring)
     save_profile(measured, file)

@@ -5,16 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eesearch.core.design import Design
+from eesearch.core.errors import StudyError
+from eesearch.core.progress import Progress, silent
+from eesearch.study.materials import Materials
 from eesearch.study.problem import FrontProblem
 from eesearch.study.space import Parameter
 from eesearch.study.trial import Outcome, Params
 
 
 class OneDesign(FrontProblem):
-    """Trial 0 trains the study's design; there is no other."""
+    """Trial 0 trains the study's design; there is no other.
+
+    Args:
+        materials: As in `Problem`.
+        progress: As in `Problem`.
+
+    Raises:
+        StudyError: the design has an exit that the space does not offer.
+    """
 
     origin = "design"
     parameters: tuple[Parameter, ...] = ()
+
+    def __init__(self, materials: Materials, progress: Progress = silent) -> None:
+        super().__init__(materials, progress)
+        for asked in self.study.design.exits if self.study.design else ():
+            offered = materials.heads.get(asked.cut, ())
+            if asked.head not in offered:
+                raise StudyError(
+                    f"the design has a head '{asked.head.name}' at '{asked.cut}' that the space does not offer there",
+                    expected=f"one of {', '.join(h.name for h in offered)}" if offered else f"a cut of {self.cuts}",
+                )
 
     def first(self) -> Outcome:
         """Train the design from the study's backbone, or from random weights."""

@@ -65,6 +65,8 @@ class Pick:
             amount = float(number.rstrip("%")) * (0.01 if number.endswith("%") else 1.0)
         except ValueError:
             raise PickError(f"'{number}' in '{text}' is no number", expected=SYNTAX) from None
+        if amount < 0.0:
+            raise PickError(f"'{text}' is below zero", expected=SYNTAX)
         if name == "max-drop" and not number.endswith("%") and amount > LARGEST_BARE_SHARE:
             raise PickError(
                 f"a drop of {number} would be {amount:.0%}", expected=f"{number}%, or a fraction such as 0.005"
@@ -106,6 +108,8 @@ class Pick:
         return Picked(device, self._point(device))
 
     def _point(self, device: DeviceAnswer) -> Point:
+        if not device.points:
+            raise PickError(f"the front of {device.device} has no points yet", do="Search until a trial is done.")
         if self.rule == "point":
             if self.amount >= len(device.points):
                 raise PickError(

@@ -1,4 +1,4 @@
-"""`mode: bank`: a trial trains a design, the solver finds its whole front; thresholds are never sampled."""
+"""What turns designs into evaluations and fronts: shared by all modes, and by those whose trials are worth a front."""
 
 from __future__ import annotations
 
@@ -29,9 +29,6 @@ from eesearch.study.workshop import SplitName, Workshop
 
 log = logging.getLogger(__name__)
 
-ENQUEUED_SEEDS = 3
-"""How many distinct placements of the seeding rules are trained jointly before the sampler proposes."""
-
 SOLVER_VERSION = 2
 """Raised when the solver would answer otherwise, so that remembered fronts are solved again."""
 
@@ -56,7 +53,7 @@ class Solved(Value):
 
 
 class Problem:
-    """What both modes share: costs, evaluations and fronts of designs.
+    """What all modes share: costs, evaluations and fronts of designs.
 
     Args:
         materials: Data, backbone, heads, profiles, store.

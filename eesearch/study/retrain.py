@@ -47,12 +47,15 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
         scratch = asked.scratch
     spec = study.training.backbone if scratch else design.train
     spec = spec if asked.epochs is None else spec.model_copy(update={"epochs": asked.epochs})
-    heads = {e.head.name: e.head.model_dump(mode="json") for e in exits}
+    carried = {e.head.name for e in exits}
+    # In the space's order: on a vector, the first of the heads that differ in pooling alone stands for all of them.
+    heads = [head.model_dump(mode="json") for head in study.space.heads if head.name in carried]
     fields: dict[str, Any] = study.model_dump(mode="json", exclude={"warm_start"})
-    fields |= {"name": f"{study.name}-{config.key[:8]}", "mode": "design"}
+    length = "" if asked.epochs is None else f"-{asked.epochs}-epochs"
+    fields |= {"name": f"{study.name}-{config.key[:8]}{length}", "mode": "design"}
     fields["design"] = {"strategy": design.strategy, "train": spec.model_dump(mode="json"), "scratch": scratch}
     fields["design"]["exits"] = [e.model_dump(mode="json") for e in exits]
-    fields["space"] |= {"heads": list(heads.values()), "max_exits": len(exits)}
+    fields["space"] |= {"heads": heads, "max_exits": len(exits)}
     fields["space"]["cuts"] = {"candidates": [e.cut for e in exits]}
     fields["budget"] |= {"trials": 1, "timeout": None}
     if asked.data is not None:

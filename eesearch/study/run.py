@@ -96,7 +96,9 @@ class Run:
             )
         return replace(chosen, device=chosen.device or device).choose(self.answers.devices)
 
-    def model(self, selection: str | Picked | Point, example: NDArray[np.generic] | None = None) -> Deployed:
+    def model(
+        self, selection: str | Picked | Point = "max-drop=0.5%", example: NDArray[np.generic] | None = None
+    ) -> Deployed:
         """The trained network behind a point, which really stops early: `model.predict(x)`.
 
         Args:

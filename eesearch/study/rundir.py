@@ -19,7 +19,7 @@ from eesearch.core.store import Store, disk_errors, write_atomic
 from eesearch.study.answers import Answers, table_rows
 from eesearch.study.examples import Examples
 from eesearch.study.files import load_study
-from eesearch.study.question import Study, differences
+from eesearch.study.question import FREE_TO_CHANGE, Study, differences
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +127,10 @@ class RunDir:
         Raises:
             RunError: the disk is full, or the directory cannot be written.
         """
-        if examples is not None:
-            write_atomic(self.path / "examples.json", examples.model_dump_json())
         write_atomic(self.path / "front.json", answers.model_dump_json())
         write_atomic(self.path / "front.csv", table_rows(answers.devices).to_csv(index=False))
+        if examples is not None:
+            write_atomic(self.path / "examples.json", examples.model_dump_json())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -146,6 +146,8 @@ class RunDir:
             try:
                 held.acquire()
             except Timeout:
+                if not lock.exists():
+                    raise RunError(f"cannot write {lock}", do="Pass another directory with --run.") from None
                 raise RunError(
                     f"another search is running in {self.path}", do="Wait for it, or pass another --run."
                 ) from None
@@ -160,7 +162,7 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
 
     Args:
         path: The directory.
-        study: The question; when continued, its budget, devices and objectives may have changed.
+        study: The question; when continued, what is in `question.FREE_TO_CHANGE` may have changed.
         fresh: Rename what is there and start anew; nothing is deleted.
 
     Raises:
@@ -194,6 +196,6 @@ def _check_same(run: RunDir, study: Study) -> None:
     if changed:
         lines = "\n".join(f"  {path}: {a!r} there, {b!r} now" for path, a, b in changed)
         raise RunError(
-            f"{run.path} belongs to another study; only budget, devices and objectives may change:\n{lines}\n"
+            f"{run.path} belongs to another study; only {', '.join(FREE_TO_CHANGE)} may change:\n{lines}\n"
             "Pass another directory with --run, or start anew with --fresh (the old one is renamed, not deleted)"
         )

@@ -153,3 +153,9 @@ def test_what_is_picked_unpacks_and_names_itself():
         "Picked(point 1 on cpu:eager:t1:b1: 0.200 x the backbone's mean latency, accuracy on test 94.00%, "
         "-2.00 points lost)"
     )
+
+
+@pytest.mark.parametrize("text", ["knee", "point=0", "max-drop=1%", "budget-ms=3"])
+def test_an_empty_front_has_no_points_to_pick(text):
+    with pytest.raises(PickError, match="has no points yet"):
+        Pick.parse(text).choose((device(points=[]),))

@@ -1,0 +1,117 @@
+from math import inf
+
+import pytest
+
+from eesearch.core.design import Design, ExitId, ExitSpec, HeadSpec, TrainSpec
+from eesearch.core.errors import StudyError
+from eesearch.core.front import CostSummary, Evaluation
+from eesearch.core.policy import Policy, Stop
+from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.study.config import Expected, ExportedConfig
+from eesearch.study.retrain import Retraining, active_exits, comparison, replacement, retraining, warm_start
+
+AVG, MIXED, MLP = HeadSpec(), HeadSpec(pool="mixed", size=2), HeadSpec(kind="mlp", hidden=(8,))
+
+
+def evaluation(exits, accuracy, macs):
+    stops = [Stop(exit=ExitId(network="n", cut=cut, head=head), threshold=0.5) for cut, head in exits]
+    stops.append(Stop(exit=ExitId(network="n", cut="output", head="own"), threshold=-inf))
+    rates = (1.0, *[0.0] * (len(stops) - 1))
+    costs = {"macs": CostSummary(mean=macs, p95=macs, worst=macs)}
+    return Evaluation(
+        policy=Policy(stops=tuple(stops), criterion="max_prob"), accuracy=accuracy, samples=100, exit_rate=rates,
+        costs=costs,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def config():
+    """Three exits were trained, two are stops; on the vector cut two heads of the space are the same."""
+    exits = (
+        ExitSpec(cut="map", head=MIXED, alpha=0.3),
+        ExitSpec(cut="map", head=MLP),
+        ExitSpec(cut="vector", head=AVG),
+    )
+    said = evaluation([("map", MIXED.name), ("vector", AVG.name)], 0.9, 50.0)
+    made = ExportedConfig(
+        study={
+            "name": "toy",
+            "backbones": [
+                {"model": "eesearch.nets.zoo:mlp", "args": {"features": 64}, "weights": "/there/w.safetensors"}
+            ],
+            "data": {"source": "eesearch.training.data:digits"},
+            "space": {"heads": [h.model_dump(mode="json") for h in (AVG, MIXED, MLP)]},
+            "budget": {"trials": 30, "timeout": "5m"},
+        },
+        design=Design(backbone="b", data="d", strategy="joint", exits=exits, train=TrainSpec(epochs=3, lr=0.5)),
+        policy=said.policy,
+        fits={},
+        device="macs",
+        axis="macs",
+        expected=Expected(cal=said, test=said),
+        pruned=(f"map:{MLP.name}",),
+    )
+    return made.model_copy(update={"key": made.content})
+
+
+def test_the_study_has_the_stops_and_nothing_else(config):
+    study = retraining(config)
+    assert [(e.cut, e.head, e.alpha) for e in study.design.exits] == [("map", MIXED, 0.3), ("vector", AVG, 1.0)]
+    assert study.space.cuts.candidates == ("map", "vector")
+    assert study.space.max_exits == 2
+    assert (study.mode, study.budget.trials, study.budget.timeout) == ("design", 1, None)
+
+
+def test_heads_stand_in_the_order_of_the_space(config):
+    """On a vector the first of those that differ in pooling alone stands for all: it must be the same one again."""
+    assert [h.name for h in retraining(config).space.heads] == [AVG.name, MIXED.name]
+
+
+def test_a_backbone_that_came_with_weights_is_kept_and_fine_tuned(config):
+    design = retraining(config).design
+    assert not design.scratch
+    assert (design.train.epochs, design.train.lr) == (3, 0.5)
+
+
+def test_from_scratch_the_studys_own_training_section_is_used(config):
+    study = retraining(config, Retraining(scratch=True, epochs=77, overrides=["training.lr=0.25"]))
+    assert study.design.scratch
+    assert study.design.train.epochs == 77
+    assert study.name == f"toy-{config.key[:8]}-77-epochs"
+
+
+def test_other_data_take_the_place_of_the_configurations(config, tmp_path):
+    study = retraining(config, Retraining(data="other.npz"))
+    assert study.data.source.endswith("/other.npz")
+    assert study.data.args == {}
+
+
+def test_a_warm_start_is_the_placement(config):
+    start = warm_start(config)
+    assert (start.name, start.strategy, start.exits) == (config.key[:8], "joint", active_exits(config))
+
+
+def test_without_exits_there_is_nothing_to_train(config):
+    with pytest.raises(StudyError, match="unmodified backbone"):
+        retraining(config.model_copy(update={"design": None}))
+
+
+def answers(*found):
+    points = tuple(Point(cal=evaluation([], cal, macs), test=evaluation([], cal - 0.01, macs)) for cal, macs in found)
+    device = DeviceAnswer(device="macs", axis="macs", backbone=points[-1], points=points)
+    return Answers(study="toy", mode="design", data={}, devices=(device,))
+
+
+def test_the_exported_point_is_set_beside_the_cheapest_that_is_as_good(config):
+    found = answers((0.80, 10.0), (0.91, 30.0), (0.95, 90.0))
+    assert replacement(config, found.devices[0]) == (found.devices[0].points[1], True)
+    words = comparison(config, found)
+    assert "trained with 3 exits, of which 1 are not among its stops" in words
+    assert "90.00% on test at 50 macs" in words
+    assert "90.00% on test at 30 macs on average; point=1" in words
+
+
+def test_or_beside_the_most_accurate_if_none_is(config):
+    words = comparison(config, answers((0.80, 10.0), (0.85, 30.0)))
+    assert "none reaches it" in words
+    assert "84.00% on test at 30 macs on average; point=1" in words
