@@ -2,14 +2,17 @@
 
 import os
 import random
+import re
 import runpy
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
 from eesearch.reporting.html import render_html
+from eesearch.reporting.pins import point_key
 from eesearch.study.answers import Point
 from eesearch.study.picks import Pick
 
@@ -25,6 +28,7 @@ QUIET = [
 
 MADE_UP = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "reporting" / "conftest.py"))
 RUN = "runs/it's digits"
+GONE = "The point that was chosen before is no longer on the front."
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,10 @@ def browser():
 class Visit:
     """A page that was opened, and everything that it complained about or asked for."""
 
-    def __init__(self, browser, file, *, fragment="", **options):
+    def __init__(self, browser, file, *, fragment="", now=None, **options):
         self.context = browser.new_context(**options)
+        if now is not None:
+            self.context.clock.install(time=now)
         self.page = self.context.new_page()
         self.complaints, self.requests = [], []
         self.page.on("console", lambda message: self.complaints.append(message.text))
@@ -61,6 +67,10 @@ class Visit:
 
     def address(self):
         return {name: values[0] for name, values in parse_qs(self.page.url.partition("#")[2]).items()}
+
+    def command(self, number=1):
+        """What the panel offers to copy, and what it says beside it."""
+        return self.page.locator(f"#pin-{number} .command").inner_text()
 
     def slide(self, slider, value):
         """Move a slider to the first of its steps that is at least this."""
@@ -145,7 +155,7 @@ def test_it_begins_with_the_cheapest_point_that_loses_nothing(browser, file):
     visit.context.close()
 
 
-def test_a_click_on_a_marker_pins_it_and_tells_everything_about_it(visit):
+def test_a_click_on_a_marker_pins_it_and_tells_everything_about_it(visit, rich):
     visit.page.mouse.click(*visit.at_point(2))
     assert visit.pinned() == "Point 2 on macs"
     panel = visit.page.locator("#pin-1")
@@ -159,7 +169,7 @@ def test_a_click_on_a_marker_pins_it_and_tells_everything_about_it(visit):
     assert [bar.strip() for bar in panel.locator(".bars .n").all_inner_texts()] == [
         "41.83 (0.33 x)", "83.66 (0.67 x)", "125.5 (1.00 x)",
     ]  # fmt: skip
-    assert visit.address() == {"device": "macs", "point": "2"}
+    assert visit.address() == {"device": "macs", "point": "2", "key": point_key(rich.devices[0].points[2])}
     assert visit.page.locator("#device-1 tr.pinned").get_attribute("data-point") == "2"
     assert panel.locator("code").inner_text() == (
         """eesearch export 'runs/it'"'"'s digits' --pick point=2@macs --to torch --out point-2"""
@@ -237,7 +247,7 @@ def test_devices_are_switched_by_mouse_and_by_arrow_keys(visit):
     assert not visit.device(1).is_visible()
     assert visit.pinned(2) == "Point 3 on cpu:eager:t1:b1"
     visit.page.wait_for_selector("#plot-2 .scatterlayer .point")
-    assert visit.address() == {"device": "cpu:eager:t1:b1", "point": "3"}
+    assert visit.address().items() >= {"device": "cpu:eager:t1:b1", "point": "3"}.items()
     visit.page.keyboard.press("ArrowLeft")
     assert visit.device(1).is_visible()
     assert visit.page.evaluate("document.activeElement.id") == "tab-1"
@@ -263,6 +273,24 @@ def test_a_link_says_which_point_is_meant(browser, file):
     visit = Visit(browser, file, fragment="#device=nobody&point=77")
     assert visit.pinned() == "Point 3 on macs"
     assert visit.complaints == []
+    visit.context.close()
+
+
+def test_a_link_means_the_point_with_its_key_whatever_its_number_is_by_now(browser, file, rich):
+    key = point_key(rich.devices[0].points[1])
+    visit = Visit(browser, file, fragment=f"#device=macs&point=4&key={key}")
+    assert visit.pinned() == "Point 1 on macs"
+    said = visit.page.locator("#picker-1 .picked")
+    visit.page.evaluate("location.hash = '#device=macs&point=4&key=0'")
+    visit.page.get_by_text(GONE).wait_for()
+    assert visit.pinned() == "Point 3 on macs"
+    visit.page.locator('#device-1 tr[data-point="4"]').click()
+    assert GONE not in said.inner_text()
+    assert visit.complaints == []
+    visit.context.close()
+    visit = Visit(browser, file, fragment="#device=macs&point=4&key=0")
+    assert visit.pinned() == "Point 3 on macs"
+    assert said_of(visit).startswith(f"{GONE} Point 3 is the cheapest within both limits.")
     visit.context.close()
 
 
@@ -379,7 +407,7 @@ def test_designs_stand_side_by_side(visit):
 def test_links_within_the_page_keep_what_is_pinned(visit):
     visit.page.locator('#device-1 tr[data-point="1"]').click()
     visit.page.locator('nav a[href="#data"]').click()
-    assert visit.address() == {"device": "macs", "point": "1"}
+    assert visit.address().items() >= {"device": "macs", "point": "1"}.items()
     assert visit.page.evaluate("scrollY") > 500
 
 
@@ -493,23 +521,129 @@ def test_what_is_foreign_stays_text(browser, tmp_path):
     visit.context.close()
 
 
-def test_a_running_search_reloads_the_page_and_nothing_is_lost(browser, rich, tmp_path):
-    file = tmp_path / "report.html"
-    source = render_html(rich, MADE_UP["make_examples"](rich), live=True)
-    file.write_text(source.replace('data-live="15"', 'data-live="1"'), encoding="utf-8")
-    visit = Visit(browser, file)
+def said_of(visit, number=1):
+    """What is said below the sliders."""
+    return visit.page.locator(f"#picker-{number} .picked").inner_text()
+
+
+def grown(answers):
+    """The same search later: on every front, the cheapest point is new, cheaper and worse than all before."""
+
+    def new(device):
+        first, last = device.points[0].cal, device.backbone.cal
+        costs = {
+            axis: cost.model_copy(update={"mean": 0.3 * cost.mean, "worst": 0.3 * cost.worst})
+            for axis, cost in first.costs.items()
+        }
+        cal = first.model_copy(update={"accuracy": last.accuracy - 0.6, "costs": costs, "design": "0" * 16})
+        return MADE_UP["stop_facts"](Point(cal=cal, test=cal))
+
+    devices = [device.model_copy(update={"points": (new(device), *device.points)}) for device in answers.devices]
+    return answers.model_copy(update={"devices": tuple(devices)})
+
+
+class Running:
+    """A page whose search runs; the page reloads itself as soon as nobody touches it for a second."""
+
+    def __init__(self, browser, file):
+        self.browser, self.file = browser, file
+
+    def write(self, answers, *, live=True):
+        source = render_html(answers, MADE_UP["make_examples"](answers), run="RUN", live=live)
+        self.file.write_text(source.replace('data-live="15"', 'data-live="1"'), encoding="utf-8")
+
+    def visit(self, answers):
+        self.write(answers)
+        return Visit(self.browser, self.file)
+
+    def reload(self, visit, answers, *, live=True):
+        """Wait until the page has these answers."""
+        visit.page.evaluate("window.old = true")
+        self.write(answers, live=live)
+        visit.page.wait_for_function("() => !window.old && document.body?.dataset.ready", timeout=60_000)
+
+
+@pytest.fixture
+def running(browser, tmp_path):
+    return Running(browser, tmp_path / "report.html")
+
+
+def test_a_running_search_reloads_the_page_and_nothing_is_lost(running, rich):
+    visit = running.visit(rich)
     assert "The search is running." in visit.page.inner_text("main")
+    visit.page.locator('#device-1 tr[data-point="2"]').click()
     visit.page.locator("#tab-2").click()
-    visit.slide("drop-2", 2)
+    visit.slide("drop-2", 100)
+    visit.slide("cost-2", 2.5)
+    assert visit.pinned(2) == "Point 1 on cpu:eager:t1:b1"
+    cost = visit.page.locator("#cost-out-2")
+    limit = float(cost.inner_text().removesuffix(" ms"))
     visit.page.get_by_label("BranchyNet").last.check()
     visit.page.evaluate("scrollTo(0, 300)")
-    file.write_text(render_html(rich), encoding="utf-8")  # the search is done
-    visit.page.wait_for_function("() => !document.body.dataset.live && document.body.dataset.ready", timeout=60_000)
-    assert visit.device(2).is_visible()
-    assert visit.page.locator("#drop-out-2").inner_text() == "2.00 points"
-    assert visit.pinned(2) == "Point 2 on cpu:eager:t1:b1"
-    assert visit.page.get_by_label("BranchyNet").last.is_checked()
-    assert visit.page.evaluate("scrollY") == 300
+    for answers, live in ((grown(rich), True), (rich, True), (grown(rich), False)):  # at last, the search is done
+        running.reload(visit, answers, live=live)
+        more = len(answers.devices[0].points) - len(rich.devices[0].points)
+        assert visit.device(2).is_visible()
+        assert visit.page.locator("#drop-out-2").inner_text() == "any loss"
+        step = float(cost.inner_text().removesuffix(" ms"))
+        assert step == limit if not more else limit <= step < limit + 0.03  # it does not creep up
+        assert visit.pinned(2) == f"Point {1 + more} on cpu:eager:t1:b1"
+        assert visit.page.locator("#pin-1 > h3").text_content() == f"Point {2 + more} on macs"  # the one of before
+        assert visit.page.get_by_label("BranchyNet").last.is_checked()
+        assert visit.page.evaluate("scrollY") == 300
+    assert visit.complaints == []
+    visit.context.close()
+
+
+def test_a_point_that_leaves_the_front_of_a_running_search_is_missed(running, rich):
+    visit = running.visit(rich)
+    visit.page.locator('#device-1 tr[data-point="1"]').click()
+    device = rich.devices[0]
+    points = device.points[:1] + device.points[2:]
+    without = rich.model_copy(update={"devices": (device.model_copy(update={"points": points}), rich.devices[1])})
+    for _ in range(2):  # it is said until a person chooses anew
+        running.reload(visit, without)
+        assert visit.pinned() == "Point 2 on macs"
+        assert said_of(visit).startswith(f"{GONE} Point 2 is the cheapest within both limits.")
+    running.reload(visit, rich)
+    assert visit.pinned() == "Point 1 on macs"  # it is back
+    assert GONE not in said_of(visit)
+    assert visit.complaints == []
+    visit.context.close()
+
+
+def test_while_the_search_runs_the_command_stays_true(running, rich):
+    changing = "Numbers change while the search runs."
+    visit = running.visit(rich)
+    assert "export RUN --pick max-drop=0%@macs --to torch --out picked" in visit.command()
+    assert changing not in visit.command()
+    visit.page.locator('#device-1 tr[data-point="1"]').click()
+    assert "export RUN --pick point=1@macs --to torch --out point-1" in visit.command()
+    assert changing in visit.command()
+    visit.slide("drop-1", 2)
+    assert "--pick max-drop=2%@macs" in visit.command()
+    running.reload(visit, rich, live=False)
+    assert "--pick point=2@macs" in visit.command()  # numbers stay, and mean what was looked at
+    assert changing not in visit.command()
+    visit.context.close()
+
+
+def test_a_page_that_a_killed_search_left_behind_says_so_and_stays(browser, rich, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text(render_html(rich, live=True), encoding="utf-8")
+    now = datetime.now(UTC)
+    visit = Visit(browser, file, now=now + timedelta(minutes=20))
+    visit.page.clock.fast_forward("15:00")  # it reloads itself, and is too old now
+    visit.page.get_by_text("if the search is still running, reload it").wait_for()
+    visit.wait()
+    said = visit.page.locator("#live").inner_text()
+    told = r"This page was written at [\d-]{10} [\d:]{5} UTC; if the search is still running, reload it\."
+    assert re.fullmatch(told, said)
+    assert "The search is running." not in visit.page.inner_text("main")
+    visit.page.clock.fast_forward("15:00")
+    visit.page.locator('#device-1 tr[data-point="1"]').click()
+    assert visit.pinned() == "Point 1 on macs"
+    assert visit.requests == [file.as_uri()] * 2  # not a third time
     assert visit.complaints == []
     visit.context.close()
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import eesearch
 from eesearch.cli import app
+from eesearch.core.errors import InputError
 
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "md": b"# ", "html": b"<!DOCTYPE html>"}
 
@@ -34,14 +35,21 @@ class TestReport:
         assert "data-live=" not in (finished / "report.html").read_text()
         assert "eesearch export" in (finished / "report.html").read_text()
 
+    def test_another_kind_is_refused(self, finished):
+        with pytest.raises(InputError, match="no report of kind 'jpg'"):
+            eesearch.report(finished, "jpg")
+
     def test_a_run_without_answers_is_refused(self, tmp_path):
         assert run("report", tmp_path).exit_code == 2
 
 
 class TestWhileSearching:
-    def test_answers_and_page_are_there_after_every_trial(self, tiny, tmp_path):
+    def test_answers_and_page_are_there_after_every_trial(self, tiny, tmp_path, monkeypatch):
+        from eesearch import api
         from eesearch.api import Watchers, search_study
         from eesearch.study.question import Study
+
+        monkeypatch.setattr(api, "REFRESH", 0.0)  # as if writing took no time
 
         seen = []
 
@@ -51,10 +59,58 @@ class TestWhileSearching:
 
         study = Study.model_validate(tiny | {"budget": {"trials": 3}})
         found = search_study(study, tmp_path / "run", watchers=Watchers(answers=look))
-        assert seen[0][0] == 1
-        assert seen[-1][0] == 3
-        assert [live for _, _, live in seen] == [True] * (len(seen) - 1) + [False]
+        assert [(trials, live) for trials, _, live in seen] == [(1, True), (2, True), (3, False)]
         assert found.directory.examples(found.answers) is not None
+        assert not any(seed.enqueued for seed in found.answers.devices[0].seeds[3:])
+        assert any(seed.enqueued for seed in found.answers.devices[0].seeds)
+
+    def test_an_interrupt_before_the_first_trial_leaves_no_empty_answers(self, tiny, tmp_path, monkeypatch):
+        from eesearch.api import search_study
+        from eesearch.study.bank_problem import BankProblem
+        from eesearch.study.question import Study
+
+        def interrupted(problem):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(BankProblem, "first", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search_study(Study.model_validate(tiny), tmp_path / "run")
+        assert not (tmp_path / "run" / "front.json").exists()
+        assert run("export", tmp_path / "run", "--to", "config", "--out", tmp_path / "c").exit_code == 2
+
+    def test_a_search_that_dies_tells_the_page(self, tiny, tmp_path, monkeypatch):
+        from eesearch.api import search_study
+        from eesearch.core.errors import RunError
+        from eesearch.study.bank_problem import BankProblem
+        from eesearch.study.question import Study
+
+        def full(problem, params):
+            raise RunError("the disk is full")
+
+        monkeypatch.setattr(BankProblem, "run", full)
+        with pytest.raises(RunError, match="full"):
+            search_study(Study.model_validate(tiny), tmp_path / "run")
+        assert "data-live=" not in (tmp_path / "run" / "report.html").read_text()
+
+    def test_examples_that_cannot_be_written_lose_no_answers(self, finished, tmp_path, monkeypatch):
+        import eesearch.study.rundir as module
+        from eesearch.core.errors import RunError
+        from eesearch.study.rundir import RunDir
+
+        source, written, write = RunDir(finished), [], module.write_atomic
+
+        def full(path, content):
+            if path.name == "examples.json":
+                raise RunError("the disk is full")
+            written.append(path.name)
+            write(path, content)
+
+        monkeypatch.setattr(module, "write_atomic", full)
+        answers = source.answers()
+        (tmp_path / "run").mkdir()
+        with pytest.raises(RunError):
+            RunDir(tmp_path / "run").write_answers(answers, source.examples(answers))
+        assert written == ["front.json", "front.csv"]
 
     def test_trials_are_logged_for_tensorboard(self, tiny, tmp_path):
         pytest.importorskip("tensorboard")

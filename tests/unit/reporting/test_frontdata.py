@@ -96,11 +96,10 @@ def test_others_points_are_on_test_and_a_dominated_one_knows_its_trial(rich):
     assert [len(frame) for frame in data.layers] == [3, 3]
     assert data.layers[1]["accuracy"].tolist() == pytest.approx([0.9128, 0.9300, 0.9312])
     assert data.layers[1]["ratio"].tolist() == pytest.approx([1.05 * r for r in (0.548, 0.697, 0.845)])
-    assert data.dominated["trial"].tolist() == [1, 1, 1]
     assert data.dominated["cost"].tolist() == pytest.approx([1.05 * 125.49e6 * r for r in (0.548, 0.697, 0.845)])
 
 
 def test_without_others_the_columns_are_there(answers):
     data = front_data(answers.devices[0])
     assert data.layers == ()
-    assert {"trial", "cost", "accuracy"} <= set(data.dominated.columns)
+    assert {"cost", "accuracy"} <= set(data.dominated.columns)

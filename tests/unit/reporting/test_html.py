@@ -2,6 +2,7 @@ import gzip
 import json
 import re
 from base64 import b64decode
+from datetime import UTC, datetime
 from functools import reduce
 from html import unescape
 from html.parser import HTMLParser
@@ -218,6 +219,17 @@ def test_a_page_of_a_running_search_says_so(answers):
     done = Page(render_html(answers))
     assert "The search is running." not in " ".join(done.text)
     assert not [a for _, a in done.elements if "data-live" in a]
+
+
+def test_a_page_of_a_running_search_says_when_it_was_written(answers):
+    before = datetime.now(UTC).replace(microsecond=0)
+    page = Page(render_html(answers, live=True))
+    (body,) = [attributes for tag, attributes in page.elements if tag == "body"]
+    written = datetime.fromisoformat(body["data-written"])
+    assert before <= written <= datetime.now(UTC)
+    assert written.strftime("%Y-%m-%d %H:%M UTC") in page.text
+    assert shown_on(page)["live"] is True
+    assert "data-written" not in own_part(render_html(answers)).partition("<script")[0]
 
 
 def test_what_there_is_to_see_of_the_search_waits_for_two_complete_trials(rich, answers):

@@ -5,7 +5,7 @@ import pytest
 from eesearch.core.design import ASK
 from eesearch.core.policy import Stop
 from eesearch.reporting.frontdata import front_data
-from eesearch.reporting.pins import cuts_in_order, pins
+from eesearch.reporting.pins import cuts_in_order, pins, point_key
 
 
 def facts_of(answers, number=0):
@@ -81,6 +81,28 @@ def test_a_last_resort_is_no_exit(rich):
     point = device.points[3].model_copy(update={"test": test, "stops": ()})
     found = facts_of(rich.model_copy(update={"devices": (device.model_copy(update={"points": (point,)}),)}))
     assert [stop["kind"] for stop in found["points"][0]["stops"]] == ["exit", "output", "ask"]
+
+
+def test_a_key_stays_with_its_point_when_the_front_grows(rich):
+    first, *others = rich.devices
+    before = [point["key"] for point in facts_of(rich)["points"]]
+    grown = first.model_copy(update={"points": (first.points[4], *first.points[:4])})
+    after = [point["key"] for point in facts_of(rich.model_copy(update={"devices": (grown, *others)}))["points"]]
+    assert len(set(before)) == len(before)
+    assert after == [before[4], *before[:4]]
+
+
+def test_a_key_is_of_the_design_and_the_policy_and_of_nothing_else(answers):
+    point = answers.devices[0].points[2]
+    first, *others = point.cal.policy.stops
+    moved = point.cal.policy.model_copy(update={"stops": (first.model_copy(update={"threshold": 0.5}), *others)})
+
+    def key(**changes):
+        return point_key(point.model_copy(update={"cal": point.cal.model_copy(update=changes)}))
+
+    assert key(policy=moved) != point_key(point)
+    assert key(design="another") != point_key(point)
+    assert key(accuracy=0.1) == point_key(point)
 
 
 def test_it_is_json_without_infinities(rich):

@@ -2,10 +2,12 @@ import json
 
 import pytest
 
+from eesearch.reporting.designs import designs_plot
 from eesearch.reporting.figures import strategy_styles
 from eesearch.reporting.frontdata import front_data
 from eesearch.reporting.hovers import point_hover
-from eesearch.reporting.plots import front_plot
+from eesearch.reporting.plots import front_plot, page_layout
+from eesearch.reporting.progress import volume_plot
 
 
 def traces(answers, number=0):
@@ -23,6 +25,15 @@ def test_points_keep_their_numbers_in_the_plot(answers):
     assert found["seeding rules"]["text"] == ["A", "B", "C,D"]
     assert found["front on calibration"]["line"]["shape"] == "hv"
     assert found["knee"]["x"] == pytest.approx([125.49 * 0.548])
+
+
+def test_all_plots_of_the_page_share_a_layout(rich):
+    styles = strategy_styles(rich)
+    device = rich.devices[0]
+    figures = front_plot(device, front_data(device), styles), volume_plot(rich), designs_plot(rich, styles)
+    for figure in figures:
+        layout = figure["layout"]
+        assert page_layout(layout["height"], layout["margin"]).items() <= layout.items()
 
 
 def test_it_is_json_without_infinities(answers):

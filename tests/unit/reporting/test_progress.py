@@ -25,6 +25,22 @@ def test_with_one_complete_trial_there_is_nothing_to_see(rich, answers):
     assert volume_plot(rich.model_copy(update={"trials": ()})) is None
 
 
+def test_a_front_that_is_empty_or_keeps_no_constraint_is_a_gap(rich):
+    reached = ((None, 0.2), (None, None), (0.3, -1e-17))
+    trials = [trial.model_copy(update={"hypervolumes": v}) for trial, v in zip(rich.trials, reached, strict=True)]
+    first, second = volume_plot(rich.model_copy(update={"trials": tuple(trials)}))["data"]
+    assert first["y"] == [None, None, 0.3]
+    assert second["y"] == [0.2, None, 0.0]
+    assert first["hovertext"][:2] == ["", ""]
+    assert "hypervolume 0" in second["hovertext"][2]
+    assert "-" not in second["hovertext"][2]
+
+
+def test_where_nothing_was_ever_reached_there_is_nothing_to_see(rich):
+    trials = tuple(trial.model_copy(update={"hypervolumes": (None, None)}) for trial in rich.trials)
+    assert volume_plot(rich.model_copy(update={"trials": trials})) is None
+
+
 def test_device_names_are_escaped(rich):
     device = rich.devices[0].model_copy(update={"device": "<img src=x>"})
     plot = volume_plot(rich.model_copy(update={"devices": (device, rich.devices[1])}))
