@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from eesearch.core.costs import Axis
 from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES, in_unit, percent
@@ -21,6 +22,7 @@ from eesearch.reporting.frontdata import (
     by_strategy,
     front_data,
     in_unit_column,
+    log_range,
     lowest_shown,
     records,
     seed_spots,
@@ -189,6 +191,13 @@ def _draw_panel(axes: Axes, data: FrontData, styles: dict[str, Style]) -> None:
     _draw_seeds(axes, data)
     finish(axes, data.axis)
     axes.set_ylim(*shown_range(data))
+    costs = log_range(data)
+    if costs is not None:
+        axes.set_xscale("log")
+        axes.set_xlim(*costs)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, place: f"{cost:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     _tell_hidden(axes, data)
 
 

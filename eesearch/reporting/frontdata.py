@@ -17,6 +17,9 @@ from eesearch.study.answers import DeviceAnswer, Point, SeedAnswer, wilson
 DEPTH = 0.12
 """Plots begin this far below the backbone's accuracy, or at their lowest point if that is higher."""
 
+CROWDED = 0.25
+"""A front whose median point costs less than this share of the backbone gets a logarithmic axis."""
+
 _POINT_COLUMNS = ("cost", "ratio", "accuracy", "low", "high", "drop", "cost_cal", "accuracy_cal")
 _FRONT_COLUMNS = ("point", "strategy", "knee", *_POINT_COLUMNS)
 _SEED_COLUMNS = ("label", "rule", "value", "enqueued", "distance", "best", *_POINT_COLUMNS)
@@ -132,6 +135,19 @@ def shown_range(data: FrontData) -> tuple[float, float]:
     floor = lowest_shown(data)
     low = 100.0 * min([*data.points["low"], *others]) - 1.0 if floor is None else floor
     return low, min(100.0 * max([*data.points["high"], *others]) + 1.0, 101.0)
+
+
+def log_range(data: FrontData) -> tuple[float, float] | None:
+    """The costs, in their axis' unit, between which a logarithmic axis shows the front; None: a linear one does better.
+
+    Exits that pay well crowd in the first tenth of the way to the backbone, and then nobody can tell them apart.
+    """
+    low, _ = shown_range(data)
+    shown = data.points[100.0 * data.points["accuracy"] >= low]
+    if len(shown) < 3 or float(shown["ratio"].median()) >= CROWDED:
+        return None
+    first, last = float(shown["cost"].min()), float(data.backbone["cost"].iloc[0])
+    return 0.8 * in_unit(first, data.axis), 1.2 * in_unit(last, data.axis)
 
 
 def by_strategy(points: pd.DataFrame, strategies: Iterable[str]) -> list[tuple[str, pd.DataFrame]]:

@@ -44,7 +44,8 @@ class Front {
     this.place.on("plotly_hover", (event) => tell(this.readout, plainLines(event.points[0].hovertext || "")));
     this.place.on("plotly_click", (event) => {
       const own = event.points.find((point) => point.customdata !== undefined);
-      if (own) this.choose(own.customdata);
+      const number = own ? own.customdata : nearest(this.place, event.points[0]);
+      if (number !== null) this.choose(number);
     });
     this.place.addEventListener("keydown", (event) => this.key(event));
     this.place.addEventListener("blur", () => this.point(null));

@@ -80,6 +80,20 @@ function layerSwitches(place, holder, groups, hidden) {
   }
 }
 
+/** The number of the front's point within a finger's breadth of a marker that lies on top of it; null if there is none. */
+function nearest(place, marker, reach = 14) {
+  const { xaxis, yaxis } = place._fullLayout;
+  let best = null, least = reach;
+  for (const trace of place.data) {
+    if (!trace.customdata || trace.visible === false) continue;
+    trace.customdata.forEach((number, k) => {
+      const off = Math.hypot(xaxis.d2p(trace.x[k]) - xaxis.d2p(marker.x), yaxis.d2p(trace.y[k]) - yaxis.d2p(marker.y));
+      if (off < least) [best, least] = [number, off];
+    });
+  }
+  return best;
+}
+
 /** A ring around a place in a plot's coordinates, that follows zooming; null: none. */
 function ring(place, kind) {
   const element = make("div", { class: "ring " + kind, hidden: true });

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, floor, inf, log10
 from typing import Any
 
 import pandas as pd
 
 from eesearch.reporting.figures import CROWD, INK, Style
 from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES
-from eesearch.reporting.frontdata import FrontData, by_strategy, in_unit_column, seed_spots, shown_range
+from eesearch.reporting.frontdata import FrontData, by_strategy, in_unit_column, log_range, seed_spots, shown_range
 from eesearch.reporting.hovers import point_hover
 from eesearch.reporting.layers import Trace, layer_traces, named
 from eesearch.study.answers import DeviceAnswer
@@ -49,10 +49,21 @@ def _layout(data: FrontData) -> dict[str, Any]:
     return page_layout(
         480,
         {"t": 16, "r": 16, "b": 48, "l": 56},
-        xaxis={"title": {"text": AXIS_TITLES[data.axis]}, "rangemode": "tozero", "zeroline": False},
+        xaxis={"title": {"text": AXIS_TITLES[data.axis]}, "zeroline": False} | _scale(data),
         yaxis={"title": {"text": ACCURACY_TITLE}, "zeroline": False, "range": list(shown_range(data))},
         shapes=[line | {"line": {"color": INK, "width": 1, "dash": "dash"}}],
     )
+
+
+def _scale(data: FrontData) -> dict[str, Any]:
+    """Of the axis of costs: plotly wants the range of a logarithmic one as exponents."""
+    shown = log_range(data)
+    if shown is None:
+        return {"rangemode": "tozero"}
+    first, last = (log10(cost) for cost in shown)
+    decades = range(floor(first), ceil(last))
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]  # plotly's own leave zeros out
+    return {"type": "log", "range": [first, last], "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _calibration_trace(data: FrontData) -> Trace:

@@ -1,6 +1,7 @@
 import pytest
 
-from eesearch.reporting.frontdata import front_data, seed_spots, shown_range
+from eesearch.core.front import CostSummary
+from eesearch.reporting.frontdata import front_data, log_range, seed_spots, shown_range
 from eesearch.study.answers import wilson
 
 
@@ -103,3 +104,19 @@ def test_without_others_the_columns_are_there(answers):
     data = front_data(answers.devices[0])
     assert data.layers == ()
     assert {"cost", "accuracy"} <= set(data.dominated.columns)
+
+
+def test_a_front_that_crowds_far_from_the_backbone_gets_a_logarithmic_axis(answers):
+    device = answers.devices[0]
+    assert log_range(front_data(device)) is None  # its points lie between 0.2 and 0.85 of the backbone
+    cheap = [
+        p.model_copy(update={"test": p.test.model_copy(update={"accuracy": 0.93, "costs": costs_of(p, 0.1)})})
+        for p in device.points
+    ]
+    low, high = log_range(front_data(device.model_copy(update={"points": tuple(cheap)})))
+    assert low == pytest.approx(0.8 * 0.1 * 0.201 * 125.49)
+    assert high == pytest.approx(1.2 * 125.49)
+
+
+def costs_of(point, factor):
+    return {a: CostSummary(mean=c.mean * factor, p95=c.p95, worst=c.worst) for a, c in point.test.costs.items()}
