@@ -39,7 +39,7 @@ def wait_for(process, *, trials):
 
 def answers(run):
     found = json.loads((run / "front.json").read_text())
-    trials = [{k: v for k, v in t.items() if k not in ("seconds", "number")} for t in found["trials"]]
+    trials = [{k: v for k, v in t.items() if k not in ("seconds", "elapsed", "number")} for t in found["trials"]]
     for device in found["devices"]:
         for certificate in device["certificates"].values():
             certificate.pop("seconds")

@@ -111,7 +111,8 @@ def test_tensorboard_reads_back_what_was_logged(tmp_path, question, values):
     curves = EventAccumulator(str(folder))
     curves.Reload()
     assert {tag.replace("_", " ") for tag in curves.Tags()["scalars"]} == values
-    found = {tag: [(e.step, round(e.value, 6)) for e in curves.Scalars(tag)] for tag in curves.Tags()["scalars"]}
+    tags = curves.Tags()["scalars"]
+    found = {tag: sorted((e.step, round(e.value, 6)) for e in curves.Scalars(tag)) for tag in tags}
     expected = [(0, 0.25), (2, 0.5)] if question is Question else [(1, 0.5), (2, 0.5)]
     assert all(curve == expected for curve in found.values())
     trial = EventAccumulator(str(folder / "trial-2"))
