@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/eesearch search digits
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -145,8 +145,7 @@ class Composer:
         known = dict(self._known[profile.device])
         tried, seeds = {trial.origin for trial in finished}, self._seeds[profile.device]
         known["seeds"] = tuple(seed.model_copy(update={"enqueued": seed.rule in tried}) for seed in seeds)
-        if final:
-            known["layers"] = _baselines(problem, profile)
+        known["layers"] = _baselines(problem, profile, find=final)
         return answer.model_copy(update=known)
 
     def _dominated(
@@ -224,8 +223,8 @@ def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
     }
 
 
-def _baselines(problem: BankProblem, profile: DeviceProfile) -> tuple[Layer, ...]:
-    """The methods of the literature on the bank's exits; found once and remembered."""
+def _baselines(problem: BankProblem, profile: DeviceProfile, *, find: bool) -> tuple[Layer, ...]:
+    """The methods of the literature on the bank's exits; found once, if they are to be, and remembered."""
     from eesearch.study.policies import Comparison, literature  # loads numba
 
     bank, space = problem.workshop.bank_design, problem.space
@@ -234,10 +233,14 @@ def _baselines(problem: BankProblem, profile: DeviceProfile) -> tuple[Layer, ...
     try:
         compared = Comparison.model_validate_json(file.read_bytes())
     except (FileNotFoundError, ValidationError):
+        if not find:
+            return ()
         with problem.materials.watch.phase("methods of the literature"):
             tables = problem.workshop.table(bank, "cal"), problem.workshop.table(bank, "test")
             temperatures = problem.workshop.scoring(bank, space.rule_criterion)
-            compared = literature(tables, profile, problem.study, temperatures, progress=problem.progress)
+            # Where deciding costs nothing, gates pay what every method pays here, and were learnt already.
+            gates = problem.learned(bank, profile)[0] if space.gates and profile.axis == "macs" else None
+            compared = literature(tables, profile, problem.study, temperatures, gates=gates, progress=problem.progress)
         write_atomic(file, compared.model_dump_json())
     return tuple(
         Layer(name=m.method, kind="baseline", points=_spread(m.front, MOST_OF_A_LAYER)) for m in compared.methods

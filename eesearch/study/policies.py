@@ -19,7 +19,7 @@ from eesearch.core.policy import Fit, Policy, Scoring, decision_name, decision_n
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.costs.profile import load_profile
-from eesearch.seeding.bolukbasi import bolukbasi
+from eesearch.seeding.bolukbasi import Learned, bolukbasi
 from eesearch.solve.baselines import BASELINES, Baseline, evaluations
 from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
@@ -232,16 +232,17 @@ def solved(scorings: Sequence[Scoring], family: Family, effort: Effort = Effort(
     return method
 
 
-def gated(scoring: Scoring, seed: int) -> Method:
+def gated(scoring: Scoring, seed: int, known: Sequence[Learned] | None = None) -> Method:
     """Bolukbasi's row: policies with learnt gates, one for each price of an error, with as many exits as they like.
 
     Args:
         scoring: Whose temperatures the gates see.
         seed: Decides between equally good splits of a tree.
+        known: What it learns, if that is known.
     """
 
     def method(table: ExitTable, costs: StageCosts) -> Candidates:
-        learned = bolukbasi(table, costs, scoring=scoring, seed=seed)
+        learned = bolukbasi(table, costs, scoring=scoring, seed=seed) if known is None else known
         return [(one.policy, (*scoring.fits, one.fit)) for one in learned]
 
     return method
@@ -282,6 +283,7 @@ def literature(
     temperatures: Scoring,
     *,
     ours: Mapping[str, Method] | None = None,
+    gates: Sequence[Learned] | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """The methods of the literature on the exits of a bank; all pay the study's first decision.
@@ -292,12 +294,13 @@ def literature(
         study: Its space and seed.
         temperatures: Under which scores of different exits are comparable.
         ours: Methods to set beside them.
+        gates: Bolukbasi's policies at the same costs, if somebody learnt them before; otherwise they are learnt.
         progress: Told the methods.
 
     Raises:
         CostError: the profile lacks an exit or the decision.
     """
-    methods = {**(ours or {}), **published(temperatures.fits), "bolukbasi": gated(temperatures, study.seed)}
+    methods = {**(ours or {}), **published(temperatures.fits), "bolukbasi": gated(temperatures, study.seed, gates)}
     decision = study.space.decisions[0]
     costs = stage_costs(profile, tables[0].exits, decision, profile.axis)
     compared = compare(tables, costs, methods, device=profile.device, progress=progress)

@@ -68,6 +68,7 @@ class Problem:
         self.progress = progress
         self.study = materials.study
         self.space = materials.study.space
+        self._gates: dict[tuple[str, str], tuple[list[Learned], list[Learned]]] = {}
         self._replays: dict[tuple[str, ...], tuple[ExitTable, tuple[StageCosts, ...]]] = {}
 
     @property
@@ -241,6 +242,12 @@ class FrontProblem(Problem):
 
     def learned(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
         """Policies with gates learnt on a trained design: with as many exits as they like, and with `max_exits`."""
+        key = (design.key, profile.device)
+        if key not in self._gates:
+            self._gates[key] = self._learn(design, profile)
+        return self._gates[key]
+
+    def _learn(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
         table = self.workshop.table(design, "cal")
         costs = stage_costs(profile, table.exits, "gate", profile.axis)
         scoring, seed = self.workshop.scoring(design, self.space.rule_criterion), self.study.seed
