@@ -169,13 +169,13 @@ def search_study(
         try:
             title = f"{study.name}: {', '.join(study.devices)}"
             DRIVERS[study.driver](problem, run.database, limits, answering.trial, loggers=loggers, title=title)
+            answers = answering.finish()
         except KeyboardInterrupt:
             answering.interrupt()
             raise
         except BaseException:
             answering.abandon()
             raise
-        answers = answering.finish()
         for name in problem.untried(answers) if isinstance(problem, BankProblem) else ():
             log.warning("%s was not tried: the trials were spent; ask for more with --trials", name)
     return Run(run, answers, materials.backbone, given.dataset.test.x) if given else Run(run, answers)
@@ -213,7 +213,8 @@ class _Answering:
     def abandon(self) -> None:
         """The search died: tell the page that nobody works on it any more, if the disk allows."""
         try:
-            draw(self._run, self._run.answers())
+            if self._run.has_answers:
+                draw(self._run, self._run.answers())
         except EesearchError as error:
             log.warning("the report could not be written: %s", error)
 

@@ -64,6 +64,11 @@ class RunDir:
                 f"{self.path} holds no run", expected="a directory that `eesearch search` wrote, such as runs/digits"
             )
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether any were written."""
+        return (self.path / "front.json").is_file()
+
     def answers(self) -> Answers:
         """The answers as last written.
 
@@ -72,7 +77,7 @@ class RunDir:
         """
         file = self.path / "front.json"
         self._require()
-        if not file.is_file():
+        if not self.has_answers:
             raise RunError(f"{self.path} has no answers yet", do="Run `eesearch search` until its first trial is done.")
         try:
             return Answers.model_validate_json(file.read_bytes())
