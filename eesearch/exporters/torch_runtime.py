@@ -69,6 +69,8 @@ class StagedNetwork(nn.Module):
         return next(tensor.device for tensor in (*self.parameters(), *self.buffers()))
 
     def _predict(self, x):
+        if len(self.thresholds) != len(self.stages):
+            raise ValueError(f"{len(self.stages)} thresholds are needed, one per stop; got {len(self.thresholds)}")
         answer = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
         stop = torch.full_like(answer, len(self.stages))
         score = torch.full((len(x),), torch.nan, device=x.device)

@@ -91,6 +91,9 @@ def test_thresholds_can_be_changed(make_chosen, tmp_path, example):
     assert set(handed_on.exit.tolist()) == {3}
     assert set(handed_on.answer.tolist()) == {-1}
     assert handed_on.score.isnan().all()
+    network.thresholds = [0.5]
+    with pytest.raises(ValueError, match="3 thresholds are needed, one per stop; got 1"):
+        network.predict(example)
 
 
 def test_prediction_keeps_the_mode_and_the_running_statistics(make_chosen, tmp_path, example):
