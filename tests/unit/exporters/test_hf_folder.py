@@ -148,7 +148,8 @@ class TestTraining:
         found = solve_files(
             tmp_path / "table.npz", out / "costs.json", scoring=Scoring(), family=Family(4), effort=Effort("exact")
         )
-        assert len(found.front) > 1
+        every = np.load(tmp_path / "table.npz")["correct"].mean(1)  # if everybody left there
+        assert found.front[len(found.front) - 1].accuracy >= every.max() - 1e-9
         assert load(tmp_path / "TRAINED").thresholds == list(chosen.thresholds)
 
     def test_thresholds_are_one_per_stop(self, exported):
