@@ -24,7 +24,7 @@ from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
 from eesearch.costs.profile import estimate_seconds, save_profile
 from eesearch.costs.profile import profile as profile_costs
-from eesearch.drivers.loggers import LoggerName, make_loggers
+from eesearch.drivers.loggers import make_loggers
 from eesearch.drivers.optuna_driver import Limits, Listener, finished
 from eesearch.nets.split import Backbone, split
 from eesearch.notebook import Run, load_run
@@ -135,7 +135,7 @@ class Watchers:
     progress: Progress = silent
     trial: Listener = lambda trial: None
     answers: Callable[[Answers], None] = lambda answers: None
-    logs: tuple[LoggerName, ...] = ()
+    logs: tuple[str, ...] = ()
 
 
 def search_study(

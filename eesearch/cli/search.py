@@ -157,7 +157,7 @@ def _searched(question: Study, run: Path | None, *, fresh: bool, quiet: bool, lo
         logging.getLogger("eesearch").setLevel(logging.WARNING)
     with LiveView(quiet=quiet) as view:
         tell = view.trial if view.shown else (lambda trial: None) if quiet else _print_trial
-        watchers = Watchers(view, tell, view.answers, tuple(logs))  # type: ignore[arg-type]  # checked where used
+        watchers = Watchers(view, tell, view.answers, tuple(logs))
         found = search_study(question, run or Path("runs") / question.name, fresh=fresh, watchers=watchers)
     _print_answers(found.answers, quiet=quiet)
     return found

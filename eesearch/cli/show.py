@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from eesearch.study.answers import DeviceAnswer
 
 
+PICTURES: dict[str, Literal["png", "svg", "pdf"]] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+
+
 @app.command()
 def front(
     run: RunArgument,
@@ -66,12 +69,12 @@ def compare(
     from eesearch.reporting.comparison import save_comparison
     from eesearch.study.rundir import RunDir
 
-    drawn = out.suffix.removeprefix(".") if out else ""
-    if out is not None and drawn not in ("png", "svg", "pdf"):
+    drawn = PICTURES.get(out.suffix) if out else None
+    if out is not None and drawn is None:
         raise InputError("--out draws a picture", got=out.name, expected="a name that ends in .png, .svg or .pdf")
     compared = compare_runs([RunDir(run) for run in runs])
-    if out is not None:
-        save_comparison(compared, out, drawn)  # type: ignore[arg-type]  # checked above
+    if out is not None and drawn is not None:
+        save_comparison(compared, out, drawn)
     if form == "csv":
         sys.stdout.write(compared.to_pandas().to_csv(index=False))
     else:

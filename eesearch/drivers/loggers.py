@@ -35,7 +35,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
 }
 
 
-def make_loggers(names: Sequence[LoggerName], run_path: Path) -> list[Logger]:
+def make_loggers(names: Sequence[str], run_path: Path) -> list[Logger]:
     """Loggers that write below `logs/` of a run directory.
 
     Args:
@@ -66,7 +66,7 @@ def guarded(logger: Logger, name: str) -> Logger:
         nonlocal failed
         try:
             logger(study, trial)
-        except Exception as error:
+        except Exception as error:  # somebody else's tool may fail in any way
             if not failed:
                 log.warning("logging to %s failed, the search goes on: %s: %s", name, type(error).__name__, error)
             failed = True

@@ -127,7 +127,7 @@ def _database_error(database: Path, error: Exception) -> RunError:
 def _search(study: optuna.Study, problem: SearchProblem, limits: Limits, tell: Callable[[int], None]) -> None:
     if _first_trial(study, problem):
         tell(0)
-    while True:
+    while problem.parameters:  # without any, nothing can be proposed: trial 0 was all
         done = [t for t in study.get_trials(deepcopy=False) if _counts(t)]
         spent = sum(_finished(t).seconds for t in done)
         if len(done) >= limits.trials or (limits.timeout is not None and spent >= limits.timeout):

@@ -208,3 +208,13 @@ def test_a_database_that_cannot_be_opened(tmp_path):
     (tmp_path / "study.db").write_text("this is no database, it is a text of more than a hundred bytes " * 4)
     with pytest.raises(RunError, match="cannot use the database"):
         search(Quadratic(), tmp_path)
+
+
+def test_where_nothing_can_be_proposed_the_first_trial_is_the_only_one(tmp_path):
+    class Single(Quadratic):
+        parameters = ()
+
+    problem = Single()
+    drive(problem, tmp_path / "study.db", Limits(5, None, seed=0), lambda trial: None)
+    assert [t.state for t in finished(problem, tmp_path / "study.db")] == ["complete"]
+    assert problem.ran == []
