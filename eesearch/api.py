@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from math import inf
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,27 +17,25 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from eesearch.answering import Answering, Watchers, draw, page
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import ExitSpec, HeadSpec
-from eesearch.core.errors import EesearchError, InputError
+from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
 from eesearch.costs.profile import estimate_seconds, save_profile
 from eesearch.costs.profile import profile as profile_costs
+from eesearch.drivers.job import Job
 from eesearch.drivers.loggers import make_loggers
-from eesearch.drivers.optuna_driver import Limits, Listener, finished
+from eesearch.drivers.storage import open_database
 from eesearch.nets.split import Backbone, split
 from eesearch.notebook import Run, load_run
 from eesearch.reporting.console import ProgressBars
-from eesearch.reporting.html import render_html
 from eesearch.reporting.render import FILES, render
 from eesearch.solve.exact import solve_front
-from eesearch.study.answers import Answers
 from eesearch.study.bank_problem import BankProblem
-from eesearch.study.compose import Composer, Mode
 from eesearch.study.files import validate
-from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import (
     Given,
     check_classes,
@@ -44,27 +43,21 @@ from eesearch.study.materials import (
     fitting_heads,
     load_backbone,
     load_study_data,
-    prepare,
     thinned,
 )
-from eesearch.study.one_design import OneDesign
+from eesearch.study.modes import build_problem
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir, open_run
-from eesearch.study.trial import Finished
-from eesearch.training.bank import plan_cache
+from eesearch.study.workers import working
+from eesearch.training.bank import count_samples, plan_cache
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.data import Calibration, Dataset, load_dataset, make_dataset
 
-__all__ = ["Run", "load_run", "plan", "profile", "report", "search", "search_study", "solve_front", "split"]
-
-REFRESH, LONGEST_PAUSE = 5.0, 20.0
-"""While a search runs, answers are written again after so many times the time that writing them took, or seconds."""
+__all__ = ["Run", "Watchers", "load_run", "plan", "profile", "report", "search", "search_study", "solve_front", "split"]
 
 ReportForm = Literal["html", "png", "svg", "pdf", "md"]
 
 log = logging.getLogger(__name__)
-
-MODES: dict[str, type[Mode]] = {"bank": BankProblem, "joint-trials": JointTrials, "design": OneDesign}
 
 
 def search(
@@ -122,20 +115,16 @@ def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: dict[str, A
 
 
 @dataclass(frozen=True)
-class Watchers:
-    """Who listens to a search.
+class Place:
+    """Where a search runs.
 
     Attributes:
-        progress: Told about everything that takes time.
-        trial: Told every finished trial.
-        answers: Shown the answers so far, from time to time.
-        logs: Tools that log every trial below `logs/` of the run: `tensorboard`, `mlflow`, `wandb`.
+        storage: Database of the trials, such as `postgresql://user:password@host/name`; None: in the run directory.
+        address: Of the Ray cluster, for `driver: ray`: `auto` or `host:port`; None: a local one is started.
     """
 
-    progress: Progress = silent
-    trial: Listener = lambda trial: None
-    answers: Callable[[Answers], None] = lambda answers: None
-    logs: tuple[str, ...] = ()
+    storage: str | None = None
+    address: str | None = None
 
 
 def search_study(
@@ -145,30 +134,36 @@ def search_study(
     fresh: bool = False,
     given: Given | None = None,
     watchers: Watchers = Watchers(),
+    place: Place = Place(),
 ) -> Run:
-    """Run a study, or continue it; answers and report are refreshed as trials finish.
+    """Run a study, continue it, or join the processes that run it; answers and report are refreshed as trials finish.
 
     Args:
         study: The question.
-        path: The run directory.
+        path: The run directory; processes on several machines share it.
         fresh: Rename an old run directory and start anew.
         given: A live model and its data, instead of those that the study names.
         watchers: Told what happens.
+        place: Database and cluster.
 
     Raises:
         InputError: of the part that cannot be used; nothing is lost.
         KeyboardInterrupt: after the answers so far were written.
     """
-    with RunDir(path).locked():
-        loggers = make_loggers(watchers.logs, path)  # refused before anything is written
-        run = open_run(path, study, fresh=fresh)
-        materials = prepare(study, run, given=given, progress=watchers.progress)
-        problem = MODES[study.mode](materials, watchers.progress)
-        answering = _Answering(run, problem, watchers)
-        limits = Limits(study.budget.trials, study.budget.timeout, study.seed)
+    loggers = make_loggers(watchers.logs, path)  # refused before anything is written
+    with ExitStack() as stack:
+        with RunDir(path).preparing():
+            run = open_run(path, study, fresh=fresh)
+            database = open_database(run, place.storage)
+            worker = stack.enter_context(working(run.path))
+        problem = build_problem(study, run, given=given, progress=watchers.progress)
+        answering = Answering(run, problem, database, watchers)
+        job = Job(
+            problem=problem, study=study, run=run, database=database, worker=worker, listener=answering.trial,
+            loggers=loggers, title=f"{study.name}: {', '.join(study.devices)}", address=place.address, given=given,
+        )  # fmt: skip
         try:
-            title = f"{study.name}: {', '.join(study.devices)}"
-            DRIVERS[study.driver](problem, run.database, limits, answering.trial, loggers=loggers, title=title)
+            DRIVERS[study.driver](job)
             answers = answering.finish()
         except KeyboardInterrupt:
             answering.interrupt()
@@ -178,58 +173,8 @@ def search_study(
             raise
         for name in problem.untried(answers) if isinstance(problem, BankProblem) else ():
             log.warning("%s was not tried: the trials were spent; ask for more with --trials", name)
-    return Run(run, answers, materials.backbone, given.dataset.test.x) if given else Run(run, answers)
-
-
-class _Answering:
-    """Writes what the finished trials found: while the search runs, as often as that takes little of its time."""
-
-    def __init__(self, run: RunDir, problem: Mode, watchers: Watchers) -> None:
-        self._run, self._problem, self._watchers = run, problem, watchers
-        self._composer = Composer(problem, run.phases())
-        self._ended, self._took = -inf, 0.0
-
-    def trial(self, trial: Finished) -> None:
-        """Tell a trial, and refresh the answers unless they were refreshed just now."""
-        self._watchers.trial(trial)
-        last = trial.number + 1 >= self._problem.study.budget.trials  # all is written at the end anyway
-        if not last and time.monotonic() - self._ended >= min(REFRESH * self._took, LONGEST_PAUSE):
-            self._write(self._done(), live=True)
-
-    def finish(self) -> Answers:
-        """Write all there is to tell, what takes long to work out included.
-
-        Raises:
-            RunError: the disk is full, or the directory cannot be written.
-        """
-        return self._write(self._done(), final=True)
-
-    def interrupt(self) -> None:
-        """Somebody waits: write what is known, if any trial was finished."""
-        done = self._done()
-        if done:
-            self._write(done)
-
-    def abandon(self) -> None:
-        """The search died: tell the page that nobody works on it any more, if the disk allows."""
-        try:
-            if self._run.has_answers:
-                draw(self._run, self._run.answers())
-        except EesearchError as error:
-            log.warning("the report could not be written: %s", error)
-
-    def _done(self) -> list[Finished]:
-        return finished(self._problem, self._run.database)
-
-    def _write(self, done: list[Finished], *, live: bool = False, final: bool = False) -> Answers:
-        start = time.monotonic()
-        answers = self._composer.answers(done, final=final)
-        self._run.write_answers(answers, None if live else self._composer.examples(answers, done))
-        draw(self._run, answers, live=live)
-        self._watchers.answers(answers)
-        self._ended = time.monotonic()
-        self._took = self._ended - start
-        return answers
+    materials = problem.materials
+    return Run(run, answers, materials.backbone, given.dataset.test.x) if given else Run(run, answers, trusted=True)
 
 
 def report(path: Path | str, form: ReportForm = "html", *, out: Path | None = None) -> Path:
@@ -255,19 +200,8 @@ def report(path: Path | str, form: ReportForm = "html", *, out: Path | None = No
         draw(run, answers)
         return run.path / "report.html"
     file = out or run.path / FILES[form]
-    write_atomic(file, _page(run, answers) if form == "html" else render(answers, form))
+    write_atomic(file, page(run, answers) if form == "html" else render(answers, form))
     return file
-
-
-def _page(run: RunDir, answers: Answers, *, live: bool = False) -> str:
-    return render_html(answers, run.examples(answers), run=str(run.path), live=live)
-
-
-def draw(run: RunDir, answers: Answers, *, live: bool = False) -> None:
-    """Write `report.html` and `front.png`; while a search runs, only the page, which reloads itself then."""
-    if not live:
-        write_atomic(run.path / "front.png", render(answers, "png"))
-    write_atomic(run.path / "report.html", _page(run, answers, live=live))
 
 
 def profile(
@@ -320,12 +254,14 @@ class Plan:
 
     Attributes:
         cache_bytes: Size of the cached hidden states.
+        samples: Training samples that go through the backbone: for the bank, and for each design.
         seconds: Estimates by phase.
     """
 
     cuts: tuple[PlannedCut, ...]
     cache_bytes: int
     trials: int
+    samples: tuple[int, int]
     seconds: dict[str, float]
 
 
@@ -347,14 +283,26 @@ def plan(study: Study) -> Plan:
     forward, step = _seconds_per_sample(backbone, dataset.train.x)
     collected = len(dataset.cal) + len(dataset.test)
     joint = step * samples * study.training.joint.epochs + forward * collected
-    trials = study.budget.trials if study.space.trained else 1
+    passed = count_samples(
+        backbone, exits, samples, epochs=study.training.heads.epochs, max_cache_gb=study.budget.max_cache_gb
+    )
+    used = passed, samples * study.training.joint.epochs
+    trials = _trials(study, *used)
     seconds = {"train backbone": 0.0 if study.backbone.weights else step * samples * study.training.epochs}
     seconds["profile"] = sum(
         estimate_seconds(backbone, heads, d, decisions=decisions, protocol=study.measuring) for d in study.devices
     )
     seconds["bank (trial 0)"] = forward * (samples + collected)
     seconds["joint trials"] = joint * (trials - 1)
-    return Plan(cuts, plan_cache(backbone, exits, samples), trials, seconds)
+    return Plan(cuts, plan_cache(backbone, exits, samples), trials, used, seconds)
+
+
+def _trials(study: Study, bank: int, design: int) -> int:
+    """How many trials the budget of a study allows, given the training samples of the bank and of a design."""
+    if not study.space.trained:
+        return 1
+    trials, samples = study.budget.trials, study.budget.samples
+    return trials if samples is None else min(trials, 1 + max(0, ceil((samples - bank) / design)))
 
 
 def _seconds_per_sample(backbone: Backbone, x: NDArray[np.generic], batch: int = 128) -> tuple[float, float]:

@@ -41,10 +41,14 @@ class Run(study_run.Run):
         return f"<p><b>{title}</b></p><ul>{verdicts}</ul>{fronts}"
 
 
-def load_run(path: Path | str) -> Run:
+def load_run(path: Path | str, *, trust: bool = False) -> Run:
     """Open a run directory.
+
+    Args:
+        path: Of the run.
+        trust: Whether the code that its study names may run, though no study of yours has run it.
 
     Raises:
         RunError: it holds no run, or no answers yet.
     """
-    return Run.load(path)
+    return Run.load(path, trust=trust)

@@ -14,15 +14,18 @@ from eesearch.cli.verbs import (
     QuietOption,
     RunOption,
     SetOption,
+    StorageOption,
     StudyArgument,
+    TrustOption,
     app,
     console,
+    stoppable,
 )
-from eesearch.core.errors import StudyError
+from eesearch.core.errors import RunError, StudyError
 
 if TYPE_CHECKING:
     from eesearch.api import Plan
-    from eesearch.study.answers import Answers
+    from eesearch.study.answers import Answers, TrialAnswer
     from eesearch.study.question import Study
     from eesearch.study.run import Run
     from eesearch.study.trial import Finished
@@ -35,9 +38,21 @@ def search(
     overrides: SetOption = None,
     trials: Annotated[int | None, typer.Option(help="Trials in all, the bank included.")] = None,
     timeout: Annotated[str | None, typer.Option(help="Time of all trials: 90s, 10m, 2h.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Training samples in all; --dry-run tells those of a design.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(metavar="NAME", help="auto, tpe, nsga2, nsga3, gp, random, or module:Class.")
+    ] = None,
+    driver: Annotated[str | None, typer.Option(metavar="NAME", help="optuna or ray.")] = None,
+    storage: StorageOption = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="Of a running Ray cluster: auto, host:port.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an old run directory is renamed.")] = False,
     warm_start: Annotated[
-        list[Path] | None, typer.Option("--warm-start", metavar="FILE", help="Try this exported configuration first.")
+        list[Path] | None,
+        typer.Option("--warm-start", metavar="FILE|RUN", help="Try this configuration, or a run's choice, first."),
     ] = None,
     log: Annotated[
         list[str] | None, typer.Option("--log", metavar="TOOL", help="Log trials too: tensorboard, mlflow or wandb.")
@@ -45,11 +60,12 @@ def search(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run a study, or continue it: the same command goes on where it stopped."""
+    """Run a study, continue it, or join the processes that run it: always the same command."""
     from eesearch.study.files import load_study
 
-    totals = [f"budget.{k}={v}" for k, v in (("trials", trials), ("timeout", timeout)) if v is not None]
-    question = load_study(study, [*(overrides or ()), *totals])
+    named = {"budget.trials": trials, "budget.timeout": timeout, "budget.samples": samples}
+    named |= {"sampler": sampler, "driver": driver}
+    question = load_study(study, [*(overrides or ()), *(f"{k}={v}" for k, v in named.items() if v is not None)])
     if warm_start:
         from eesearch.study.retrain import warmed
 
@@ -59,7 +75,8 @@ def search(
 
         _print_plan(plan(question))
         return
-    _print_where(_searched(question, run, fresh=fresh, quiet=quiet, logs=log or ()))
+    place = (storage, address)
+    _print_where(_searched(question, run, fresh=fresh, quiet=quiet, logs=log or (), place=place))
 
 
 @app.command()
@@ -78,6 +95,7 @@ def train(
     run: RunOption = None,
     overrides: SetOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an old run directory is renamed.")] = False,
+    trust: TrustOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a chosen configuration's network with its exits alone, or continue that; the result is a run."""
@@ -86,7 +104,7 @@ def train(
 
     chosen = ExportedConfig.load(config)
     scratch = None if start == "auto" else start == "scratch"
-    question = retraining(chosen, Retraining(data, epochs, scratch, overrides or ()))
+    question = retraining(chosen, Retraining(data, epochs, scratch, overrides or (), trust))
     found = _searched(question, run, fresh=fresh, quiet=quiet)
     print(comparison(chosen, found.answers))
     _print_where(found)
@@ -148,19 +166,44 @@ def doctor() -> None:
     console().print(facts_table(facts()))
 
 
-def _searched(question: Study, run: Path | None, *, fresh: bool, quiet: bool, logs: Sequence[str] = ()) -> Run:
-    """Search, and print the answers."""
-    from eesearch.api import Watchers, search_study
-    from eesearch.reporting.live import LiveView
+def _searched(
+    question: Study,
+    run: Path | None,
+    *,
+    fresh: bool,
+    quiet: bool,
+    logs: Sequence[str] = (),
+    place: tuple[str | None, str | None] = (None, None),
+) -> Run:
+    """Search, and print the answers; `place` is the database and the Ray cluster."""
+    from eesearch.api import Place, Watchers, search_study
+    from eesearch.reporting.live import LiveView, trial_words
+    from eesearch.reporting.standing import Standing
 
     if quiet:
         logging.getLogger("eesearch").setLevel(logging.WARNING)
-    with LiveView(quiet=quiet) as view:
-        tell = view.trial if view.shown else (lambda trial: None) if quiet else _print_trial
+    path = run or Path("runs") / question.name
+    with stoppable(), LiveView(Standing.of(question, () if fresh else _known(path)), quiet=quiet) as view:
+
+        def tell(trial: Finished) -> None:
+            view.trial(trial)
+            if not (view.shown or quiet):
+                print(f"{trial_words(trial)} [{view.standing.words()}]", file=sys.stderr)
+
         watchers = Watchers(view, tell, view.answers, tuple(logs))
-        found = search_study(question, run or Path("runs") / question.name, fresh=fresh, watchers=watchers)
+        found = search_study(question, path, fresh=fresh, watchers=watchers, place=Place(*place))
     _print_answers(found.answers, quiet=quiet)
     return found
+
+
+def _known(path: Path) -> Sequence[TrialAnswer]:
+    """Trials of earlier searches, to count on from; the search itself does not read them."""
+    from eesearch.study.rundir import RunDir
+
+    try:
+        return RunDir(path).answers().trials
+    except RunError:  # none yet, or damaged
+        return ()
 
 
 def _print_where(found: Run) -> None:
@@ -176,13 +219,6 @@ def _print_answers(answers: Answers, *, quiet: bool) -> None:
         console().print(front_table(device, highlights(device)))
 
 
-def _print_trial(trial: Finished) -> None:
-    """A line per finished trial, on standard error."""
-    from eesearch.reporting.live import trial_words
-
-    print(trial_words(trial), file=sys.stderr)
-
-
 def _print_plan(plan: Plan) -> None:
     from eesearch.reporting.tables import estimate_words, plan_table
 
@@ -190,6 +226,7 @@ def _print_plan(plan: Plan) -> None:
     summary = {
         "cached hidden states": f"{plan.cache_bytes / 1e6:,.1f} MB",
         "trainings": f"{plan.trials} (the bank, then {plan.trials - 1} designs)",
+        "training samples": f"{plan.samples[0]:,} for the bank, {plan.samples[1]:,} for each design",
         "time": f"about {estimate_words(plan.seconds)}",
     }
     console().print(plan_table(cuts, summary))

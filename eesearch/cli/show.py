@@ -11,6 +11,7 @@ import typer
 from eesearch.cli.verbs import (
     QuietOption,
     RunArgument,
+    StorageOption,
     app,
     console,
 )
@@ -88,12 +89,16 @@ def dashboard(
     run: RunArgument,
     host: Annotated[str, typer.Option(help="Name or address to listen at.")] = "localhost",
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 8080,
+    storage: StorageOption = None,
 ) -> None:
     """Open optuna-dashboard on a run's trials, until Ctrl-C; a search may go on meanwhile."""
     from eesearch.drivers.dashboard import serve_dashboard
     from eesearch.study.rundir import RunDir
 
-    serve_dashboard(RunDir(run), host, port, ready=lambda url: print(f"dashboard: {url} (Ctrl-C ends it)", flush=True))
+    def tell(url: str) -> None:
+        print(f"dashboard: {url} (Ctrl-C ends it)", flush=True)
+
+    serve_dashboard(RunDir(run), host, port, storage=storage, ready=tell)
 
 
 @app.command()

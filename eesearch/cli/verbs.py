@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +54,46 @@ RunOption = Annotated[Path | None, typer.Option("--run", help="Run directory; ru
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field: budget.trials=5.")
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Run the code that the file names, though no study of yours has run it.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar="EESEARCH_STORAGE", help="Database for several machines: postgresql://user@host/db."
+    ),
+]
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ctrl-C raises `KeyboardInterrupt` inside, so that what is known is saved; once more ends the process at once.
+
+    Both end with exit code 130. Where signals are ignored (a job in the background of a script), they stay so.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, leave)
+        print("stopping: saving what is known; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        raise KeyboardInterrupt
+
+    def leave(number: int, frame: object) -> None:
+        shown = "\x1b[?25h" if sys.__stderr__ is not None and sys.__stderr__.isatty() else ""  # the panel's cursor
+        os.write(2, f"{shown}stopped at once; the same command continues\n".encode())
+        os._exit(130)  # no handler and no thread may hold it up; whatever is on disk is whole at any moment
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _version(wanted: bool) -> None:

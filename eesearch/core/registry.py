@@ -79,5 +79,5 @@ CRITERIA: Registry[Any] = Registry("criterion", builtin="eesearch.exits.gates", 
 ANSWERS: Registry[Any] = Registry("answer", builtin="eesearch.exits.answers", group="eesearch.answers")
 STRATEGIES: Registry[Any] = Registry("strategy", builtin="eesearch.training.plans", group="eesearch.strategies")
 BACKENDS: Registry[Any] = Registry("back end", builtin="eesearch.costs.backends", group="eesearch.backends")
-DRIVERS: Registry[Any] = Registry("driver", builtin="eesearch.drivers.optuna_driver", group="eesearch.drivers")
+DRIVERS: Registry[Any] = Registry("driver", builtin="eesearch.drivers.builtin", group="eesearch.drivers")
 EXPORTERS: Registry[Any] = Registry("export format", builtin="eesearch.exporters.builtin", group="eesearch.exporters")

@@ -127,5 +127,5 @@ def choose(run: Run, selection: str, *, check: int = 256) -> Chosen:
 
 def _samples(run: Run, count: int) -> NDArray[Any]:
     """Raw samples of the test split, at least two."""
-    test = load_study_data(run.directory.study()).test.x if run.test is None else run.test
+    test = load_study_data(run.question()).test.x if run.test is None else run.test
     return test[: max(count, 2)]

@@ -1,4 +1,4 @@
-"""The designs that were tried, side by side: parallel coordinates, a line per complete trial.
+"""The designs that were tried, side by side: parallel coordinates, a line per trial that was not a failure.
 
 Drawn as a scatter plot: plotly's own parallel coordinates need WebGL and compile code, which the page's
 Content-Security-Policy forbids.
@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from eesearch.reporting.figures import INK, Style
-from eesearch.reporting.formats import duration, percent, significant
+from eesearch.reporting.formats import duration, percent, significant, state_words
 from eesearch.reporting.layers import Trace, named
 from eesearch.reporting.plots import page_layout
 from eesearch.reporting.progress import FEWEST, Figure
@@ -55,15 +55,16 @@ class Dimension:
 
 def designs_plot(answers: Answers, styles: dict[str, Style]) -> Figure | None:
     """The figure; `trials` has the line of each. None if there are fewer than two complete trials."""
-    trials = [trial for trial in answers.trials if trial.state == "complete" and trial.exits]
-    if len(trials) < FEWEST:
+    trials = [trial for trial in answers.trials if trial.state != "failed" and trial.exits]
+    if sum(trial.state == "complete" for trial in trials) < FEWEST:
         return None
     dimensions = [dimension for dimension in _dimensions(trials) if dimension.known]
     lines = [
         _line(trial, dimensions, t) | {"colour": styles.get(trial.strategy, _PLAIN).colour}
         for t, trial in enumerate(trials)
     ]
-    traces = [_strategy_trace(strategy, trials, lines, styles) for strategy in _strategies(trials, styles)]
+    kinds = [(strategy, stopped) for strategy in _strategies(trials, styles) for stopped in (False, True)]
+    traces = [_trace(trials, lines, kind, styles) for kind in kinds if kind in map(_kind, trials)]
     return {
         "data": [*traces, _chosen_trace()],
         "layout": _layout(dimensions),
@@ -103,7 +104,8 @@ def _weights(trial: TrialAnswer) -> dict[str, float]:
 
 def _line(trial: TrialAnswer, dimensions: Sequence[Dimension], row: int) -> dict[str, Any]:
     told = [(d.title, d.words(value)) for d in dimensions if (value := d.values[row]) is not None]
-    title = f"<b>Trial {trial.number}, {escape(trial.strategy)}, from {escape(trial.origin)}</b>"
+    ending = "" if trial.state == "complete" else f", {state_words(trial)}"
+    title = f"<b>Trial {trial.number}, {escape(trial.strategy)}, from {escape(trial.origin)}{ending}</b>"
     return {
         "number": trial.number,
         "y": [dimension.height(dimension.values[row]) for dimension in dimensions],
@@ -111,18 +113,24 @@ def _line(trial: TrialAnswer, dimensions: Sequence[Dimension], row: int) -> dict
     }
 
 
-def _strategy_trace(
-    strategy: str, trials: Sequence[TrialAnswer], lines: Sequence[dict[str, Any]], styles: dict[str, Style]
+def _kind(trial: TrialAnswer) -> tuple[str, bool]:
+    """Its strategy, and whether it was stopped early."""
+    return trial.strategy, trial.state == "pruned"
+
+
+def _trace(
+    trials: Sequence[TrialAnswer], lines: Sequence[dict[str, Any]], kind: tuple[str, bool], styles: dict[str, Style]
 ) -> Trace:
-    """One trace for all trials of a strategy; a gap after each."""
-    own = [t for t, trial in enumerate(trials) if trial.strategy == strategy]
+    """One trace for all trials of a kind; a gap after each."""
+    strategy, stopped = kind
+    own = [t for t, trial in enumerate(trials) if _kind(trial) == kind]
     style = styles.get(strategy, _PLAIN)
-    return named(strategy, "designs") | {
+    return named(f"{strategy}, stopped early" if stopped else strategy, "designs") | {
         "x": [x for t in own for x in (*range(len(lines[t]["y"])), None)],
         "y": [y for t in own for y in (*lines[t]["y"], None)],
         "customdata": [t for t in own for _ in (*lines[t]["y"], None)],
         "mode": "lines+markers",
-        "line": {"color": style.colour, "width": 1.2},
+        "line": {"color": style.colour, "width": 1.2, "dash": "dot" if stopped else "solid"},
         "marker": {"symbol": style.symbol, "size": 6},
         "opacity": 0.8,
         "hovertext": [lines[t]["hover"] for t in own for _ in (*lines[t]["y"], None)],

@@ -11,6 +11,7 @@ from math import floor, inf, log10
 from eesearch.core.costs import Axis
 from eesearch.core.design import ExitId
 from eesearch.core.front import Evaluation, exit_name
+from eesearch.study.answers import TrialAnswer
 
 AXIS_TITLES: dict[Axis, str] = {
     "macs": "Mean cost (M MACs)",
@@ -88,6 +89,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def state_words(trial: TrialAnswer) -> str:
+    """How a trial ended: `complete`, `failed`, or `stopped early, after 2 epochs`."""
+    if trial.state != "pruned":
+        return trial.state
+    after = "" if trial.epochs is None else f", after {trial.epochs} epoch{'' if trial.epochs == 1 else 's'}"
+    return f"stopped early{after}"
 
 
 def head_words(exit_id: ExitId) -> str:

@@ -97,6 +97,7 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         devices=[_device_view(device, data) for device, data in fronts],
         trials=trial_rows(answers),
         failed=sum(trial.state == "failed" for trial in answers.trials),
+        stopped=sum(trial.state == "pruned" for trial in answers.trials),
         phases=phase_rows(answers.phases),
         written=datetime.now(UTC) if live else None,
         tie=TIE,

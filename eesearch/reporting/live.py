@@ -1,4 +1,4 @@
-"""What the terminal shows while a search runs: progress, the front so far, the best pick so far."""
+"""What the terminal shows while a search runs: progress, where it stands, the front so far, the best pick so far."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from eesearch.reporting.console import ProgressBars
-from eesearch.reporting.formats import duration
+from eesearch.reporting.standing import Standing
 from eesearch.reporting.textplot import TextFront
 from eesearch.study.answers import Answers
 from eesearch.study.trial import Finished
@@ -31,7 +31,8 @@ AROUND = 8
 class _Shown:
     """What is drawn of the answers, computed once and not at every refresh."""
 
-    headline: str
+    study: str
+    found: str
     verdict: str
     front: TextFront | None
 
@@ -44,15 +45,22 @@ class LiveView(ProgressBars):
     stream is not a terminal: see `shown`.
 
     Args:
+        standing: Told of all trials, whether anything is shown or not.
         quiet: Show nothing at all.
         stream: Where to draw; standard error by default.
         clock: Seconds that never go back.
     """
 
     def __init__(
-        self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = monotonic
+        self,
+        standing: Standing,
+        *,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(quiet=quiet, stream=stream, clock=clock)
+        self.standing = standing
         self._seen: _Shown | None = None
         self._phase = ""
         self._display = Live(
@@ -71,12 +79,14 @@ class LiveView(ProgressBars):
 
     def trial(self, trial: Finished) -> None:
         """A line that stays, above the panel."""
+        self.standing.trial(trial)
         if self.shown:
             # Not with soft_wrap, which rich would apply to the panel too.
             self._display.console.print(Text(trial_words(trial)))
 
     def answers(self, answers: Answers) -> None:
         """Show these answers from now on."""
+        self.standing.answers(answers.trials)
         if self.shown:
             self._seen = _shown(answers)
             self._display.refresh()
@@ -92,21 +102,20 @@ class LiveView(ProgressBars):
         if seen.front is not None and options.max_width >= NARROW and height >= LOWEST:
             width = min(options.max_width, 100)
             yield Text(seen.front.draw(width, height, ascii_only=options.ascii_only), no_wrap=True, overflow="crop")
-        yield Text(seen.headline, style="bold")
+        yield Text(f"{seen.study}: {self.standing.words()}; {seen.found}", style="bold")
         yield Text(seen.verdict)
 
 
 def _shown(answers: Answers) -> _Shown:
     device = answers.devices[0]
-    failed = sum(trial.state == "failed" for trial in answers.trials)
-    spent = duration(sum(trial.seconds for trial in answers.trials))
-    count = len(answers.trials)
-    trials = f"{count} trial{'' if count == 1 else 's'}{f', {failed} of them failed,' if failed else ''} in {spent}"
-    headline = f"{answers.study}: {trials}; {len(device.points)} points on the front of {device.device}"
-    return _Shown(headline, device.verdict(), TextFront.of(device) if device.points else None)
+    found = f"{len(device.points)} points on the front of {device.device}"
+    return _Shown(answers.study, found, device.verdict(), TextFront.of(device) if device.points else None)
 
 
 def trial_words(trial: Finished) -> str:
     """What a finished trial found, on one line."""
-    found = trial.error if trial.outcome is None else "value " + ", ".join(f"{v:.4f}" for v in trial.outcome.values)
+    if trial.outcome is not None:
+        found = "value " + ", ".join(f"{v:.4f}" for v in trial.outcome.values)
+    else:
+        found = f"stopped early, after {trial.samples:,} samples" if trial.state == "pruned" else trial.error
     return f"trial {trial.number} ({trial.origin}): {' '.join(found.split())}, {trial.seconds:.1f} s"

@@ -13,6 +13,7 @@ from eesearch.reporting.formats import (
     percent,
     points_words,
     significant,
+    state_words,
     stop_words,
 )
 from eesearch.reporting.frontdata import front_data, records
@@ -123,7 +124,7 @@ def _trials(answers: Answers) -> str:
     rows = [
         [
             trial.number, escaped(trial.origin), escaped(trial.strategy), escaped(", ".join(trial.exits)),
-            escaped(trial.error) if trial.error else trial.state,
+            escaped(trial.error) if trial.error else state_words(trial),
             "" if trial.value is None else f"{trial.value:.4f}", duration(trial.seconds),
         ]
         for trial in answers.trials

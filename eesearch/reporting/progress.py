@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from eesearch.reporting.figures import SERIES
-from eesearch.reporting.formats import duration, significant
+from eesearch.reporting.formats import duration, significant, state_words
 from eesearch.reporting.layers import named
 from eesearch.reporting.plots import page_layout
 from eesearch.study.answers import Answers, TrialAnswer
@@ -41,7 +41,7 @@ def volume_plot(answers: Answers) -> Figure | None:
             ""
             if volume is None
             else f"<b>{escape(device.device)}</b><br>hypervolume {significant(volume, 4)}<br>"
-            f"after trial {trial.number}, {duration(trial.elapsed)}"
+            f"after trial {trial.number}{_ending(trial)}, {duration(trial.elapsed)}"
             for trial, volume in zip(done, volumes[k], strict=True)
         ]
         traces.append(
@@ -62,6 +62,10 @@ def volume_plot(answers: Answers) -> Figure | None:
         "time": {"x": [trial.elapsed / scale for trial in done], "title": f"Time of all trials ({unit})", "step": None},
     }
     return {"data": traces, "layout": _volume_layout(by["trial"]["step"]), "by": by}
+
+
+def _ending(trial: TrialAnswer) -> str:
+    return "" if trial.state == "complete" else f" ({state_words(trial)})"
 
 
 def _reached(trial: TrialAnswer, device: int) -> float | None:

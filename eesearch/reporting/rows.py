@@ -18,6 +18,7 @@ from eesearch.reporting.formats import (
     percent,
     points_words,
     significant,
+    state_words,
     stop_words,
 )
 from eesearch.reporting.frontdata import FrontData, records
@@ -77,6 +78,7 @@ class TrialRow:
     """A line of the table of trials, in words."""
 
     number: int
+    state: str
     failed: bool
     origin: str
     strategy: str
@@ -187,6 +189,7 @@ def _trial_row(trial: TrialAnswer, backbone: float | None) -> TrialRow:
     last = trial.last_accuracy
     return TrialRow(
         number=trial.number,
+        state=state_words(trial),
         failed=trial.state == "failed",
         origin=trial.origin,
         strategy=trial.strategy,

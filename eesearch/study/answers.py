@@ -226,9 +226,10 @@ class DeviceAnswer(Value):
 
 
 class TrialAnswer(Value):
-    """One trained design, or one that failed.
+    """One trained design, or one that failed or was stopped early.
 
     Attributes:
+        state: `pruned`: stopped early, because it did not look promising beside others.
         value: Share of the reference rectangle that its calibration front dominates, mean over devices.
         exits: `cut:head`, in order.
         alphas: Weight of the loss of each of them.
@@ -237,10 +238,12 @@ class TrialAnswer(Value):
             long as it is empty, or its one point breaks the constraints.
         last_accuracy: Calibration accuracy of its own last classifier; the backbone's is in `DeviceAnswer.backbone`.
         origin: `bank`, a seeding rule, or the sampler.
+        samples: Training samples that went through the backbone.
+        epochs: That a stopped one was trained for.
     """
 
     number: int
-    state: Literal["complete", "failed"]
+    state: Literal["complete", "failed", "pruned"]
     strategy: str
     origin: str
     value: float | None = None
@@ -252,6 +255,8 @@ class TrialAnswer(Value):
     last_accuracy: float | None = None
     seconds: float = 0.0
     error: str = ""
+    samples: int = 0
+    epochs: int | None = None
 
 
 class Answers(Value):

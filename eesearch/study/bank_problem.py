@@ -6,7 +6,7 @@ from functools import cached_property
 from math import inf
 
 from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
-from eesearch.core.design import ExitId
+from eesearch.core.design import Design, ExitId
 from eesearch.core.errors import StudyError
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy, Scoring, Stop
@@ -20,7 +20,7 @@ from eesearch.study.materials import Materials
 from eesearch.study.problem import FrontProblem
 from eesearch.study.question import WarmStart
 from eesearch.study.space import NO_EXIT, Parameter, parameters
-from eesearch.study.trial import Outcome, Params
+from eesearch.study.trial import Outcome, Params, Report
 
 ENQUEUED_SEEDS = 3
 """How many distinct placements of the seeding rules are trained jointly before the sampler proposes."""
@@ -50,13 +50,21 @@ class BankProblem(FrontProblem):
         """Train the bank; its front is trial 0's."""
         return self.outcome(self.workshop.bank_design)
 
-    def run(self, params: Params) -> Outcome:
-        """Train one joint design, warm-started from the backbone and the bank's heads."""
-        design = self.design(params, start=self.workshop.bank_design.key)
+    def run(self, params: Params, report: Report | None = None) -> Outcome:
+        """Train one joint design, warm-started from the backbone and the bank's heads.
+
+        Raises:
+            StoppedEarlyError: `report` said so.
+        """
+        design = self.proposed(params)
         if design is None:
             fronts = [self.front([self.backbone(p, "cal")], p) for p in self.materials.profiles]
             return Outcome(design=None, values=(self.value(fronts),))
-        return self.outcome(design)
+        return self.outcome(design, report)
+
+    def proposed(self, params: Params) -> Design | None:
+        """The design that the parameters stand for; None: the backbone itself."""
+        return self.design(params, start=self.workshop.bank_design.key)
 
     def seeds(self) -> list[tuple[str, Params]]:
         """Warm starts, then the best distinct placements of the seeding rules, as parameters of joint designs."""
@@ -116,8 +124,8 @@ class BankProblem(FrontProblem):
 
     def untried(self, answers: Answers) -> list[str]:
         """Warm starts that no trial has trained."""
-        bank = self.workshop.bank_design
-        designs = [(origin, self.design(params, start=bank.key)) for origin, params in self._warm]
+        tried = {trial.origin for trial in answers.trials}  # one that failed, or was stopped early, was tried
+        designs = [(origin, self.proposed(params)) for origin, params in self._warm if origin not in tried]
         return [origin for origin, design in designs if design is not None and design.key not in answers.designs]
 
     def _from_warm_start(self, start: WarmStart) -> Params:

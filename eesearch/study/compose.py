@@ -12,7 +12,6 @@ from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import Design, content_key
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.policy import Policy
-from eesearch.core.store import write_atomic
 from eesearch.exits.evaluate import replay
 from eesearch.study.answers import (
     Answers,
@@ -29,8 +28,9 @@ from eesearch.study.answers import (
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
+from eesearch.study.materials import recall_text
 from eesearch.study.one_design import OneDesign
-from eesearch.study.problem import SOLVER_VERSION
+from eesearch.study.problem import SOLVER_VERSION, solved_for
 from eesearch.study.trial import Finished
 from eesearch.study.workshop import SplitName
 
@@ -81,7 +81,7 @@ class Composer:
                 self._device(finished, front, profile, final)
                 for (front, _), profile in zip(merged, materials.profiles, strict=True)
             ),
-            trials=_trials(finished, volumes),
+            trials=_trials(self.problem, finished, volumes),
             phases={name: self._earlier.get(name, 0.0) + now.get(name, 0.0) for name in {**self._earlier, **now}},
             designs=_designs(finished),
             class_names=materials.dataset.class_names,
@@ -229,10 +229,9 @@ def _baselines(problem: BankProblem, profile: DeviceProfile, *, find: bool) -> t
 
     bank, space = problem.workshop.bank_design, problem.space
     key = content_key("literature", bank.key, profile.model_dump(mode="json"), space.decisions[0], SOLVER_VERSION)
-    file = problem.materials.store.root / "literature" / f"{key}.json"
     try:
-        compared = Comparison.model_validate_json(file.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        compared = Comparison.model_validate_json(recall_text(problem.materials.store, "literature", key) or "")
+    except ValidationError:  # there is none yet, or it was written by another eesearch
         if not find:
             return ()
         with problem.materials.watch.phase("methods of the literature"):
@@ -241,7 +240,7 @@ def _baselines(problem: BankProblem, profile: DeviceProfile, *, find: bool) -> t
             # Where deciding costs nothing, gates pay what every method pays here, and were learnt already.
             gates = problem.learned(bank, profile)[0] if space.gates and profile.axis == "macs" else None
             compared = literature(tables, profile, problem.study, temperatures, gates=gates, progress=problem.progress)
-        write_atomic(file, compared.model_dump_json())
+        problem.materials.store.put_text("literature", key, compared.model_dump_json(), solved_for(profile))
     return tuple(
         Layer(name=m.method, kind="baseline", points=_spread(m.front, MOST_OF_A_LAYER)) for m in compared.methods
     )
@@ -262,27 +261,31 @@ def _seeds(problem: BankProblem, profile: DeviceProfile) -> tuple[SeedAnswer, ..
     return tuple(answers)
 
 
-def _trials(finished: Sequence[Finished], volumes: Sequence[tuple[float | None, ...]]) -> tuple[TrialAnswer, ...]:
+def _trials(
+    problem: Mode, finished: Sequence[Finished], volumes: Sequence[tuple[float | None, ...]]
+) -> tuple[TrialAnswer, ...]:
     answers, elapsed = [], 0.0
     for trial, reached in zip(finished, volumes, strict=True):
         elapsed += trial.seconds
-        answers.append(_trial(trial).model_copy(update={"elapsed": elapsed, "hypervolumes": reached}))
+        answers.append(_trial(problem, trial).model_copy(update={"elapsed": elapsed, "hypervolumes": reached}))
     return tuple(answers)
 
 
-def _trial(trial: Finished) -> TrialAnswer:
+def _trial(problem: Mode, trial: Finished) -> TrialAnswer:
     outcome = trial.outcome
-    design = outcome.design if outcome else None
+    design = outcome.design if outcome else problem.proposed(trial.params) if trial.params else None
     return TrialAnswer(
         number=trial.number,
         state=trial.state,
         strategy=design.strategy if design else "",
         origin=trial.origin,
         value=outcome.values[0] if outcome and len(outcome.values) == 1 else None,
-        design=design.key if design else "",
+        design=design.key if design and outcome else "",
         exits=tuple(f"{e.cut}:{e.head.name}" for e in design.exits) if design else (),
         alphas=tuple(e.alpha for e in design.exits) if design else (),
         last_accuracy=outcome.last_accuracy if outcome else None,
         seconds=trial.seconds,
         error=trial.error,
+        samples=trial.samples,
+        epochs=trial.samples // len(problem.materials.dataset.train) if trial.state == "pruned" else None,
     )

@@ -11,12 +11,13 @@ from math import inf
 from typing import Literal
 
 from eesearch.core.costs import DeviceProfile
+from eesearch.core.design import Design
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy, Stop
 from eesearch.exits.evaluate import evaluate
 from eesearch.study.problem import Problem
 from eesearch.study.space import Parameter, parameters
-from eesearch.study.trial import Outcome, Params
+from eesearch.study.trial import Outcome, Params, Report
 
 
 class JointTrials(Problem):
@@ -36,12 +37,9 @@ class JointTrials(Problem):
         """There is no table to seed from."""
         return []
 
-    def run(self, params: Params) -> Outcome:
-        """Train the proposed design and evaluate it at the proposed thresholds."""
-        design = self.design(params, start="")
-        if design is not None:  # a policy of this space has so many early exits; those behind are not trained
-            first = design.exits[: self.space.max_exits]
-            design = design.model_copy(update={"exits": first}) if first else None
+    def run(self, params: Params, report: Report | None = None) -> Outcome:
+        """Train the proposed design and evaluate it at the proposed thresholds; it is never stopped early."""
+        design = self.proposed(params)
         if design is None:
             error = self.backbone(self.materials.profiles[0], "cal").error
             return Outcome(design=None, values=(error, 1.0))
@@ -51,7 +49,16 @@ class JointTrials(Problem):
         policy = Policy(
             stops=(*stops, Stop(exit=output, threshold=-inf)), criterion=scoring.criterion, fits=scoring.keys
         )
-        return self.revalue(Outcome(design=design, policy=policy, values=(0.0, 0.0)))
+        samples = self.workshop.samples(design)
+        return self.revalue(Outcome(design=design, policy=policy, values=(0.0, 0.0), samples=samples))
+
+    def proposed(self, params: Params) -> Design | None:
+        """The design that the parameters stand for; None: the backbone itself."""
+        design = self.design(params, start="")
+        if design is None:
+            return None
+        first = design.exits[: self.space.max_exits]  # a policy of this space has no more; those behind are not trained
+        return design.model_copy(update={"exits": first}) if first else None
 
     def revalue(self, outcome: Outcome) -> Outcome:
         """Error and relative cost on the present devices."""

@@ -21,13 +21,14 @@ from eesearch.core.design import HeadSpec, content_key
 from eesearch.core.errors import CostError, DataError, HeadError, ModelError, StoreError
 from eesearch.core.imports import import_object
 from eesearch.core.progress import Progress, silent
-from eesearch.core.store import Store
+from eesearch.core.store import TEXT, Store
 from eesearch.costs.devices import parse_device
 from eesearch.costs.profile import Measuring, is_current, load_profile, profile, save_profile
 from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Normalize, Preprocessed
 from eesearch.nets.split import Backbone, split
 from eesearch.seeding.placement import percentile
+from eesearch.study.named import remember
 from eesearch.study.question import BackboneSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
@@ -48,6 +49,12 @@ def recall(store: Store, kind: str, key: str) -> Arrays | None:
     except StoreError as error:
         log.warning("%s It is made again.", error)
         return None
+
+
+def recall_text(store: Store, kind: str, key: str) -> str | None:
+    """As `recall`, of a text."""
+    kept = recall(store, kind, key)
+    return None if kept is None else kept[1].get(TEXT)
 
 
 @dataclass(eq=False)
@@ -109,6 +116,8 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         dataset = load_study_data(study) if given is None else given.dataset
         backbone = load_backbone(study, dataset.train.x[:2], model=given.model if given else None)
         check_classes(backbone, dataset)
+    if given is None:
+        remember(study)
     splits = {f"{each.name} split": each.key for each in (dataset.train, dataset.cal, dataset.test)}
     run.check_inputs({**splits, "network": backbone.key})
     untrained, backbone = backbone, thinned(backbone, study.space.cuts.max_cuts)
@@ -120,7 +129,13 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
             trained = trained_backbone(study, dataset, untrained, run, progress)
         backbone = trained.keep([cut.name for cut in backbone.cuts])
     fresh = _fresh(study, backbone) if study.design and study.design.scratch else None
-    return Materials(study, dataset, backbone, heads, profiles, run.store, watch, fresh)
+    return Materials(study, dataset, backbone, heads, profiles, reusing(study, run), watch, fresh)
+
+
+def reusing(study: Study, run: RunDir) -> Store:
+    """The run's store; what it lacks is copied from the runs that the warm starts come from."""
+    others = dict.fromkeys(start.run for start in study.warm_start if start.run)
+    return Store(run.store.root, [Path(other) / "store" for other in others])
 
 
 def _fresh(study: Study, backbone: Backbone) -> Backbone:
@@ -244,7 +259,7 @@ def trained_backbone(study: Study, dataset: Dataset, backbone: Backbone, run: Ru
     """The backbone after the study's `training`, from the store if it was trained before."""
     spec = study.training.backbone
     key = backbone_key(study, backbone, dataset.train.key)
-    kept = recall(run.store, "weights", key)
+    kept = recall(reusing(study, run), "weights", key)
     if kept is not None:
         backbone.load_state_dict({name: torch.from_numpy(array) for name, array in kept[0].items()})
         return backbone

@@ -10,7 +10,7 @@ from eesearch.core.progress import Progress, silent
 from eesearch.study.materials import Materials
 from eesearch.study.problem import FrontProblem
 from eesearch.study.space import Parameter
-from eesearch.study.trial import Outcome, Params
+from eesearch.study.trial import Outcome, Params, Report
 
 
 class OneDesign(FrontProblem):
@@ -53,9 +53,13 @@ class OneDesign(FrontProblem):
         )
         return self.outcome(design)
 
-    def run(self, params: Params) -> Outcome:
+    def run(self, params: Params, report: Report | None = None) -> Outcome:
         """There is nothing to propose."""
         raise NotImplementedError("a study of one design has one trial")
+
+    def proposed(self, params: Params) -> Design | None:
+        """There is nothing to propose."""
+        return None
 
     def seeds(self) -> Sequence[tuple[str, Params]]:
         """There is nothing to propose."""

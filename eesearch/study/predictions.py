@@ -18,13 +18,14 @@ from eesearch.study.run import Run
 from eesearch.training.checks import read_samples
 
 
-def predict_file(run: Path, selection: str, inputs: Path) -> tuple[str, str]:
+def predict_file(run: Path, selection: str, inputs: Path, *, trust: bool = False) -> tuple[str, str]:
     """Run the chosen network over a file with real early stopping.
 
     Args:
         run: A run directory.
         selection: Such as `max-drop=0.5%`.
         inputs: An `.npz` file with raw samples `x` [N, ...], and maybe labels `y` [N].
+        trust: Whether the code that the run's study names may run, though no study of the user's has run it.
 
     Returns:
         A CSV table `index,answer,exit,score`, and a sentence on what left where.
@@ -33,7 +34,7 @@ def predict_file(run: Path, selection: str, inputs: Path) -> tuple[str, str]:
         DataError: the file cannot be read, or its samples do not fit.
         PickError: the selection names no point.
     """
-    found = Run.load(run)
+    found = Run.load(run, trust=trust)
     _, point = found.pick(selection)
     x, y = _read(inputs)
     prediction = found.predict(point, x)

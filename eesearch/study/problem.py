@@ -15,17 +15,18 @@ from eesearch.core.errors import CostError
 from eesearch.core.front import Certificate, Evaluation, Front
 from eesearch.core.policy import Scoring, decision_name
 from eesearch.core.progress import Progress, silent
-from eesearch.core.store import write_atomic
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import backbone_evaluation, evaluate
 from eesearch.exits.last_resort import with_last_resort
+from eesearch.nets.exitnet import ExitNet
 from eesearch.seeding.bolukbasi import Learned, bolukbasi, fewer, seeds
 from eesearch.solve.exact import solve_front
 from eesearch.solve.family import Effort, Family
-from eesearch.study.materials import Materials
+from eesearch.study.materials import Materials, recall_text
 from eesearch.study.space import NO_EXIT
-from eesearch.study.trial import BANK, Outcome, Params
+from eesearch.study.trial import BANK, Outcome, Params, Report, StoppedEarlyError
 from eesearch.study.workshop import SplitName, Workshop
+from eesearch.training.plans import AfterEpoch, count_epochs
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,11 @@ class Solved(Value):
     points: tuple[Evaluation, ...]
     certificates: dict[str, Certificate]
     gates: dict[str, tuple[ExitId, ...]]
+
+
+def solved_for(profile: DeviceProfile) -> dict[str, str]:
+    """Facts about what the solver found, by which `study.upkeep` knows what nobody needs any more."""
+    return {"solver": str(SOLVER_VERSION), "device": profile.device}
 
 
 class Problem:
@@ -109,14 +115,20 @@ class Problem:
         """A design's table, and the steps between its exits on every axis of the profile, its own axis first."""
         key = (design.key, profile.device, decision, split)
         if key not in self._replays:
-            table = self.workshop.table(design, split)
-            costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in profile.axes)
-            if self.space.last_resort:
-                table, costs = with_last_resort(table, costs, {"params": 0.0, **self.space.last_resort})
+            found = self.priced(self.workshop.table(design, split), profile, decision)
             while len(self._replays) >= RECENT_REPLAYS:
                 del self._replays[next(iter(self._replays))]
-            self._replays[key] = (table, costs)
+            self._replays[key] = found
         return self._replays[key]
+
+    def priced(
+        self, table: ExitTable, profile: DeviceProfile, decision: str
+    ) -> tuple[ExitTable, tuple[StageCosts, ...]]:
+        """A table and its steps, as `replay` gives them; with the last resort, if there is one."""
+        costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in profile.axes)
+        if self.space.last_resort:
+            return with_last_resort(table, costs, {"params": 0.0, **self.space.last_resort})
+        return table, costs
 
     def backbone(self, profile: DeviceProfile, split: SplitName) -> Evaluation:
         """The unmodified backbone: the zero of drops and the unit of relative costs."""
@@ -158,6 +170,25 @@ class Problem:
             values.append(-sum(broken.values()) if broken else front.hypervolume(max_drop=drop))
         return sum(values) / len(values)
 
+    @property
+    def reference(self) -> tuple[tuple[float, float], ...]:
+        """Per device: the backbone's error on calibration, and the deepest error that counts."""
+        errors = [self.backbone(profile, "cal").error for profile in self.materials.profiles]
+        return tuple((error, error + self.study.objectives.max_drop) for error in errors)
+
+    def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
+        """What a trial found on a device, on calibration."""
+        raise NotImplementedError
+
+    def fronts(self, outcome: Outcome) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """Per device: (error, cost / backbone's cost) of the trial's front; empty where it keeps no constraint."""
+        fronts = []
+        for profile in self.materials.profiles:
+            front = self.front(self.points(outcome, profile), profile)
+            broken = len(front) and self.constraints(profile).broken(front[0], front.backbone)
+            fronts.append(() if broken else tuple((float(error), float(cost)) for error, cost in front.values))
+        return tuple(fronts)
+
 
 class FrontProblem(Problem):
     """A trial trains a design, and is worth the front that the solver finds for it."""
@@ -166,13 +197,45 @@ class FrontProblem(Problem):
 
     def revalue(self, outcome: Outcome) -> Outcome:
         """The same design under the present devices and objectives: solved again, not trained."""
-        return self.outcome(outcome.design) if outcome.design else outcome
+        if outcome.design is None:
+            return outcome
+        anew = self.outcome(outcome.design)
+        return anew.model_copy(update={"samples": outcome.samples or anew.samples})  # what it did cost stays
 
-    def outcome(self, design: Design) -> Outcome:
-        """Train a design, solve for its fronts, and value them."""
+    def outcome(self, design: Design, report: Report | None = None) -> Outcome:
+        """Train a design, solve for its fronts, and value them.
+
+        Args:
+            design: What to train.
+            report: Told what the design is worth after each epoch but the last, if it is trained now.
+
+        Raises:
+            StoppedEarlyError: `report` said so.
+        """
+        if report is not None:
+            self.workshop.table(design, "cal", self._reporting(design, report))
         value = self.value([self.device_front(design, p) for p in self.materials.profiles])
         last = float(self.workshop.table(design, "cal").accuracy[-1])
-        return Outcome(design=design, values=(value,), last_accuracy=last)
+        samples = self.workshop.samples(design)
+        return Outcome(design=design, values=(value,), last_accuracy=last, samples=samples)
+
+    def _reporting(self, design: Design, report: Report) -> AfterEpoch:
+        last = count_epochs(design)
+
+        def tell(net: ExitNet, epochs: int) -> None:
+            if epochs < last and report(epochs, self.value_so_far(net)):
+                raise StoppedEarlyError(self.workshop.samples(design, epochs))
+
+        return tell
+
+    def value_so_far(self, net: ExitNet) -> float:
+        """What a network is worth in the middle of its training: as a placement, by the first criterion alone."""
+        seen, scoring = self.workshop.look(net, *self.space.scorings[0])
+        decision, fronts = decision_name(scoring.criterion, scoring.answer), []
+        for profile in self.materials.profiles:
+            table, costs = self.priced(seen, profile, decision)
+            fronts.append(self.front(self._solve(table, costs, profile, scoring, rough=True).points, profile))
+        return self.value(fronts)
 
     def device_front(self, design: Design, profile: DeviceProfile) -> Front:
         """The whole front of a trained design on a device."""
@@ -183,14 +246,17 @@ class FrontProblem(Problem):
         space = self.space.model_dump(mode="json", include=SOLVED_BY)
         asked = (SOLVER_VERSION, space, self.constraints(profile).model_dump(mode="json"), self.study.budget.solve)
         key = content_key("front", design.key, profile.model_dump(mode="json"), *asked)
-        file = self.materials.store.root / "front" / f"{key}.json"
-        if file.exists():
+        known = recall_text(self.materials.store, "front", key)
+        if known is not None:
             try:
-                return Solved.model_validate_json(file.read_bytes())
+                remembered = Solved.model_validate_json(known)
             except ValidationError:
-                log.warning("%s is damaged. It is solved again.", file)
+                log.warning("the front %s was written by another eesearch. It is solved again.", key)
+            else:
+                if self.workshop.has_fits(sorted({fit for point in remembered.points for fit in point.policy.fits})):
+                    return remembered
         solved = self._solved(design, profile)
-        write_atomic(file, solved.model_dump_json())
+        self.materials.store.put_text("front", key, solved.model_dump_json(), solved_for(profile))
         return solved
 
     def _solved(self, design: Design, profile: DeviceProfile) -> Solved:
@@ -215,24 +281,32 @@ class FrontProblem(Problem):
         A value looks no deeper than the study's `max_drop`, and a rough front is enough to rank placements by.
         """
         table, costs = self.replay(design, profile, decision_name(scoring.criterion, scoring.answer), "cal")
-        constraints = self.constraints(profile)
         if exits is not None:
             table = table.select([e for e in table.exits if e in exits or e.is_output or e.is_last_resort])
-            drops = [d for d in (constraints.max_drop, self.study.objectives.max_drop) if d is not None]
-            constraints = constraints.model_copy(update={"max_drop": min(drops)})
-        levels = None if self.space.levels == "all" else self.space.levels
         with self.materials.watch.phase("solve"):
-            solved = solve_front(
-                table,
-                costs,
-                scoring=scoring,
-                family=Family(self.space.max_exits, levels, constraints),
-                effort=Effort(seconds=self.study.budget.solve, refine=exits is None),
-                progress=self.progress,
-            )
+            solved = self._solve(table, costs, profile, scoring, rough=exits is not None)
         points = [point.made_by(design) for point in solved.points]
         backbone, certificate = self.backbone(profile, "cal"), solved.certificate
         return Front(points, backbone=backbone, axis=profile.axis, device=profile.device, certificate=certificate)
+
+    def _solve(
+        self, table: ExitTable, costs: Sequence[StageCosts], profile: DeviceProfile, scoring: Scoring, *, rough: bool
+    ) -> Front:
+        constraints = self.constraints(profile)
+        if rough:
+            drops = [d for d in (constraints.max_drop, self.study.objectives.max_drop) if d is not None]
+            own = float(table.accuracy[table.row(next(e for e in table.exits if e.is_output))])
+            better = max(0.0, own - self.backbone(profile, "cal").accuracy)  # the solver counts from the own classifier
+            constraints = constraints.model_copy(update={"max_drop": min(drops) + better})
+        levels = None if self.space.levels == "all" else self.space.levels
+        return solve_front(
+            table,
+            costs,
+            scoring=scoring,
+            family=Family(self.space.max_exits, levels, constraints),
+            effort=Effort(seconds=self.study.budget.solve, refine=not rough),
+            progress=silent if rough else self.progress,
+        )
 
     def gated(self, learned: Learned, design: Design, profile: DeviceProfile) -> Evaluation:
         """A policy with gates on calibration; its fit is kept."""

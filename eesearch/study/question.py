@@ -29,6 +29,9 @@ def seconds(text: object) -> object:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+SAMPLERS = ("auto", "tpe", "nsga2", "nsga3", "gp", "random")
+"""Names of samplers; any other by its import path."""
+
 LARGEST_BARE_SHARE = 0.25
 """A larger number without `%` was rather meant as a percentage."""
 
@@ -112,7 +115,8 @@ class Budget(Value):
 
     Attributes:
         trials: Designs, the bank (trial 0) included.
-        timeout: Seconds of search, from the start of trial 0; whatever runs then is finished first.
+        timeout: Seconds during which trials ran; whatever runs then is finished first.
+        samples: Training samples that go through the backbone, in all.
         solve: Seconds for one front (of a design, a device and a criterion); by default the front is solved
             exactly if that is expected to take less than a minute, and for a minute otherwise.
         max_cache_gb: Most memory for cached features; beyond it the backbone runs again in every epoch.
@@ -120,8 +124,21 @@ class Budget(Value):
 
     trials: int = Field(default=20, ge=1)
     timeout: Duration | None = None
+    samples: int | None = Field(default=None, ge=1)
     solve: Duration | None = None
     max_cache_gb: float = Field(default=4.0, gt=0.0)
+
+
+class Resources(Value):
+    """What a trial gets; Ray looks at it.
+
+    Attributes:
+        cpus: Threads of a training.
+        gpus: A share of a GPU will do: 0.5 lets two trials share one.
+    """
+
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0.0, ge=0.0)
 
 
 class DesignSpec(Value):
@@ -152,11 +169,13 @@ class WarmStart(Value):
 
     Attributes:
         name: Where it comes from.
+        run: The run directory whose store may hold the trained design; empty: none.
         strategy: The space's first one is used if it lacks this.
         exits: In the order of the cuts.
     """
 
     name: str
+    run: str = ""
     strategy: str
     exits: tuple[ExitSpec, ...]
 
@@ -171,6 +190,12 @@ class Study(Value):
         warm_start: Placements that are tried first.
         devices: `macs`, `cpu:eager:t1:b1`, or the JSON file of a measured profile; a front per device.
         space: A search space in full; a file may name a shipped one or a path instead.
+        driver: `optuna`: every process trains what it proposes. `ray`: Ray Tune trains, on one machine or many.
+        sampler: Who proposes designs: `auto` (by the budget), `tpe`, `nsga2`, `nsga3`, `gp`, `random`, or
+            `package.module:Class`.
+        guide: What the sampler is told of a trial's front: its `hypervolume`, its `gain` over the others', the
+            `accuracies` at 25, 50 and 75 % of the cost, or a `scalarized` hypervolume.
+        pruning: Who stops designs that do not look promising after some epochs: `none`, `asha`, `hyperband`, `median`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -189,6 +214,10 @@ class Study(Value):
     design: DesignSpec | None = None
     warm_start: tuple[WarmStart, ...] = ()
     driver: str = "optuna"
+    sampler: str = "auto"
+    guide: Literal["hypervolume", "gain", "accuracies", "scalarized"] = "hypervolume"
+    pruning: Literal["none", "asha", "hyperband", "median"] = "none"
+    resources: Resources = Resources()
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
@@ -212,6 +241,8 @@ class Study(Value):
             raise ValueError("mode joint-trials draws a threshold in [0, 1] per exit: criteria of one exit only")
         if (self.mode == "design") != (self.design is not None):
             raise ValueError(f"mode design and the section `design` go together; got mode {self.mode}")
+        if self.mode != "bank" and (self.pruning, self.guide) != ("none", "hypervolume"):
+            raise ValueError(f"pruning and guide need mode bank; got mode {self.mode}")
         if self.warm_start and not (self.mode == "bank" and self.space.trained):
             raise ValueError("warm_start: needs mode bank and a strategy that trains designs, such as joint")
         return self
@@ -245,13 +276,22 @@ class Study(Value):
             raise ValueError(f"there is no driver '{driver}'; expected one of {', '.join(sorted(DRIVERS))}")
         return driver
 
+    @field_validator("sampler")
+    @classmethod
+    def _sampler_known(cls, sampler: str) -> str:
+        if sampler not in SAMPLERS and ":" not in sampler:
+            raise ValueError(f"there is no sampler '{sampler}'; expected one of {', '.join(SAMPLERS)}, or module:Class")
+        return sampler
+
     @property
     def backbone(self) -> BackboneSpec:
         """The network that is searched."""
         return self.backbones[0]
 
 
-FREE_TO_CHANGE = ("budget", "devices", "objectives", "warm_start")
+FREE_TO_CHANGE = (
+    "budget", "devices", "objectives", "warm_start", "driver", "sampler", "guide", "pruning", "resources",
+)  # fmt: skip
 """Sections that may differ when a study is continued."""
 
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from eesearch.core.design import Design, ExitSpec
+from eesearch.core.design import Design, ExitSpec, content_key
 from eesearch.core.errors import StudyError
+from eesearch.core.policy import Policy
 from eesearch.study.answers import Answers, DeviceAnswer, Point
 from eesearch.study.config import ExportedConfig
 from eesearch.study.files import resolve
+from eesearch.study.named import check_named, named_paths
 from eesearch.study.question import Study, WarmStart
+from eesearch.study.rundir import RunDir
+
+MOST_PLACED = 5
+"""Placements on a run's bank that are tried first by a search that the run warms up."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,14 @@ class Retraining:
         scratch: Whether the whole network starts from random weights; None: it does if its backbone came without
             weights and its strategy trains it.
         overrides: `key=value` for any other field of the study.
+        trust: Whether the code that the configuration names may run, though no study of the user's has run it.
     """
 
     data: str | None = None
     epochs: int | None = None
     scratch: bool | None = None
     overrides: Sequence[str] = ()
+    trust: bool = False
 
 
 def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Study:
@@ -38,6 +48,7 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
 
     Raises:
         StudyError: it has no early exit, or the study would have mistakes.
+        InputError: it names code that the user has never named.
     """
     design, exits = _trained(config), active_exits(config)
     study = config.question()
@@ -60,7 +71,11 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
     fields["budget"] |= {"trials": 1, "timeout": None}
     if asked.data is not None:
         fields["data"] |= {"source": asked.data, "args": {}}
-    return resolve(fields, asked.overrides, Path(f"configuration {config.key}"))
+    fields["sampler"] = "auto"  # there is nothing to sample, so no import path of one is taken over
+    question = resolve(fields, asked.overrides, Path(f"configuration {config.key}"))
+    if not asked.trust:  # what the user names here and now is not in the configuration
+        check_named(set(named_paths(question)) & set(named_paths(study)), f"configuration {config.key}")
+    return question
 
 
 def warm_start(config: ExportedConfig) -> WarmStart:
@@ -72,21 +87,69 @@ def warm_start(config: ExportedConfig) -> WarmStart:
     return WarmStart(name=config.key[:8], strategy=_trained(config).strategy, exits=active_exits(config))
 
 
-def warmed(study: Study, files: Sequence[Path]) -> Study:
-    """A study that tries the placements of these configurations first.
+def warm_starts(run: RunDir) -> list[WarmStart]:
+    """The designs on a run's fronts, those first that were trained as a whole: they need no training again.
+
+    A point on the bank is a placement of its heads, of which a joint design can be made. That has to be trained, so few
+    of many are taken, evenly. Each group is in the order of the devices and of their fronts, and nothing comes twice.
 
     Raises:
-        StudyError: a file is no configuration or has no early exit; the study's mode has no use for it.
+        RunError: the directory holds no run, or no answers yet.
+        StudyError: nothing on its fronts has an early exit.
     """
-    starts = [warm_start(ExportedConfig.load(file)).model_dump(mode="json") for file in files]
+    answers = run.answers()
+    whole: dict[str, tuple[str, tuple[ExitSpec, ...]]] = {}
+    placed: dict[str, tuple[str, tuple[ExitSpec, ...]]] = {}
+    for point in (point for device in answers.devices for point in device.points):
+        design = answers.designs.get(point.cal.design)
+        if design is None:  # the unmodified backbone
+            continue
+        if design.strategy != "separate":
+            whole[design.key] = design.strategy, design.exits
+        elif exits := _stops(design, point.cal.policy):
+            placed[content_key([(e.cut, e.head.name) for e in exits])] = design.strategy, exits
+    path = run.path.absolute()
+    found = [
+        WarmStart(name=f"{path.name} {key[:8]}", run=str(path), strategy=strategy, exits=exits)
+        for key, (strategy, exits) in (*whole.items(), *_some(list(placed.items())))
+    ]
+    if not found:
+        raise StudyError(f"nothing on the fronts of {run.path} has an early exit", do="Leave the warm start out.")
+    return found
+
+
+def _some(placed: list[T]) -> list[T]:
+    last, steps = len(placed) - 1, MOST_PLACED - 1
+    return placed if last <= steps else [placed[round(i * last / steps)] for i in range(MOST_PLACED)]
+
+
+def warmed(study: Study, sources: Sequence[Path]) -> Study:
+    """A study that tries what these configurations and runs chose first.
+
+    Args:
+        study: To be searched.
+        sources: Files that `export --to config` wrote, and run directories.
+
+    Raises:
+        StudyError: a file is no configuration, or nothing has an early exit; the study's mode has no use for it.
+        RunError: a directory holds no run, or no answers yet.
+    """
+    starts: list[WarmStart] = []
+    for source in sources:
+        starts += warm_starts(RunDir(source)) if source.is_dir() else [warm_start(ExportedConfig.load(source))]
     fields = study.model_dump(mode="json")
-    return resolve(fields | {"warm_start": [*fields["warm_start"], *starts]}, (), Path("the study"))
+    added = [start.model_dump(mode="json") for start in starts]
+    return resolve(fields | {"warm_start": [*fields["warm_start"], *added]}, (), Path("the study"))
 
 
 def active_exits(config: ExportedConfig) -> tuple[ExitSpec, ...]:
     """The trained exits at which somebody may stop, in the order of the cuts."""
-    active = {(e.cut, e.head) for e in config.policy.exits}
-    return tuple(e for e in _trained(config).exits if (e.cut, e.head.name) in active)
+    return _stops(_trained(config), config.policy)
+
+
+def _stops(design: Design, policy: Policy) -> tuple[ExitSpec, ...]:
+    active = {(e.cut, e.head) for e in policy.exits}
+    return tuple(e for e in design.exits if (e.cut, e.head.name) in active)
 
 
 def _trained(config: ExportedConfig) -> Design:

@@ -18,7 +18,9 @@ from eesearch.nets.split import Backbone
 from eesearch.study.answers import Answers, DeviceAnswer, Point
 from eesearch.study.deployed import Deployed
 from eesearch.study.materials import backbone_key, load_backbone, load_study_data, thinned
+from eesearch.study.named import check_named, named_paths
 from eesearch.study.picks import Pick, Picked, find_device
+from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
 
 
@@ -31,22 +33,39 @@ class Run:
         answers: As last written.
         backbone: The live network, where the search was given one; otherwise rebuilt from the study when needed.
         test: Raw samples of the test split, where the search was given arrays; otherwise loaded when needed.
+        trusted: Whether the code that its study names may run, whoever named it.
     """
 
     directory: RunDir
     answers: Answers
     backbone: Backbone | None = None
     test: NDArray[Any] | None = None
+    trusted: bool = False
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls, path: Path | str, *, trust: bool = False) -> Self:
         """Open a run directory.
+
+        Args:
+            path: Of the run.
+            trust: Whether the code that its study names may run, though no study of yours has run it.
 
         Raises:
             RunError: it holds no run, or no answers yet.
         """
         directory = RunDir(Path(path))
-        return cls(directory, directory.answers())
+        return cls(directory, directory.answers(), trusted=trust)
+
+    def question(self) -> Study:
+        """The study, whose model and data may be imported.
+
+        Raises:
+            InputError: the user has never named them, and trusts nobody who did.
+        """
+        study = self.directory.study()
+        if not self.trusted:
+            check_named(named_paths(study), self.directory.study_file)
+        return study
 
     def __repr__(self) -> str:
         devices = "\n".join(f"  {device.verdict()}" for device in self.answers.devices)
@@ -114,7 +133,7 @@ class Run:
         picked = self.pick(selection) if isinstance(selection, str) else selection
         point = picked.point if isinstance(picked, Picked) else picked
         if example is None:
-            example = np.empty(0) if self.backbone else load_study_data(self.directory.study()).test.x[:2]
+            example = np.empty(0) if self.backbone else load_study_data(self.question()).test.x[:2]
         net, fits = self.network(point, example)
         return Deployed(net, point.cal.policy, fits)
 
@@ -129,7 +148,7 @@ class Run:
             RunError: the store lacks the weights.
             ModelError: the study's model cannot be built any more.
         """
-        study, store = self.directory.study(), self.directory.store
+        store, study = self.directory.store, self.directory.study() if self.backbone else self.question()
         design = point.cal.design
         if design:  # the store holds all weights: the file that the study names need not be there any more
             plain = study.backbone.model_copy(update={"weights": None})

@@ -5,23 +5,38 @@ from __future__ import annotations
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from eesearch.core.design import Value
 from eesearch.core.errors import RunError, StudyError
-from eesearch.core.store import Store, disk_errors, write_atomic
+from eesearch.core.locks import locked
+from eesearch.core.store import Store, write_atomic
 from eesearch.study.answers import Answers, table_rows
 from eesearch.study.examples import Examples
 from eesearch.study.files import load_study
 from eesearch.study.question import FREE_TO_CHANGE, Study, differences
+from eesearch.study.workers import living
 
 log = logging.getLogger(__name__)
+
+
+class Identity(Value):
+    """Which run this is, and where its trials lie.
+
+    Attributes:
+        id: Begins the names of its studies in a database that others use too.
+        storage: Address of that database, without the password; empty: `study.db` in the run directory.
+    """
+
+    id: str
+    storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,12 +134,20 @@ class RunDir:
             return None
         return found if found.made_for == answers.key else None
 
-    def phases(self) -> dict[str, float]:
-        """Wall seconds by phase of all searches so far."""
+    def add_phases(self, spent: Mapping[str, float]) -> dict[str, float]:
+        """Add wall seconds by phase to those of all searches so far; hold the lock `answers`.
+
+        Returns:
+            The sums.
+        """
+        file = self.path / "phases.json"
         try:
-            return dict(self.answers().phases)
-        except RunError:  # there are no answers yet
-            return {}
+            known = dict(json.loads(file.read_text())) if file.is_file() else {}
+            total = {name: known.get(name, 0.0) + spent.get(name, 0.0) for name in {**known, **spent}}
+        except (ValueError, TypeError):  # damaged: they are only of interest
+            total = dict(spent)
+        write_atomic(file, json.dumps(total, indent=1))
+        return total
 
     def write_answers(self, answers: Answers, examples: Examples | None = None) -> None:
         """Write `front.json` and `front.csv`, and `examples.json` if there are any.
@@ -138,28 +161,48 @@ class RunDir:
             write_atomic(self.path / "examples.json", examples.model_dump_json())
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run for one search; a second one is refused. The lock lies beside the directory, not in it.
+    def preparing(self) -> Iterator[None]:
+        """Hold the run while it is made or completed; others wait. The lock lies beside the directory, not in it.
 
         Raises:
-            RunError: another process searches here, or the directory above cannot be written.
+            RunError: the directory above cannot be written.
         """
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        with disk_errors(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            held = FileLock(lock, timeout=0)
-            try:
-                held.acquire()
-            except Timeout:
-                if not lock.exists():
-                    raise RunError(f"cannot write {lock}", do="Pass another directory with --run.") from None
-                raise RunError(
-                    f"another search is running in {self.path}", do="Wait for it, or pass another --run."
-                ) from None
-        try:
+        beside = self.path.absolute()
+        with locked(
+            beside.with_name(f".{beside.name}.lock"),
+            waiting=f"another search prepares {self.path}; this one joins it then",
+        ):
             yield
-        finally:
-            held.release()
+
+    def lock(self, name: str) -> Path:
+        """The file of a lock that the processes of this run share."""
+        return self.path / "locks" / f"{name}.lock"
+
+    def identity(self) -> Identity:
+        """Who this run is to a database that other runs use too; made up at the first call, while preparing.
+
+        Raises:
+            RunError: the file that says so is damaged, or cannot be written.
+        """
+        file = self.path / "run.json"
+        try:
+            return Identity.model_validate_json(file.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            made = Identity(id=uuid.uuid4().hex[:12])
+            self.identify(made)
+            return made
+        except ValidationError:
+            raise RunError(
+                f"{file} is damaged", do="Write it again: its `id` begins the names of the run's studies in `storage`."
+            ) from None
+
+    def identify(self, identity: Identity) -> None:
+        """Remember it.
+
+        Raises:
+            RunError: the directory cannot be written.
+        """
+        write_atomic(self.path / "run.json", identity.model_dump_json(indent=1))
 
 
 def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
@@ -172,15 +215,18 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
 
     Raises:
         RunError: the directory belongs to another study (the differences are shown), holds something else, or cannot
-            be written.
+            be written; somebody searches there with other devices or objectives.
     """
     run = RunDir(path)
+    busy = living(path)
+    if fresh and busy:
+        raise RunError(f"a search is running in {path}", got="--fresh", do="Wait for it, or pass another --run.")
     if fresh and path.exists():
         aside = _free_name(path)
         os.rename(path, aside)
         log.info("the old run was renamed to %s", aside)
     if run.study_file.is_file():
-        _check_same(run, study)
+        _check_same(run, study, busy=bool(busy))
     elif path.is_dir() and any(p.name != "profiles" for p in path.iterdir()):  # `eesearch profile` may come first
         raise RunError(f"{path} is not empty and holds no run", do="Pass another directory with --run.")
     fields = study.model_dump(mode="json", exclude_defaults=False)
@@ -192,7 +238,7 @@ def _free_name(path: Path) -> Path:
     return next(p for n in range(1, 10_000) if not (p := path.with_name(f"{path.name}.old-{n}")).exists())
 
 
-def _check_same(run: RunDir, study: Study) -> None:
+def _check_same(run: RunDir, study: Study, *, busy: bool) -> None:
     try:
         old = run.study()
     except StudyError as error:
@@ -204,3 +250,6 @@ def _check_same(run: RunDir, study: Study) -> None:
             f"{run.path} belongs to another study; only {', '.join(FREE_TO_CHANGE)} may change:\n{lines}\n"
             "Pass another directory with --run, or start anew with --fresh (the old one is renamed, not deleted)"
         )
+    for name in ("devices", "objectives") if busy else ():
+        if getattr(old, name) != getattr(study, name):
+            raise RunError(f"a search is running in {run.path} with other {name}", do="Wait for it, or stop it first.")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from eesearch.core.design import Design, Value
+from eesearch.core.errors import EesearchError
 from eesearch.core.policy import Policy
 from eesearch.study.space import Parameter
 
 Params = Mapping[str, str | float]
+
+Report = Callable[[int, float], bool]
+"""Called as `report(epochs done, value so far)` while a design is trained; says whether to stop now."""
 
 BANK = "bank"
 """Origin of trial 0: every head at every cut, trained once on the frozen backbone."""
@@ -27,24 +31,47 @@ class Outcome(Value):
         policy: Only where thresholds were parameters of the trial (`mode: joint-trials`).
         values: What the study's directions apply to.
         last_accuracy: Calibration accuracy of the network's own classifier.
+        samples: That went through the backbone to train the design.
     """
 
     design: Design | None
     policy: Policy | None = None
     values: tuple[float, ...]
     last_accuracy: float | None = None
+    samples: int = 0
+
+
+class StoppedEarlyError(EesearchError):
+    """A training was stopped because it did not look promising.
+
+    Args:
+        samples: That it had processed.
+    """
+
+    def __init__(self, samples: int) -> None:
+        super().__init__(f"stopped after {samples} samples")
+        self.samples = samples
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A trial that ended: with an outcome, or with the error of its design."""
+    """A trial that ended: with an outcome, with the error of its design, or stopped early.
+
+    Attributes:
+        params: What it proposed; empty of trial 0.
+        samples: That went through the backbone to train its design.
+        ended: Trials that had ended by then, this one included, whoever ran them; 0: nobody counted.
+    """
 
     number: int
     origin: str
     outcome: Outcome | None
     error: str
     seconds: float
-    state: Literal["complete", "failed"]
+    state: Literal["complete", "failed", "pruned"]
+    samples: int = 0
+    params: Params = field(default_factory=dict)
+    ended: int = 0
 
 
 class SearchProblem(Protocol):
@@ -55,6 +82,7 @@ class SearchProblem(Protocol):
         directions: `minimize` or `maximize`, one per value.
         parameters: The flat static list that every proposed trial sets.
         origin: Of trial 0.
+        reference: Per device: the backbone's error on calibration, and the largest that counts.
     """
 
     origin: str
@@ -66,6 +94,11 @@ class SearchProblem(Protocol):
 
     @property
     def directions(self) -> tuple[Literal["minimize", "maximize"], ...]:
+        """See the class."""
+        ...
+
+    @property
+    def reference(self) -> tuple[tuple[float, float], ...]:
         """See the class."""
         ...
 
@@ -82,10 +115,18 @@ class SearchProblem(Protocol):
         """(origin, parameters) of the trials that come before the sampler's."""
         ...
 
-    def run(self, params: Params) -> Outcome:
-        """Train and evaluate what the parameters propose."""
+    def run(self, params: Params, report: Report | None = None) -> Outcome:
+        """Train and evaluate what the parameters propose.
+
+        Raises:
+            StoppedEarlyError: `report` said so.
+        """
         ...
 
     def revalue(self, outcome: Outcome) -> Outcome:
         """The same outcome under the present devices and objectives, without training."""
+        ...
+
+    def fronts(self, outcome: Outcome) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """Per device: (error, cost / the backbone's cost) of the trial's points on calibration."""
         ...

@@ -5,20 +5,27 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
+
+import numpy as np
 
 from eesearch.core.design import Design, ExitSpec
 from eesearch.core.errors import RunError
+from eesearch.core.locks import locked
 from eesearch.core.policy import Fit, Scoring, decision_name, decision_named
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
-from eesearch.study.materials import Materials, recall
-from eesearch.training.bank import build_heads, train_bank
+from eesearch.study.materials import Arrays, Materials, recall
+from eesearch.study.spread import BankPart, Spread, SpreadJob, TableShard, part_bank, shard_table
+from eesearch.study.trial import StoppedEarlyError
+from eesearch.training.bank import Heads, build_heads, count_samples, plan_cache, train_bank
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.collect import collect
+from eesearch.training.data import Split
 from eesearch.training.fits import fit_ensemble, fit_temperature
-from eesearch.training.plans import train_design
+from eesearch.training.plans import AfterEpoch, count_epochs, train_design
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +41,15 @@ class Workshop:
     Args:
         materials: What all trials share.
         progress: Listens to trainings and collections.
+
+    Attributes:
+        spread: Where the bank and large tables are made, in pieces; None: here.
     """
 
     def __init__(self, materials: Materials, progress: Progress = silent) -> None:
         self.materials = materials
         self.progress = progress
+        self.spread: Spread | None = None
         study, dataset = materials.study, materials.dataset
         self.bank_design = Design(
             backbone=materials.backbone.key,
@@ -52,8 +63,8 @@ class Workshop:
         self._fits: dict[str, Fit] = {}
         self._backbone: dict[str, ExitTable] = {}
 
-    def table(self, design: Design, split: SplitName) -> ExitTable:
-        """The design's table on a split; trains the design if nothing is stored.
+    def table(self, design: Design, split: SplitName, after_epoch: AfterEpoch | None = None) -> ExitTable:
+        """The design's table on a split; trains the design if nothing is stored, as `network` does.
 
         Raises:
             EesearchError: training failed.
@@ -61,11 +72,24 @@ class Workshop:
         """
         key = (design.key, split)
         if key not in self._tables:
-            kept = recall(self.materials.store, "table", f"{design.key}-{split}")
-            table = ExitTable.from_arrays(*kept) if kept else self._collect(design, split)
+            table = self._kept_table(design, split)
+            if table is None:
+                net = self.network(design, after_epoch)
+                with self._alone("table", f"{design.key}-{split}"):
+                    table = self._kept_table(design, split)
+                    table = table if table is not None else self._collect(net, design, split)
             self._forget_others()
             self._tables[key] = table
         return self._tables[key]
+
+    def _kept_table(self, design: Design, split: SplitName) -> ExitTable | None:
+        kept = recall(self.materials.store, "table", f"{design.key}-{split}")
+        return None if kept is None else ExitTable.from_arrays(*kept)
+
+    def _alone(self, kind: str, key: str) -> AbstractContextManager[None]:
+        """Held by who makes something: another process that needs it waits, and then finds it in the store."""
+        file = self.materials.store.root.parent / "locks" / f"{kind}-{key}.lock"
+        return locked(file, waiting=f"another process makes {kind} {key}; this one waits for it")
 
     def _forget_others(self) -> None:
         """Keep the bank's tables, which every trial asks for, and few others: logits of many trials fill the memory."""
@@ -73,41 +97,143 @@ class Workshop:
         for key in others[: max(0, len(others) - RECENT_TABLES + 1)]:
             del self._tables[key]
 
-    def _collect(self, design: Design, split: SplitName) -> ExitTable:
-        data = getattr(self.materials.dataset, split)
-        net = self.network(design)
+    def _collect(self, net: ExitNet, design: Design, split: SplitName) -> ExitTable:
+        data: Split = getattr(self.materials.dataset, split)
         with self.materials.watch.phase("collect tables"):
-            table = collect(net, data, progress=self.progress)
+            shards = self._shards(design, split)
+            if shards and self.spread:
+                self.spread(shards)
+                logits = [np.asarray(self._take("shard", shard.key)[0]["logits"]) for shard in shards]
+                table = ExitTable(np.concatenate(logits, axis=1), data.y, net.exits, data.name, data.key)
+            else:
+                table = collect(net, data, progress=self.progress)
         self.materials.store.put("table", f"{design.key}-{split}", *table.arrays())
+        self._remove("shard", [shard.key for shard in shards])
         return table
 
-    def network(self, design: Design) -> ExitNet:
+    def _shards(self, design: Design, split: SplitName) -> list[TableShard]:
+        if self.spread is None:
+            return []
+        samples, macs = len(getattr(self.materials.dataset, split)), self.materials.profiles[0].macs_prefix[-1]
+        return shard_table(design, split, samples=samples, macs=macs, workers=self.spread.workers)
+
+    def do(self, job: SpreadJob) -> None:
+        """Do a piece of another process's work; it finds the result in the store.
+
+        Raises:
+            EesearchError: a training failed, or an exit gives NaN or infinity.
+            RunError: the store cannot be written.
+        """
+        store = self.materials.store
+        if isinstance(job, BankPart):
+            limit = self.materials.study.budget.max_cache_gb if job.cached else 0.0
+            with self._alone("design", job.design.key):
+                if recall(store, "weights", job.design.key) is None:
+                    self._keep(job.design, self._train_bank(job.design, limit))
+        elif recall(store, "shard", job.key) is None:
+            whole: Split = getattr(self.materials.dataset, job.split)
+            rows = Split(whole.name, whole.x[job.first : job.last], whole.y[job.first : job.last])
+            store.put("shard", job.key, *collect(self.network(job.design), rows).arrays())
+
+    def network(self, design: Design, after_epoch: AfterEpoch | None = None) -> ExitNet:
         """The trained network of a design, from the store or trained now.
+
+        Args:
+            design: What to train.
+            after_epoch: Shown the network after each epoch of a joint training; what it raises ends the training.
 
         Raises:
             EesearchError: training failed.
+            StoppedEarlyError: `after_epoch` said so; nothing of the design is kept.
             RunError: the store cannot be written.
         """
         kept = recall(self.materials.store, "weights", design.key)
-        if kept is not None:
-            return ExitNet.from_arrays(self.materials.backbone, *kept)  # brings the backbone's weights along
-        with self.materials.watch.phase("train bank" if design == self.bank_design else "train designs"):
-            net = self._train(design)
+        if kept is None:
+            with self._alone("design", design.key):
+                kept = recall(self.materials.store, "weights", design.key)
+                if kept is None:
+                    with self.materials.watch.phase("train bank" if design == self.bank_design else "train designs"):
+                        net = self._train(design, after_epoch)
+                    self._keep(design, net)
+                    return net
+        return ExitNet.from_arrays(self.materials.backbone, *kept)  # brings the backbone's weights along
+
+    def _keep(self, design: Design, net: ExitNet) -> None:
         self.materials.store.put("weights", design.key, *net.arrays())
+        self._forget_training(design)
+
+    def _forget_training(self, design: Design) -> None:
+        """Remove its checkpoints."""
         for file in self._checkpoint(design).path.parent.glob(f"{design.key}*"):
             file.unlink()
-        return net
 
-    def _train(self, design: Design) -> ExitNet:
-        materials, split = self.materials, self.materials.dataset.train
+    def _train(self, design: Design, after_epoch: AfterEpoch | None) -> ExitNet:
+        split = self.materials.dataset.train
         if design.strategy == "separate":
-            limit = materials.study.budget.max_cache_gb
-            return train_bank(
-                materials.backbone, design, split,
-                max_cache_gb=limit, checkpoint=self._checkpoint(design), progress=self.progress,
-            )  # fmt: skip
-        start = self._start(design)
-        return train_design(start, design, split, checkpoint=self._checkpoint(design), progress=self.progress)
+            limit = self.materials.study.budget.max_cache_gb
+            parts = self._parts(design, limit) if design == self.bank_design else []
+            return self._train_parts(design, parts) if parts else self._train_bank(design, limit)
+        start, checkpoint = self._start(design), self._checkpoint(design)
+        try:
+            return train_design(
+                start, design, split, checkpoint=checkpoint, progress=self.progress, after_epoch=after_epoch
+            )
+        except StoppedEarlyError:
+            self._forget_training(design)
+            raise
+
+    def _train_bank(self, design: Design, max_cache_gb: float) -> ExitNet:
+        return train_bank(
+            self.materials.backbone,
+            design,
+            self.materials.dataset.train,
+            max_cache_gb=max_cache_gb,
+            checkpoint=self._checkpoint(design),
+            progress=self.progress,
+        )
+
+    def _parts(self, bank: Design, max_cache_gb: float) -> list[BankPart]:
+        if self.spread is None:
+            return []
+        backbone, samples = self.materials.backbone, len(self.materials.dataset.train)
+        return part_bank(
+            bank,
+            backbone,
+            self.materials.profiles[0],
+            samples=samples,
+            cached=plan_cache(backbone, bank.exits, samples) / 1e9 <= max_cache_gb,
+            workers=self.spread.workers,
+        )
+
+    def _train_parts(self, bank: Design, parts: list[BankPart]) -> ExitNet:
+        assert self.spread is not None
+        self.spread(parts)
+        heads: Heads = {}
+        for part in parts:
+            net = ExitNet.from_arrays(self.materials.backbone, *self._take("weights", part.design.key))
+            heads |= {(e.cut, e.head.name): net.head(e.cut, e.head.name) for e in part.design.exits}
+        whole = ExitNet(self.materials.backbone, heads).eval()
+        self.materials.store.put("weights", bank.key, *whole.arrays())  # before its parts go
+        self._remove("weights", [part.design.key for part in parts])
+        return whole
+
+    def _take(self, kind: str, key: str) -> Arrays:
+        kept = self.materials.store.get(kind, key)
+        if kept is None:
+            raise RunError(f"the store lacks {kind} {key}", do="Is the run directory on storage that all workers see?")
+        return kept
+
+    def _remove(self, kind: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.materials.store.path(kind, key).unlink(missing_ok=True)
+
+    def samples(self, design: Design, epochs: int | None = None) -> int:
+        """How many samples go through the backbone to train a design, wholly or for so many epochs."""
+        backbone, train = self.materials.backbone, len(self.materials.dataset.train)
+        if design.strategy == "separate":
+            limit = self.materials.study.budget.max_cache_gb
+            return count_samples(backbone, design.exits, train, epochs=design.train.epochs, max_cache_gb=limit)
+        return train * (count_epochs(design) if epochs is None else epochs)
 
     def _start(self, design: Design) -> ExitNet:
         """The network that training starts from: the backbone, with the bank's heads or with random ones."""
@@ -134,6 +260,14 @@ class Workshop:
         if "ensemble" in decision_named(decision_name(criterion, answer)).needs:
             fits.append(self._fit(design, "ensemble", lambda: self._ensemble(design, fits[0])))
         return Scoring(criterion, answer, tuple(fits))
+
+    def look(self, net: ExitNet, criterion: str, answer: str = "own") -> tuple[ExitTable, Scoring]:
+        """The calibration table of a network as it is, in the middle of its training, and its fits; nothing is kept."""
+        table = collect(net, self.materials.dataset.cal)
+        fits = [fit_temperature(table, seed=self._seed)]
+        if "ensemble" in decision_named(decision_name(criterion, answer)).needs:
+            fits.append(fit_ensemble(table, fits[0], seed=self._seed))
+        return table, Scoring(criterion, answer, tuple(fits))
 
     @property
     def _seed(self) -> int:
@@ -171,9 +305,17 @@ class Workshop:
             if key not in self._fits:
                 kept = recall(self.materials.store, "fit", key)
                 if kept is None:
-                    raise RunError(f"the store lacks fit {key}", do="Delete store/front of the run, and search again.")
+                    raise RunError(f"the store lacks fit {key}", do="Run the same command again: it is made again.")
                 self._fits[key] = Fit.from_arrays(*kept)
         return tuple(self._fits[key] for key in keys)
+
+    def has_fits(self, keys: Sequence[str]) -> bool:
+        """Whether the store still holds the fits that a remembered policy names, whole."""
+        try:
+            self.fits(keys)
+        except RunError:
+            return False
+        return True
 
     def backbone_table(self, split: SplitName) -> ExitTable:
         """What the unmodified backbone says about a split: a table of one row, the bank's last if there is a bank."""

@@ -137,6 +137,27 @@ def plan_cache(backbone: Backbone, exits: Sequence[ExitSpec], samples: int) -> i
     return FLOAT32_BYTES * samples * sum(prod(tap.shape) for tap in taps if tap.cacheable)
 
 
+def count_samples(
+    backbone: Backbone, exits: Sequence[ExitSpec], samples: int, *, epochs: int, max_cache_gb: float
+) -> int:
+    """How many samples go through the backbone to train a bank: each once for the cache, and per epoch for the rest.
+
+    Args:
+        backbone: As in `train_bank`.
+        exits: Of the bank.
+        samples: In the training split.
+        epochs: Of the heads.
+        max_cache_gb: As in `train_bank`.
+
+    Raises:
+        InputError: the backbone has no such cut.
+        HeadError: a head does not fit its tap.
+    """
+    fits = plan_cache(backbone, exits, samples) / 1e9 <= max_cache_gb
+    cached = {fits and Tap.of(find_cut(backbone, e.cut), e.head.tap).cacheable for e in exits}
+    return samples * ((True in cached) + epochs * (False in cached))
+
+
 def cache_taps(
     backbone: Backbone, taps: Sequence[Tap], split: Split, *, progress: Progress = silent
 ) -> dict[Tap, Tensor]:

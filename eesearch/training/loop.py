@@ -35,6 +35,10 @@ Rate = Callable[[str, int, int], float]
 """`(part, step, steps) -> factor of the learning rate`."""
 
 
+def unheard(epochs: int) -> None:
+    """Nobody listens to a training's epochs."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One run of the loop.
@@ -66,6 +70,7 @@ def train(
     *,
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
+    after_epoch: Callable[[int], None] = unheard,
 ) -> None:
     """Train a model in place; leaves it in eval mode, with the gradient flags that it came with.
 
@@ -78,6 +83,9 @@ def train(
         samples: What it learns from.
         checkpoint: Written after each epoch; read first. One that another training made is ignored.
         progress: Called after each batch.
+        after_epoch: Called with the number of epochs done, of those that are run now. It may look at the model, whose
+            modes it must leave as they are, and it may raise to stop the training. An epoch is told before the
+            checkpoint holds it, so that none is passed over in silence by a kill.
 
     Raises:
         EesearchError: the training diverged.
@@ -93,6 +101,7 @@ def train(
         first = training.restore(saved) if saved else 0
         for epoch in range(first, phase.spec.epochs):
             training.run_epoch(epoch, progress)
+            after_epoch(epoch + 1)
             if checkpoint:
                 checkpoint.save({"made_for": made_for, "epoch": epoch + 1, **training.state()})
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -24,9 +25,12 @@ from eesearch.core.registry import STRATEGIES
 from eesearch.nets.exitnet import ExitNet
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Split
-from eesearch.training.loop import Phase, train
+from eesearch.training.loop import Phase, train, unheard
 from eesearch.training.losses import joint_loss, separate_loss
 from eesearch.training.samples import Samples
+
+AfterEpoch = Callable[[ExitNet, int], None]
+"""Called with a network in the middle of its training, and with the number of epochs that it has had."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def train_design(
     *,
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
+    after_epoch: AfterEpoch | None = None,
 ) -> ExitNet:
     """Train the exits of a design by its strategy; returns a trained copy.
 
@@ -77,6 +82,8 @@ def train_design(
         split: The training split.
         checkpoint: Written after each epoch of each phase; read first.
         progress: Called after each batch.
+        after_epoch: Called after each epoch that is run now, counted over all phases; must leave the network as it is.
+            It may raise to stop the training.
 
     Raises:
         InputError: the network and the design have different exits; there is no such strategy.
@@ -86,11 +93,23 @@ def train_design(
     _check_exits(net, design)
     trained = copy.deepcopy(net)
     samples = Samples.of(split, design.seed)
+    before = 0
     for index, phase in enumerate(STRATEGIES[design.strategy].phases(design)):
         own = checkpoint.phase(index, design.key) if checkpoint else None
-        train(trained, phase, samples, checkpoint=own, progress=progress)
+        tell = partial(_tell, after_epoch, trained, before) if after_epoch else unheard
+        train(trained, phase, samples, checkpoint=own, progress=progress, after_epoch=tell)
+        before += phase.spec.epochs
     trained.refresh()
     return trained
+
+
+def _tell(after_epoch: AfterEpoch, net: ExitNet, before: int, epochs: int) -> None:
+    after_epoch(net, before + epochs)
+
+
+def count_epochs(design: Design) -> int:
+    """How many epochs a design is trained for, in all its phases."""
+    return sum(phase.spec.epochs for phase in STRATEGIES[design.strategy].phases(design))
 
 
 def _check_exits(net: ExitNet, design: Design) -> None:

@@ -75,7 +75,33 @@ class TestVerbs:
         assert result.exit_code == 0, result.output
         for word in ("stages.0.0", "linear-mixed2", "cached hidden states", "trainings", "time: about"):
             assert word in result.output
+        assert "trainings: 6 (" in result.output
+        assert "12,064 for the bank, 754 for each design" in result.output, "maps are not cached: 1 + 15 epochs"
         assert not (tmp_path / "run").exists()
+        for samples, trainings in ((12_064, 1), (12_065, 2), (12_064 + 2 * 754, 3), (10**9, 6)):
+            result = run("search", study_file(tmp_path, tiny), "--dry-run", "--samples", samples)
+            assert f"trainings: {trainings} (" in result.output
+
+    def test_options_of_a_search_reach_it(self, tiny, tmp_path, monkeypatch):
+        from eesearch import api
+        from eesearch.core.errors import InputError
+
+        seen = {}
+
+        def search(question, path, **options):
+            seen.update(options, question=question)
+            raise InputError("enough")
+
+        monkeypatch.setattr(api, "search_study", search)
+        monkeypatch.setenv("EESEARCH_STORAGE", "sqlite:///environment.db")
+        given = ("--address", "auto", "--sampler", "random", "--samples", 9000, "--driver", "optuna")
+        refused(run("search", study_file(tmp_path, tiny), *given), "enough")
+        question = seen["question"]
+        assert seen["place"] == api.Place("sqlite:///environment.db", "auto")
+        assert (question.driver, question.sampler, question.budget.samples) == ("optuna", "random", 9000)
+        refused(run("search", study_file(tmp_path, tiny), "--storage", "sqlite:///given.db"), "enough")
+        assert seen["place"].storage == "sqlite:///given.db"
+        refused(run("search", study_file(tmp_path, tiny), "--sampler", "genetic"), "no sampler 'genetic'")
 
     def test_front_in_all_forms(self, finished):
         table = run("front", finished, "--device", "macs")

@@ -10,7 +10,8 @@ import time
 import pytest
 import yaml
 
-from eesearch.api import search_study
+from eesearch.api import Watchers, search_study
+from eesearch.cli.verbs import stoppable
 from eesearch.study.question import Study
 
 
@@ -38,9 +39,13 @@ def wait_for(process, *, trials):
 
 
 def answers(run):
+    """What a run found; a trial that was begun twice has another number, and stands at the same place."""
     found = json.loads((run / "front.json").read_text())
     trials = [{k: v for k, v in t.items() if k not in ("seconds", "elapsed", "number")} for t in found["trials"]]
+    places = {trial["number"]: place for place, trial in enumerate(found["trials"])}
     for device in found["devices"]:
+        for tried in device["dominated"]:
+            tried["trial"] = places[tried["trial"]]
         for certificate in device["certificates"].values():
             certificate.pop("seconds")
     return found["devices"], trials
@@ -80,6 +85,7 @@ def test_ctrl_c_writes_the_answers_so_far_and_requeues_the_trial(undisturbed, tm
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    assert "stopping: saving what is known; Ctrl-C again stops at once\n" in err
     assert "Traceback" not in err
     devices, trials = answers(run)
     assert 2 <= len(trials) < 6
@@ -89,9 +95,71 @@ def test_ctrl_c_writes_the_answers_so_far_and_requeues_the_trial(undisturbed, tm
     assert answers(run) == answers(whole)
 
 
-def test_interrupted_during_the_backbone_s_training_goes_on_from_its_checkpoint(tiny, tmp_path):
-    from eesearch.api import Watchers
+@pytest.mark.slow
+def test_ctrl_c_twice_stops_at_once_and_loses_nothing(undisturbed, tmp_path):
+    file, whole = undisturbed
+    run = tmp_path / "run"
+    process = start(file, run)
+    wait_for(process, trials=2)
+    process.send_signal(signal.SIGINT)
+    while not process.stderr.readline().startswith("stopping: "):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "stopped at once; the same command continues\n"
+    finish(file, run)
+    assert answers(run) == answers(whole)
 
+
+@pytest.mark.slow
+def test_stopped_between_epochs_the_same_designs_are_stopped_early(tiny, tmp_path):
+    """What a design was worth after each epoch is remembered with its trial, and told anew where it was not."""
+    tiny["training"]["joint"]["epochs"] = 4
+    study = Study.model_validate(tiny | {"pruning": "asha", "budget": {"trials": 5}})
+    whole = search_study(study, tmp_path / "whole")
+    states = [trial.state for trial in whole.answers.trials]
+    assert {"complete", "pruned"} <= set(states)
+    told = 0
+
+    def stop(phase, done, total):
+        nonlocal told
+        told += phase == "train joint"
+        if phase == "train joint" and told in (3, 40, 75, 110):
+            raise KeyboardInterrupt
+
+    stops = 0
+    while True:
+        try:
+            search_study(study, tmp_path / "run", watchers=Watchers(stop))
+        except KeyboardInterrupt:
+            stops += 1
+        else:
+            break
+    assert stops >= 3
+    assert answers(tmp_path / "run") == answers(tmp_path / "whole")
+
+
+def test_the_first_ctrl_c_raises_and_handlers_come_back(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        signal.raise_signal(signal.SIGINT)
+    assert capsys.readouterr().err == "stopping: saving what is known; Ctrl-C again stops at once\n"
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored(capsys):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == ""
+
+
+def test_interrupted_during_the_backbone_s_training_goes_on_from_its_checkpoint(tiny, tmp_path):
     def stop(phase, done, total):
         if phase == "train backbone" and done > total // 2:
             raise KeyboardInterrupt

@@ -16,7 +16,7 @@ RANKS = [
     {"__main__"},
     {"cli"},
     {"api"},
-    {"notebook"},
+    {"notebook", "answering"},
     {"reporting", "exporters", "drivers"},
     {"study"},
     {"training", "costs", "seeding", "solve"},

@@ -8,7 +8,6 @@ import pytest
 
 from eesearch.core.errors import InputError, RunError
 from eesearch.drivers.dashboard import dashboard_app, serve_dashboard
-from eesearch.drivers.optuna_driver import Limits, drive
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import Choice
 from eesearch.study.trial import Outcome
@@ -26,16 +25,16 @@ class Question:
     def seeds(self):
         return []
 
-    def run(self, params):
+    def run(self, params, report=None):
         return Outcome(design=None, values=(0.5,))
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(place):
     """Three trials; the directory's name is one that a URL must escape."""
-    found = RunDir(tmp_path / "a run? 100%")
-    drive(Question(), found.database, Limits(3, None, seed=0), lambda trial: None, title="tiny: macs")
-    return found
+    found = place("a run? 100%")
+    found.search(Question(), fields={"budget": {"trials": 3}}, title="tiny: macs")
+    return found.run
 
 
 def answered(app, path, method="GET"):
@@ -115,3 +114,34 @@ def test_without_the_extra_it_is_named(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     with pytest.raises(InputError, match=r"pip install 'eesearch\[dashboard\]'"):
         dashboard_app(run)
+
+
+@pytest.fixture
+def shared(place, tmp_path):
+    """Two runs with one database."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    for name in ("one", "two"):
+        each = place(name)
+        each.search(Question(), fields={"budget": {"trials": 2}}, title=f"{name}: macs", database=each.database(url))
+    return place, url
+
+
+def test_of_a_shared_database_only_the_run_is_shown_and_nothing_is_changed(shared):
+    pytest.importorskip("optuna_dashboard")
+    place, url = shared
+    app = dashboard_app(place("two").run, url)
+    (study,) = json.loads(answered(app, "/api/studies")[1])["study_summaries"]
+    assert study["study_name"] == "two: macs (a655fa0bcadbea0d)"
+    assert answered(app, f"/api/studies/{study['study_id']}", "DELETE")[0].startswith("500")
+    assert len(json.loads(answered(app, f"/api/studies/{study['study_id']}")[1])["trials"]) == 2
+
+
+def test_a_run_without_its_database_and_a_database_without_the_run(shared, run, tmp_path):
+    pytest.importorskip("optuna_dashboard")
+    place, url = shared
+    with pytest.raises(RunError, match=r"lie in sqlite.*Name it: --storage"):
+        dashboard_app(place("one").run)
+    with pytest.raises(RunError, match=r"lie in sqlite.*got sqlite.*other.db"):
+        dashboard_app(place("one").run, f"sqlite:///{tmp_path / 'other.db'}")
+    with pytest.raises(RunError, match=r"lie in its own study.db\. Leave --storage out"):
+        dashboard_app(run, url)

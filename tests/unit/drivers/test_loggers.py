@@ -8,7 +8,7 @@ from optuna.trial import create_trial
 
 from eesearch.core.errors import EesearchError, InputError
 from eesearch.drivers.loggers import guarded, make_loggers
-from eesearch.drivers.optuna_driver import Limits, _open, drive
+from eesearch.drivers.trials import open_study
 from eesearch.study.space import Choice
 from eesearch.study.trial import Outcome
 
@@ -30,7 +30,7 @@ class Question:
     def seeds(self):
         return []
 
-    def run(self, params):
+    def run(self, params, report=None):
         self.ran += 1
         if self.ran == 1:
             raise EesearchError("this design diverged")
@@ -49,32 +49,32 @@ class Points(Question):
         return None
 
 
-def search(question, path, loggers):
-    drive(question, path / "study.db", Limits(3, None, seed=0), lambda trial: None, loggers=loggers, title="tiny: macs")
+def search(question, place, loggers):
+    place.search(question, fields={"budget": {"trials": 3}}, loggers=loggers, title="tiny: macs")
 
 
-def test_every_trial_that_ended_is_told_once_the_bank_and_the_failed_one_too(tmp_path):
+def test_every_trial_that_ended_is_told_once_the_bank_and_the_failed_one_too(place):
     seen = []
-    search(Question(), tmp_path, [lambda study, trial: seen.append((trial.number, trial.state.name, trial.values))])
+    search(Question(), place(), [lambda study, trial: seen.append((trial.number, trial.state.name, trial.values))])
     assert seen == [(0, "COMPLETE", [0.25]), (1, "FAIL", None), (2, "COMPLETE", [0.5])]
-    search(Question(), tmp_path, [lambda study, trial: seen.append(trial)])
+    search(Question(), place(), [lambda study, trial: seen.append(trial)])
     assert len(seen) == 3, "a continued search tells what is new"
 
 
-def test_people_find_the_study_by_its_title_and_the_values_by_their_names(tmp_path):
-    search(Question(), tmp_path, [])
-    study = _open(Question(), tmp_path / "study.db")
+def test_people_find_the_study_by_its_title_and_the_values_by_their_names(place):
+    search(Question(), place(), [])
+    study = open_study(Question(), place().database())
     assert (study.study_name, study.user_attrs["title"]) == ("question", "tiny: macs")
     assert study.metric_names == ["hypervolume"]
 
 
-def test_a_failing_logger_stops_nothing_and_is_told_once(tmp_path, caplog):
+def test_a_failing_logger_stops_nothing_and_is_told_once(place, caplog):
     def broken(study, trial):
         raise OSError("no space left")
 
     seen = []
     with caplog.at_level(logging.WARNING):
-        search(Question(), tmp_path, [guarded(broken, "mlflow"), lambda study, trial: seen.append(trial.number)])
+        search(Question(), place(), [guarded(broken, "mlflow"), lambda study, trial: seen.append(trial.number)])
     assert seen == [0, 1, 2]
     assert [r.message for r in caplog.records if "logging to" in r.message] == [
         "logging to mlflow failed, the search goes on: OSError: no space left"
@@ -101,12 +101,12 @@ def test_what_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("question", "values"), [(Question, {"hypervolume"}), (Points, {"calibration error", "relative cost"})]
 )
-def test_tensorboard_reads_back_what_was_logged(tmp_path, question, values):
+def test_tensorboard_reads_back_what_was_logged(tmp_path, place, question, values):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    search(question(), tmp_path, make_loggers(["tensorboard", "tensorboard"], tmp_path))
+    search(question(), place(), make_loggers(["tensorboard", "tensorboard"], tmp_path))
     folder = tmp_path / "logs" / "tensorboard"
     curves = EventAccumulator(str(folder))
     curves.Reload()
@@ -134,7 +134,9 @@ def wandb_settings(run):
     ("name", "callback", "settings"),
     [("mlflow", "MLflowCallback", mlflow_settings), ("wandb", "WeightsAndBiasesCallback", wandb_settings)],
 )
-def test_mlflow_and_wandb_are_optuna_s_callbacks_that_stay_in_the_run(tmp_path, monkeypatch, name, callback, settings):
+def test_mlflow_and_wandb_are_optuna_s_callbacks_that_stay_in_the_run(
+    tmp_path, place, monkeypatch, name, callback, settings
+):
     """The tools are heavy and not installed for tests: their callbacks are played."""
     calls = []
 
@@ -151,5 +153,5 @@ def test_mlflow_and_wandb_are_optuna_s_callbacks_that_stay_in_the_run(tmp_path, 
     monkeypatch.setattr("eesearch.drivers.loggers.find_spec", lambda module: object())
     for variable in ("MLFLOW_TRACKING_URI", "WANDB_MODE"):
         monkeypatch.delenv(variable, raising=False)
-    search(Question(), tmp_path, make_loggers([name], tmp_path))
+    search(Question(), place(), make_loggers([name], tmp_path))
     assert calls == [settings(tmp_path), 0, 1, 2]

@@ -2,9 +2,10 @@ import pytest
 from optuna.trial import TrialState
 
 from eesearch.core.errors import EesearchError, RunError
-from eesearch.drivers.optuna_driver import Limits, _open, drive, finished
+from eesearch.drivers.trials import Trials, open_study
 from eesearch.study.space import Choice, LogFloat
-from eesearch.study.trial import Outcome
+from eesearch.study.trial import Outcome, StoppedEarlyError
+from eesearch.study.workers import machine
 
 
 class Quadratic:
@@ -29,7 +30,7 @@ class Quadratic:
             ("seed two", {"exit:a": "none", "alpha:a": 2.0}),
         ]
 
-    def run(self, params):
+    def run(self, params, report=None):
         number = len(self.ran)
         self.ran.append(dict(params))
         if number == self.stop_at:
@@ -42,179 +43,226 @@ class Quadratic:
         return outcome.model_copy(update={"values": (outcome.values[0] * 2,)})
 
 
-def search(question, path, trials=8, timeout=None):
-    seen = []
-    drive(question, path / "study.db", Limits(trials, timeout, seed=3), seen.append)
-    return seen
+def search(question, place, trials=8, timeout=None):
+    return place.search(question, fields={"budget": {"trials": trials, "timeout": timeout}})
 
 
-def records(question, path):
-    return [(t.origin, t.state, t.outcome and t.outcome.values) for t in finished(question, path / "study.db")]
+def records(question, place):
+    return place.records(question)
 
 
-def test_bank_first_then_seeds_then_sampler_until_the_total(tmp_path):
+def test_bank_first_then_seeds_then_sampler_until_the_total(place):
     question = Quadratic()
-    seen = search(question, tmp_path)
+    seen = search(question, place())
     assert [t.origin for t in seen] == ["bank", "seed one", "seed two", *["sampler"] * 5]
     assert [t.number for t in seen] == list(range(8))
     assert question.ran[0] == {"exit:a": "head", "alpha:a": 1.0}
-    search(question, tmp_path)
+    search(question, place())
     assert len(question.ran) == 7, "the total is reached: nothing more is run"
 
 
-def test_continuing_equals_an_uninterrupted_search(tmp_path):
+def test_continuing_equals_an_uninterrupted_search(place):
     whole = Quadratic()
-    search(whole, tmp_path / "whole", trials=12)
+    search(whole, place("whole"), trials=12)
     for trials in (1, 2, 5, 9, 12):
-        search(Quadratic(), tmp_path / "parts", trials=trials)
-    assert records(whole, tmp_path / "whole") == records(whole, tmp_path / "parts")
+        search(Quadratic(), place("parts"), trials=trials)
+    assert records(whole, place("whole")) == records(whole, place("parts"))
 
 
 @pytest.mark.parametrize("stop_at", [0, 9])
-def test_an_interrupted_trial_is_tried_again_with_its_parameters(tmp_path, stop_at):
+def test_an_interrupted_trial_is_tried_again_with_its_parameters(place, stop_at):
     whole, broken, resumed = Quadratic(), Quadratic(stop_at=stop_at), Quadratic()
-    search(whole, tmp_path / "whole", trials=12)
+    search(whole, place("whole"), trials=12)
     with pytest.raises(KeyboardInterrupt):
-        search(broken, tmp_path / "broken", trials=12)
-    search(resumed, tmp_path / "broken", trials=12)
+        search(broken, place("broken"), trials=12)
+    search(resumed, place("broken"), trials=12)
     assert resumed.ran[0] == broken.ran[-1]
-    assert records(whole, tmp_path / "whole") == records(whole, tmp_path / "broken")
+    assert records(whole, place("whole")) == records(whole, place("broken"))
 
 
-def test_a_killed_trial_is_failed_and_tried_again(tmp_path):
-    whole, question = Quadratic(), Quadratic()
-    search(whole, tmp_path / "whole", trials=6)
-    search(question, tmp_path / "killed", trials=5)
-    study = _open(question, tmp_path / "killed" / "study.db")
-    with pytest.warns(UserWarning, match="Heartbeat"):
-        killed = study.ask()  # a process that dies now leaves this trial running
-    killed.suggest_categorical("exit:a", ("none", "head"))
-    killed.suggest_float("alpha:a", 0.1, 10.0, log=True)
+def asked_by_a_dead_process(question, place, draw):
+    """What a process leaves that was killed as it asked for a trial, or as it ran it."""
+    trials = Trials(place.job(question, worker=f"{machine()}.1.gone"))
+    if draw:
+        return trials.claim().params
+    return trials._study.ask()
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat")
+def test_a_killed_trial_is_failed_and_tried_again(place):
+    question = Quadratic()
+    search(question, place("killed"), trials=5)
+    params = asked_by_a_dead_process(question, place("killed"), draw=True)
     resumed = Quadratic()
-    search(resumed, tmp_path / "killed", trials=6)
-    assert resumed.ran == [killed.params]
-    states = [t.state for t in _open(question, tmp_path / "killed" / "study.db").get_trials()]
+    search(resumed, place("killed"), trials=6)
+    assert resumed.ran == [params]
+    states = [t.state for t in open_study(question, place("killed").database()).get_trials()]
     assert TrialState.RUNNING not in states
     assert TrialState.WAITING not in states
 
 
-def test_a_trial_killed_before_its_parameters_were_drawn_is_proposed_again(tmp_path):
+@pytest.mark.filterwarnings("ignore:Heartbeat")
+def test_a_trial_killed_before_its_parameters_were_drawn_is_proposed_again(place):
     whole, question = Quadratic(), Quadratic()
-    search(whole, tmp_path / "whole", trials=6)
-    search(question, tmp_path / "killed", trials=5)
-    with pytest.warns(UserWarning, match="Heartbeat"):
-        _open(question, tmp_path / "killed" / "study.db").ask()
-    search(question, tmp_path / "killed", trials=6)
-    assert records(whole, tmp_path / "whole") == records(whole, tmp_path / "killed")
+    search(whole, place("whole"), trials=6)
+    search(question, place("killed"), trials=5)
+    asked_by_a_dead_process(question, place("killed"), draw=False)
+    search(question, place("killed"), trials=6)
+    assert records(whole, place("whole")) == records(whole, place("killed"))
 
 
-def test_a_failing_design_is_a_failed_trial_and_the_search_goes_on(tmp_path):
+def test_a_failing_design_is_a_failed_trial_and_the_search_goes_on(place):
     question = Quadratic(fail=(2,))
-    seen = search(question, tmp_path)
+    seen = search(question, place())
     assert [t.state for t in seen].count("failed") == 1
     failed = seen[3]
     assert failed.outcome is None
     assert "this design diverged" in failed.error
-    search(question, tmp_path)
+    search(question, place())
     assert len(question.ran) == 7, "a failing design is not tried again"
 
 
-def test_timeout_is_a_total_over_all_continuations(tmp_path):
-    assert len(search(Quadratic(), tmp_path, trials=3)) == 3
-    assert search(Quadratic(), tmp_path, trials=100, timeout=1e-9) == []
-    assert len(search(Quadratic(), tmp_path / "new", trials=100, timeout=1e-9)) == 1
+def test_timeout_is_a_total_over_all_continuations(place):
+    assert len(search(Quadratic(), place(), trials=3)) == 3
+    assert search(Quadratic(), place(), trials=100, timeout="0.000001s") == []
+    assert len(search(Quadratic(), place("new"), trials=100, timeout="0.000001s")) == 1
 
 
-def test_new_devices_or_objectives_revalue_the_old_trials(tmp_path):
+def test_new_devices_or_objectives_revalue_the_old_trials(place):
     question = Quadratic()
-    search(question, tmp_path, trials=6)
-    before = records(question, tmp_path)
+    search(question, place(), trials=6)
+    before = records(question, place())
     question.key = "other devices"
-    after = records(question, tmp_path)
+    after = records(question, place())
     assert [v[0] * 2 for _, _, v in before] == [v[0] for _, _, v in after]
     ran = len(question.ran)
-    search(question, tmp_path, trials=7)
+    search(question, place(), trials=7)
     assert len(question.ran) == ran + 1, "what was trained is not trained again"
 
 
-def test_going_back_to_earlier_devices_keeps_the_trials_made_since(tmp_path):
+def test_going_back_to_earlier_devices_keeps_the_trials_made_since(place):
     question = Quadratic()
-    search(question, tmp_path, trials=4)
+    search(question, place(), trials=4)
     question.key = "B"
-    search(question, tmp_path, trials=6)
+    search(question, place(), trials=6)
     question.key = "quadratic"
-    assert len(records(question, tmp_path)) == 6
+    assert len(records(question, place())) == 6
     question.key = "B"
-    assert len(records(question, tmp_path)) == 6
+    assert len(records(question, place())) == 6
     assert len(question.ran) == 5
 
 
-def test_an_interrupted_take_over_is_begun_again(tmp_path):
+def test_an_interrupted_take_over_is_begun_again(place):
     class Interrupted(Quadratic):
         key = "B"
 
         def revalue(self, outcome):
             raise KeyboardInterrupt
 
-    search(Quadratic(), tmp_path, trials=5)
+    search(Quadratic(), place(), trials=5)
     with pytest.raises(KeyboardInterrupt):
-        search(Interrupted(), tmp_path, trials=5)
+        search(Interrupted(), place(), trials=5)
     after = Quadratic()
     after.key = "B"
-    assert len(records(after, tmp_path)) == 5
+    assert len(records(after, place())) == 5
 
 
-def test_seeds_of_one_rule_on_two_devices_are_both_tried(tmp_path):
+def test_seeds_of_one_rule_on_two_devices_are_both_tried(place):
     class Twice(Quadratic):
         def seeds(self):
             return [("rule", params) for _, params in super().seeds()]
 
     question = Twice()
-    search(question, tmp_path, trials=4)
+    search(question, place(), trials=4)
     assert [p["alpha:a"] for p in question.ran[:2]] == [1.0, 2.0]
 
 
-def test_a_disk_that_fills_up_below_the_database(tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_below_the_database(place, monkeypatch):
     from sqlalchemy.exc import OperationalError
     from sqlalchemy.orm import Session
 
     def full(session):
         raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
 
-    search(Quadratic(), tmp_path, trials=2)
+    search(Quadratic(), place(), trials=2)
     with monkeypatch.context() as patch:
         patch.setattr(Session, "commit", full)
         with pytest.raises(RunError, match="cannot use the database"):
-            search(Quadratic(), tmp_path, trials=4)
-    assert len(search(Quadratic(), tmp_path, trials=4)) == 2
+            search(Quadratic(), place(), trials=4)
+    assert len(search(Quadratic(), place(), trials=4)) == 2
 
 
-def test_a_full_disk_stops_the_search_and_loses_no_trial(tmp_path):
+def test_a_full_disk_stops_the_search_and_loses_no_trial(place):
     class Full(Quadratic):
-        def run(self, params):
+        def run(self, params, report=None):
             if len(self.ran) == 3:
                 raise RunError("cannot write table", got="No space left on device")
             return super().run(params)
 
     with pytest.raises(RunError, match="No space left"):
-        search(Full(), tmp_path)
+        search(Full(), place())
     whole, resumed = Quadratic(), Quadratic()
-    search(resumed, tmp_path)
-    search(whole, tmp_path / "whole")
-    assert records(whole, tmp_path / "whole") == records(whole, tmp_path)
+    search(resumed, place())
+    search(whole, place("whole"))
+    assert records(whole, place("whole")) == records(whole, place())
 
 
-def test_a_database_that_cannot_be_opened(tmp_path):
-    (tmp_path / "study.db").write_text("this is no database, it is a text of more than a hundred bytes " * 4)
+def test_a_database_that_cannot_be_opened(place):
+    file = place().run.database
+    file.parent.mkdir()
+    file.write_text("this is no database, it is a text of more than a hundred bytes " * 4)
     with pytest.raises(RunError, match="cannot use the database"):
-        search(Quadratic(), tmp_path)
+        search(Quadratic(), place())
 
 
-def test_where_nothing_can_be_proposed_the_first_trial_is_the_only_one(tmp_path):
+def test_where_nothing_can_be_proposed_the_first_trial_is_the_only_one(place):
     class Single(Quadratic):
         parameters = ()
 
     problem = Single()
-    drive(problem, tmp_path / "study.db", Limits(5, None, seed=0), lambda trial: None)
-    assert [t.state for t in finished(problem, tmp_path / "study.db")] == ["complete"]
+    search(problem, place())
+    assert [t.state for t in place().finished(problem)] == ["complete"]
     assert problem.ran == []
+
+
+class Slow(Quadratic):
+    """Tells its value after each of nine epochs: rising to its end, or hopeless from the start."""
+
+    def run(self, params, report=None):
+        outcome = super().run(params)
+        for epoch in range(1, 10):
+            if report is not None and report(epoch, outcome.values[0] * 9 / epoch):
+                raise StoppedEarlyError(samples=epoch * 100)
+        return outcome
+
+
+def test_what_does_not_look_promising_is_stopped_early_and_counts(place):
+    fields = {"budget": {"trials": 12}, "pruning": "asha", "training": {"joint": {"epochs": 9}}}
+    question = Slow()
+    seen = place().search(question, fields=fields)
+    stopped = [t for t in seen if t.state == "pruned"]
+    assert stopped
+    assert len(seen) == 12
+    assert all(t.outcome is None and t.samples % 100 == 0 and 0 < t.samples < 900 for t in stopped)
+    best = max((t.outcome.values[0] for t in seen[1:] if t.outcome), default=None)
+    assert best == max(-abs(p["alpha:a"] - 3.0) - (p["exit:a"] == "none") for p in question.ran)
+    assert place().search(question, fields=fields) == [], "a stopped trial is not tried again"
+
+
+def test_without_pruning_nobody_asks_for_values_on_the_way(place):
+    class Asked(Quadratic):
+        def run(self, params, report=None):
+            assert report is None
+            return super().run(params)
+
+    assert {t.state for t in search(Asked(), place(), trials=3)} == {"complete"}
+
+
+def test_training_samples_are_a_budget(place):
+    class Counted(Quadratic):
+        def run(self, params, report=None):
+            return super().run(params).model_copy(update={"samples": 1000})
+
+    fields = {"budget": {"trials": 100, "samples": 2500}}
+    assert len(place().search(Counted(), fields=fields)) == 1 + 3, "the one that reaches it is finished"
+    assert place().search(Counted(), fields=fields) == []

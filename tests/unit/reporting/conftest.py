@@ -234,6 +234,16 @@ def answers() -> Answers:
 
 
 @pytest.fixture
+def stopped() -> Answers:
+    """The rich answers with a trial that was stopped early."""
+    plain = make_rich()
+    last = plain.trials[2].model_copy(update={
+        "number": 3, "state": "pruned", "error": "", "epochs": 2, "elapsed": 875.3,
+    })  # fmt: skip
+    return plain.model_copy(update={"trials": (*plain.trials, last)})
+
+
+@pytest.fixture
 def rich() -> Answers:
     return make_rich()
 

@@ -33,6 +33,18 @@ def test_strategies_are_told_apart_and_a_gap_ends_each_line(rich):
     assert chosen["x"] == []
 
 
+def test_what_was_stopped_early_is_dotted_and_has_no_value(stopped):
+    plot = plot_of(stopped)
+    assert [trial["number"] for trial in plot["trials"]] == [0, 1, 3]
+    assert "Trial 3, joint, from sampler, stopped early, after 2 epochs" in plot["trials"][2]["hover"]
+    assert plot["trials"][2]["y"][-2] is None
+    _, joint, early, _ = plot["data"]
+    assert early["meta"]["label"] == "joint, stopped early"
+    assert (joint["line"]["dash"], early["line"]["dash"]) == ("solid", "dot")
+    assert joint["line"]["color"] == early["line"]["color"]
+    assert set(early["customdata"]) == {2}
+
+
 def test_an_axis_tells_its_ends(rich):
     notes = [note["text"] for note in plot_of(rich)["layout"]["annotations"]]
     assert notes[:3] == ["<b>exits</b>", "12", "2"]

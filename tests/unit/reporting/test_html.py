@@ -152,6 +152,16 @@ def test_trials_show_failures_and_the_last_exit_against_the_backbone(page, answe
     assert "3 trials, 1 failed" in " ".join(page.text)
 
 
+def test_trials_that_were_stopped_early_are_told_as_such(stopped, page):
+    drawn = Page(render_html(stopped))
+    row = drawn.tables["trials"][-1]
+    assert (row[0], row[4], row[8]) == ("3", "-", "stopped early, after 2 epochs")
+    text = " ".join(drawn.text)
+    assert "4 trials, 1 failed, 1 stopped early" in text
+    assert "dotted where it was stopped early" in text
+    assert "stopped early" not in " ".join(page.text)
+
+
 def test_data_and_measurement_are_there(page):
     text = " ".join(page.text)
     for wanted in (

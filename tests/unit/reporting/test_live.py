@@ -7,12 +7,18 @@ import pytest
 from rich.console import Console
 
 from eesearch.reporting.live import LiveView, trial_words
+from eesearch.reporting.standing import Standing
+from eesearch.study.question import Budget
 from eesearch.study.trial import Finished, Outcome
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+def standing():
+    return Standing(Budget(trials=20), clock=Clock())
 
 
 class Clock:
@@ -23,13 +29,14 @@ class Clock:
 
 
 GOOD = Finished(3, "sampler", Outcome(design=None, values=(0.301937,)), "", 12.34, "complete")
+STOPPED = Finished(5, "sampler", None, "", 3.0, "pruned", samples=1508)
 BAD = Finished(4, "panda [red] 2", None, "HeadError: conv\n  does not fit", 0.2, "failed")
 
 
 @pytest.fixture
 def view():
     """A view on a made-up terminal and clock that is refreshed by hand."""
-    made = LiveView(stream=Terminal(), clock=Clock())
+    made = LiveView(standing(), stream=Terminal(), clock=Clock())
     made._display.auto_refresh = False
     with made:
         yield made
@@ -43,19 +50,22 @@ def look(view, width=100, height=40):
 
 def test_nothing_is_shown_where_nobody_looks(answers):
     for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
-        with LiveView(quiet=quiet, stream=stream) as view:
+        with LiveView(standing(), quiet=quiet, stream=stream) as view:
             assert not view.shown
             view("train bank", 1, 10)
             view.trial(GOOD)
             view.answers(answers)
         assert stream.getvalue() == ""
+        assert view.standing.words().startswith("3 of 20 trials"), "it is told all the same"
 
 
 def test_the_panel_says_how_many_trials_the_verdict_and_the_front(view, answers):
     assert look(view).strip() == "", "before the first answers there is nothing to tell"
     view.answers(answers)
     text = look(view)
-    assert "cifar10_resnet56: 3 trials, 1 of them failed, in 7 min 43 s; 5 points on the front of macs" in text
+    assert "cifar10_resnet56: 3 of 20 trials (1 failed), best 0.4702; 5 points on the front of macs" in text
+    view.trial(STOPPED)
+    assert "4 of 20 trials (1 failed, 1 stopped early)" in look(view), "at once, not with the next answers"
     assert "macs: exits pay. At no loss on calibration 0.70 x the backbone's multiply-adds" in text
     assert "● front on calibration" in text
     assert max(map(len, text.splitlines())) <= 100
@@ -107,7 +117,7 @@ def test_foreign_names_are_no_markup(view, hostile):
 
 def test_trials_stay_above_the_panel_and_nothing_goes_to_standard_output(answers, capsys):
     stream = Terminal()
-    with LiveView(stream=stream) as view:
+    with LiveView(standing(), stream=stream) as view:
         view.answers(answers)
         view.trial(GOOD)
         view.trial(BAD)
@@ -122,7 +132,7 @@ def test_trials_stay_above_the_panel_and_nothing_goes_to_standard_output(answers
 def test_neither_lines_nor_the_panel_outgrow_the_terminal(answers, monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     stream = Terminal()
-    with LiveView(stream=stream, clock=Clock()) as view:
+    with LiveView(standing(), stream=stream, clock=Clock()) as view:
         view.answers(answers)
         view.trial(BAD)
     lines = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", stream.getvalue()).replace("\r", "\n").splitlines()
@@ -134,7 +144,7 @@ def test_an_error_leaves_the_terminal_as_it_was(answers):
     stream, before = Terminal(), (sys.stdout, sys.stderr, logging.root.handlers[:])
 
     def interrupted():
-        with LiveView(stream=stream) as view:
+        with LiveView(standing(), stream=stream) as view:
             view.answers(answers)
             raise KeyboardInterrupt
 
@@ -145,5 +155,6 @@ def test_an_error_leaves_the_terminal_as_it_was(answers):
 
 
 def test_words_for_trials():
+    assert trial_words(STOPPED) == "trial 5 (sampler): stopped early, after 1,508 samples, 3.0 s"
     two = Finished(0, "sampler", Outcome(design=None, values=(0.1, 0.25)), "", 1.0, "complete")
     assert trial_words(two) == "trial 0 (sampler): value 0.1000, 0.2500, 1.0 s"

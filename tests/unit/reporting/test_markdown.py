@@ -52,6 +52,10 @@ def test_the_cheapest_within_a_drop_is_chosen_on_calibration(answers):
     assert within_words(device, device.points[:2], 0.01) == "-"
 
 
+def test_trials_that_were_stopped_early_are_told_as_such(stopped):
+    assert "| stopped early, after 2 epochs |" in markdown_report(stopped)
+
+
 def test_seeds_and_trials_have_rows(answers):
     found = tables(markdown_report(answers))
     assert found["Seeding rules"][2][:4] == ["A", "percentile 2 exits", "yes", "0.310"]

@@ -19,6 +19,12 @@ def test_every_device_has_a_line_by_trial_and_over_time(rich):
     json.dumps(plot, allow_nan=False)
 
 
+def test_how_a_trial_ended_is_told_where_it_brought_nothing(stopped):
+    hover = volume_plot(stopped)["data"][0]["hovertext"]
+    assert hover[2].endswith("after trial 2 (failed), 14 min 32 s")
+    assert hover[3].endswith("after trial 3 (stopped early, after 2 epochs), 14 min 35 s")
+
+
 def test_with_one_complete_trial_there_is_nothing_to_see(rich, answers):
     assert volume_plot(rich.model_copy(update={"trials": (rich.trials[0], rich.trials[2])})) is None
     assert volume_plot(answers) is None  # of an older run

@@ -3,12 +3,22 @@ from math import inf
 import pytest
 
 from eesearch.core.design import Design, ExitId, ExitSpec, HeadSpec, TrainSpec
-from eesearch.core.errors import StudyError
+from eesearch.core.errors import InputError, RunError, StudyError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
 from eesearch.study.answers import Answers, DeviceAnswer, Point
 from eesearch.study.config import Expected, ExportedConfig
-from eesearch.study.retrain import Retraining, active_exits, comparison, replacement, retraining, warm_start
+from eesearch.study.retrain import (
+    Retraining,
+    active_exits,
+    comparison,
+    replacement,
+    retraining,
+    warm_start,
+    warm_starts,
+    warmed,
+)
+from eesearch.study.rundir import RunDir
 
 AVG, MIXED, MLP = HeadSpec(), HeadSpec(pool="mixed", size=2), HeadSpec(kind="mlp", hidden=(8,))
 
@@ -86,6 +96,14 @@ def test_other_data_take_the_place_of_the_configurations(config, tmp_path):
     assert study.data.args == {}
 
 
+def test_code_that_the_user_never_named_is_refused(config):
+    study = config.study | {"backbones": [{"model": "elsewhere:build"}]}
+    foreign = config.model_copy(update={"study": study})
+    with pytest.raises(InputError, match="elsewhere:build"):
+        retraining(foreign)
+    assert retraining(foreign, Retraining(trust=True)).backbone.model == "elsewhere:build"
+
+
 def test_a_warm_start_is_the_placement(config):
     start = warm_start(config)
     assert (start.name, start.strategy, start.exits) == (config.key[:8], "joint", active_exits(config))
@@ -115,3 +133,85 @@ def test_or_beside_the_most_accurate_if_none_is(config):
     words = comparison(config, answers((0.80, 10.0), (0.85, 30.0)))
     assert "none reaches it" in words
     assert "84.00% on test at 30 macs on average; point=1" in words
+
+
+class TestWarmStartsFromARun:
+    """Which designs of a run are tried first, and in which order."""
+
+    @pytest.fixture
+    def run(self, tmp_path):
+        made = RunDir(tmp_path / "earlier")
+        made.path.mkdir()
+        made.study_file.write_text("name: earlier\n")
+        bank = Design(
+            backbone="b", data="d", strategy="separate", train=TrainSpec(),
+            exits=(ExitSpec(cut="map", head=AVG), ExitSpec(cut="map", head=MLP)),
+        )  # fmt: skip
+        first, second = (
+            Design(backbone="b", data="d", strategy="joint", exits=exits, train=TrainSpec(), start=bank.key)
+            for exits in [
+                (ExitSpec(cut="map", head=MIXED, alpha=0.3), ExitSpec(cut="vector", head=AVG)),
+                (ExitSpec(cut="vector", head=AVG, alpha=0.7),),
+            ]
+        )
+        designs = {d.key: d for d in (bank, first, second)}
+
+        def point(design, *exits):
+            chosen = evaluation(exits, 0.9, 1.0).model_copy(update={"design": design})
+            return Point(cal=chosen, test=chosen)
+
+        placed = ("map", AVG.name)
+        fronts = [
+            [point("", ), point(bank.key, placed), point(second.key, ("vector", AVG.name))],
+            [point(first.key, ("map", MIXED.name)), point(bank.key, placed), point(bank.key), point(second.key)],
+        ]  # fmt: skip
+        devices = tuple(
+            DeviceAnswer(device=name, axis="macs", backbone=points[-1], points=tuple(points))
+            for name, points in zip(("macs", "phone"), fronts, strict=True)
+        )
+        made.write_answers(Answers(study="earlier", mode="bank", data={}, devices=devices, designs=designs))
+        return made
+
+    def test_what_was_trained_as_a_whole_comes_first_then_placements_of_the_bank(self, run):
+        starts = warm_starts(run)
+        assert [start.strategy for start in starts] == ["joint", "joint", "separate"]
+        assert [len(start.exits) for start in starts] == [1, 2, 1]
+        assert [e.alpha for e in starts[1].exits] == [0.3, 1.0], "all its exits, those included that nobody stops at"
+        assert starts[2].exits == (ExitSpec(cut="map", head=AVG),), "only the stops: the bank has every head"
+
+    def test_they_tell_where_they_come_from(self, run):
+        starts = warm_starts(run)
+        assert {start.run for start in starts} == {str(run.path)}
+        assert all(start.name.startswith("earlier ") for start in starts)
+        assert len({start.name for start in starts}) == len(starts)
+
+    def test_of_many_placements_few_are_taken_evenly(self, run):
+        answers = run.answers()
+        (bank,) = [d for d in answers.designs.values() if d.strategy == "separate"]
+        heads = [HeadSpec(kind="mlp", hidden=(width,)) for width in range(1, 12)]
+        many = bank.model_copy(update={"exits": tuple(ExitSpec(cut="map", head=head) for head in heads)})
+        points = []
+        for head in heads:
+            chosen = evaluation([("map", head.name)], 0.9, 1.0).model_copy(update={"design": many.key})
+            points += [Point(cal=chosen, test=chosen)] * 2
+        device = answers.devices[0].model_copy(update={"points": tuple(points)})
+        run.write_answers(answers.model_copy(update={"devices": (device,), "designs": {many.key: many}}))
+        assert [start.exits[0].head.hidden[0] for start in warm_starts(run)] == [1, 3, 6, 9, 11]
+
+    def test_they_are_added_to_those_of_the_study(self, run, config):
+        study = config.question()
+        both = warmed(warmed(study, [run.path]), [run.path])
+        assert len(both.warm_start) == 6
+        assert both.warm_start[:3] == both.warm_start[3:] == tuple(warm_starts(run))
+
+    def test_a_run_of_the_backbone_alone_has_none(self, run):
+        answers = run.answers()
+        bare = [d.model_copy(update={"points": d.points[:1]}) for d in answers.devices[:1]]
+        run.write_answers(answers.model_copy(update={"devices": tuple(bare)}))
+        with pytest.raises(StudyError, match="has an early exit"):
+            warm_starts(run)
+
+    def test_a_run_without_answers_is_told(self, run):
+        (run.path / "front.json").unlink()
+        with pytest.raises(RunError, match="no answers yet"):
+            warm_starts(run)

@@ -3,6 +3,7 @@ import pytest
 from eesearch.core.errors import RunError
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir, open_run
+from eesearch.study.workers import working
 
 FIELDS = {"name": "mine", "backbone": {"model": "pkg:fn"}, "data": {"source": "pkg:data"}}
 
@@ -49,10 +50,32 @@ def test_a_place_that_cannot_be_written(tmp_path):
         open_run(tmp_path / "file" / "run", study())
 
 
-def test_a_second_search_in_the_same_directory_is_refused(tmp_path):
+def test_while_somebody_searches_it_cannot_be_renamed_or_asked_something_else(tmp_path):
     run = open_run(tmp_path / "run", study())
-    with run.locked(), pytest.raises(RunError, match="another search"), RunDir(tmp_path / "run").locked():
-        pass
+    with working(run.path):
+        assert open_run(tmp_path / "run", study(budget={"trials": 5})) == run, "others join"
+        with pytest.raises(RunError, match=r"a search is running in .*got --fresh"):
+            open_run(tmp_path / "run", study(), fresh=True)
+        with pytest.raises(RunError, match=r"running in .* with other devices"):
+            open_run(tmp_path / "run", study(devices=["macs"]))
+    assert open_run(tmp_path / "run", study(devices=["macs"])).study().devices == ("macs",)
+
+
+def test_a_run_knows_who_it_is(tmp_path):
+    run = open_run(tmp_path / "run", study())
+    assert run.identity() == RunDir(tmp_path / "run").identity()
+    assert open_run(tmp_path / "other", study()).identity().id != run.identity().id
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"run.json is damaged"):
+        run.identity()
+
+
+def test_seconds_by_phase_add_up_over_searches(tmp_path):
+    run = RunDir(tmp_path)
+    assert run.add_phases({"load": 1.0}) == {"load": 1.0}
+    assert run.add_phases({"load": 2.0, "solve": 0.5}) == {"load": 3.0, "solve": 0.5}
+    (tmp_path / "phases.json").write_text("[1, 2")
+    assert run.add_phases({"load": 1.0}) == {"load": 1.0}
 
 
 def test_answers_that_are_not_there_or_damaged(tmp_path):

@@ -7,7 +7,16 @@ from eesearch.core.errors import EesearchError, HeadError, InputError
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import split
 from eesearch.nets.zoo import mlp, residual_cnn
-from eesearch.training.bank import Tap, build_heads, cache_taps, find_cut, plan_cache, read_taps, train_bank
+from eesearch.training.bank import (
+    Tap,
+    build_heads,
+    cache_taps,
+    count_samples,
+    find_cut,
+    plan_cache,
+    read_taps,
+    train_bank,
+)
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.data import Split
 from eesearch.training.plans import train_design
@@ -132,6 +141,18 @@ def test_the_plan_is_what_the_cache_takes(backbone, data):
     assert len(cache) == 3 * len(backbone.cuts)
     assert all(values.dtype == torch.float32 for values in cache.values())
     assert plan_cache(backbone, wanted, len(data)) == sum(values.nbytes for values in cache.values())
+
+
+@pytest.mark.parametrize(
+    ("heads", "max_cache_gb", "passes"),
+    [((LINEAR,), 1.0, 1), ((MAP_CONV,), 1.0, 2), ((LINEAR, MAP_CONV), 1.0, 3), ((LINEAR, MAP_CONV), 0.0, 2)],
+)
+def test_samples_are_counted_as_they_go_through_the_backbone(backbone, data, heads, max_cache_gb, passes):
+    wanted, runs = design(*everywhere(backbone, *heads)), count_runs(backbone, 0)
+    train_bank(backbone, wanted, data, max_cache_gb=max_cache_gb)
+    backbone.segments[0]._forward_hooks.clear()
+    counted = count_samples(backbone, wanted.exits, len(data), epochs=SPEC.epochs, max_cache_gb=max_cache_gb)
+    assert counted == sum(runs) == passes * len(data)
 
 
 def test_the_cache_holds_what_heads_read(backbone, data):

@@ -172,6 +172,36 @@ def test_the_checkpoint_of_another_training_is_ignored(tmp_path):
     assert weights_hash(model) == weights_hash(alone)
 
 
+def test_who_looks_after_each_epoch_changes_nothing():
+    seen = []
+
+    def look(epochs):
+        torch.rand(7)
+        model.eval()
+        seen.append((epochs, model(samples().inputs)[1].sum().item()))
+        model.train()
+
+    model = TwoExits()
+    train(model, phase(), samples(), after_epoch=look)
+    assert [epochs for epochs, _ in seen] == [1, 2, 3]
+    assert len({value for _, value in seen}) == 3, "the model as it is, not a copy"
+    assert weights_hash(model) == weights_hash(trained())
+
+
+def test_a_listener_stops_the_training_and_flags_come_back(tmp_path):
+    def stop(epochs):
+        if epochs == 2:
+            raise Interrupted
+
+    model, checkpoint = TwoExits(), Checkpoint(tmp_path / "run.pt")
+    with pytest.raises(Interrupted):
+        train(model, phase(("heads",)), samples(), checkpoint=checkpoint, after_epoch=stop)
+    assert all(p.requires_grad for p in model.parameters())
+    told = []
+    trained(phase(("heads",)), checkpoint=checkpoint, after_epoch=told.append)
+    assert told == [2, 3], "an epoch is told before the checkpoint holds it, and those in the checkpoint are not told"
+
+
 @pytest.mark.parametrize(("scale", "match"), [(math.nan, "a loss of nan"), (math.inf, "a loss of (nan|inf)")])
 def test_divergence_is_said_clearly(scale, match):
     data = samples()

@@ -10,14 +10,19 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import split
 from eesearch.training.bank import build_heads
 from eesearch.training.checkpoint import weights_hash
+from eesearch.training.collect import collect
 from eesearch.training.data import Split
-from eesearch.training.plans import train_design
+from eesearch.training.plans import Strategy, count_epochs, train_design
 
 
 def backbone():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+        model = nn.Sequential(
+            nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)
+        )
+            nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)
+        )
     return split(model, torch.zeros(1, 4))
 
 
@@ -51,6 +56,31 @@ def test_the_network_is_named_after_what_it_became():
     assert trained.network == trained.backbone.key != net.network
     frozen = train_design(*case("separate"), samples())
     assert frozen.network == net.network
+
+
+def test_epochs_are_told_with_the_network_as_it_is_and_looking_changes_nothing():
+    net, design = case()
+    tables = []
+
+    def look(network, epochs):
+        tables.append((epochs, collect(network, samples()).logits))
+        assert network.backbone.training, "the modes are those of the training again"
+
+    watched = train_design(net, design, samples(), after_epoch=look)
+    assert weights_hash(watched) == weights_hash(train_design(net, design, samples()))
+    assert [epochs for epochs, _ in tables] == [1, 2] == list(range(1, count_epochs(design) + 1))
+    assert np.array_equal(tables[-1][1], collect(watched, samples()).logits)
+    assert not np.array_equal(tables[0][1], tables[1][1])
+
+
+def test_epochs_are_counted_over_all_phases(monkeypatch):
+    net, design = case()
+    twice = Strategy("twice", True, lambda asked: 2 * STRATEGIES["joint"].phases(asked))
+    monkeypatch.setattr("eesearch.training.plans.STRATEGIES", {"joint": twice})
+    told = []
+    train_design(net, design, samples(), after_epoch=lambda network, epochs: told.append(epochs))
+    assert told == [1, 2, 3, 4]
+    assert count_epochs(design) == 4
 
 
 def test_alpha_counts_where_it_matters():

@@ -1,0 +1,115 @@
+"""While a search runs: its answers and its report, written again and again, by whichever process is there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from eesearch.core.errors import EesearchError
+from eesearch.core.locks import locked, tried
+from eesearch.core.progress import Progress, silent
+from eesearch.core.store import write_atomic
+from eesearch.drivers.job import Listener
+from eesearch.drivers.storage import Database
+from eesearch.drivers.trials import finished
+from eesearch.reporting.html import render_html
+from eesearch.reporting.render import render
+from eesearch.study.answers import Answers
+from eesearch.study.compose import Composer, Mode
+from eesearch.study.rundir import RunDir
+from eesearch.study.trial import Finished
+
+REFRESH, LONGEST_PAUSE = 5.0, 20.0
+"""While a search runs, answers are written again after so many times the time that writing them took, or seconds."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who listens to a search.
+
+    Attributes:
+        progress: Told about everything that takes time.
+        trial: Told every finished trial.
+        answers: Shown the answers so far, from time to time.
+        logs: Tools that log every trial below `logs/` of the run: `tensorboard`, `mlflow`, `wandb`.
+    """
+
+    progress: Progress = silent
+    trial: Listener = lambda trial: None
+    answers: Callable[[Answers], None] = lambda answers: None
+    logs: tuple[str, ...] = ()
+
+
+class Answering:
+    """Writes what the finished trials found, whoever ran them; as often as that takes little of the search's time."""
+
+    def __init__(self, run: RunDir, problem: Mode, database: Database, watchers: Watchers) -> None:
+        self._run, self._problem, self._database, self._watchers = run, problem, database, watchers
+        self._composer = Composer(problem)
+        self._ended, self._took = -inf, 0.0
+        self._phases: dict[str, float] = {}
+
+    def trial(self, trial: Finished) -> None:
+        """Tell a trial, and refresh the answers unless they were refreshed just now."""
+        self._watchers.trial(trial)
+        last = trial.number + 1 >= self._problem.study.budget.trials  # all is written at the end anyway
+        if not last and time.monotonic() - self._ended >= min(REFRESH * self._took, LONGEST_PAUSE):
+            with tried(self._run.lock("answers")) as mine:
+                if mine:  # otherwise another process writes them just now
+                    self._write(live=True)
+
+    def finish(self) -> Answers:
+        """Write all there is to tell, what takes long to work out included.
+
+        Raises:
+            RunError: the disk is full, or the directory cannot be written.
+        """
+        with locked(self._run.lock("answers"), waiting="another search writes the answers; this one waits for it"):
+            return self._write(final=True)
+
+    def interrupt(self) -> None:
+        """Somebody waits: write what is known, if any trial was finished."""
+        with locked(self._run.lock("answers")):
+            if self._done():
+                self._write()
+
+    def abandon(self) -> None:
+        """The search died: tell the page that nobody works on it any more, if the disk allows."""
+        try:
+            if self._run.has_answers:
+                draw(self._run, self._run.answers())
+        except EesearchError as error:
+            log.warning("the report could not be written: %s", error)
+
+    def _done(self) -> list[Finished]:
+        return finished(self._problem, self._database)
+
+    def _write(self, *, live: bool = False, final: bool = False) -> Answers:
+        start, done = time.monotonic(), self._done()
+        answers = self._composer.answers(done, final=final)
+        spent = {name: seconds - self._phases.get(name, 0.0) for name, seconds in answers.phases.items()}
+        self._phases = dict(answers.phases)
+        answers = answers.model_copy(update={"phases": self._run.add_phases(spent)})
+        self._run.write_answers(answers, None if live else self._composer.examples(answers, done))
+        draw(self._run, answers, live=live)
+        self._watchers.answers(answers)
+        self._ended = time.monotonic()
+        self._took = self._ended - start
+        return answers
+
+
+def page(run: RunDir, answers: Answers, *, live: bool = False) -> str:
+    """The report as one HTML file."""
+    return render_html(answers, run.examples(answers), run=str(run.path), live=live)
+
+
+def draw(run: RunDir, answers: Answers, *, live: bool = False) -> None:
+    """Write `report.html` and `front.png`; while a search runs, only the page, which reloads itself then."""
+    if not live:
+        write_atomic(run.path / "front.png", render(answers, "png"))
+    write_atomic(run.path / "report.html", page(run, answers, live=live))

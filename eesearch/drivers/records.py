@@ -1,0 +1,85 @@
+"""What a trial is in Optuna's storage, and what the rest of the program calls it."""
+
+from __future__ import annotations
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from eesearch.study.trial import SAMPLER, Finished, Outcome, SearchProblem
+
+OUTCOME, ERROR, ORIGIN, SAMPLES = "outcome", "error", "origin", "samples"
+"""Attributes of a trial: what it found, why it failed, who proposed it, what a stopped one had learnt from."""
+
+WORKER, RETRY_OF = "worker", "retry_of"
+"""Attributes of a trial: the process that runs it, the killed trial that it repeats."""
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial ended by itself, well or badly; a killed one did not."""
+    failed = trial.state == TrialState.FAIL and ERROR in trial.user_attrs
+    return failed or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def origin_of(trial: FrozenTrial) -> str:
+    """Who proposed a trial."""
+    return str(trial.user_attrs.get(ORIGIN, SAMPLER))
+
+
+def outcome_of(trial: FrozenTrial) -> Outcome | None:
+    """What a trial found; None if it was not completed."""
+    text = trial.user_attrs.get(OUTCOME)
+    return Outcome.model_validate_json(text) if text and trial.state == TrialState.COMPLETE else None
+
+
+def as_finished(trial: FrozenTrial) -> Finished:
+    """A trial that counts, in the words of the rest of the program."""
+    outcome = outcome_of(trial)
+    if trial.state == TrialState.COMPLETE:
+        state = "complete"
+    else:
+        state = "pruned" if trial.state == TrialState.PRUNED else "failed"
+    return Finished(
+        number=trial.number,
+        origin=origin_of(trial),
+        outcome=outcome,
+        error=trial.user_attrs.get(ERROR, ""),
+        seconds=trial.duration.total_seconds() if trial.duration else 0.0,
+        state=state,  # type: ignore[arg-type]  # mypy widens the literals
+        samples=outcome.samples if outcome else int(trial.user_attrs.get(SAMPLES, 0)),
+        params=trial.params,
+    )
+
+
+def carried(trial: FrozenTrial, problem: SearchProblem | None = None) -> FrozenTrial:
+    """A copy of a trial that counts, for another study, where it gets another number.
+
+    Args:
+        trial: Ended.
+        problem: Values it anew; None: its values stay.
+    """
+    attributes = {name: value for name, value in trial.user_attrs.items() if name != RETRY_OF}
+    values, outcome = trial.values, outcome_of(trial)
+    if outcome is not None and problem is not None:
+        outcome = problem.revalue(outcome)
+        values = list(outcome.values)
+        attributes[OUTCOME] = outcome.model_dump_json()
+    copy = create_trial(
+        state=trial.state,
+        values=values if trial.state == TrialState.COMPLETE else None,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=attributes,
+        intermediate_values=trial.intermediate_values,
+    )
+    copy.datetime_start, copy.datetime_complete = trial.datetime_start, trial.datetime_complete
+    return copy
+
+
+def busy_seconds(trials: list[FrozenTrial]) -> float:
+    """Seconds during which at least one of the trials that count ran."""
+    spans = sorted((t.datetime_start, t.datetime_complete) for t in trials if t.datetime_start and t.datetime_complete)
+    total, until = 0.0, None
+    for start, end in spans:
+        begin = start if until is None else max(start, until)
+        total += max(0.0, (end - begin).total_seconds())
+        until = end if until is None else max(end, until)
+    return total

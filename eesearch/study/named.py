@@ -1,0 +1,88 @@
+"""Import paths run only if a study file that the user names has named them.
+
+`eesearch search STUDY` is told what to run by the user. What was searched is remembered on this account, as a hash of
+path and arguments, so that a run of one's own is used without further ado. A run directory or an exported file that
+comes from elsewhere names code too: that is run only if the user says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from eesearch.core.errors import InputError
+from eesearch.study.question import Study
+
+log = logging.getLogger(__name__)
+
+OURS = frozenset(
+    {
+        *(f"eesearch.nets.zoo:{name}" for name in ("residual_cnn", "cifar_resnet", "mlp", "transformer")),
+        "eesearch.training.data:digits",
+    }
+)
+"""Functions that ship for studies; whatever their arguments, they only make a network or arrays."""
+
+Named = tuple[str, str]
+"""An import path, and the arguments that it is called with, as JSON."""
+
+
+def named_paths(study: Study) -> list[Named]:
+    """What the study has imported and called: its model, and its data if they are no file."""
+    model, data = study.backbone, study.data
+    calls = [(model.model, model.args), *([] if data.source.endswith(".npz") else [(data.source, data.args)])]
+    return [(path, json.dumps(args, sort_keys=True)) for path, args in calls if not path.startswith("given:")]
+
+
+def remember(study: Study) -> None:
+    """Note that the user has named a study; where that cannot be written, they will be asked again."""
+    for named in named_paths(study):
+        if named[0] in OURS:
+            continue
+        try:
+            file = _note(named)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        except (OSError, RuntimeError) as error:  # a home that is read-only, or none
+            log.debug("cannot remember %s: %s", named[0], error)
+
+
+def check_named(named: Iterable[Named], source: Path | str) -> None:
+    """Refuse to import what the user has never named.
+
+    Args:
+        named: What would be imported.
+        source: The file that names it.
+
+    Raises:
+        InputError: so.
+    """
+    unknown = [path for path, args in named if path not in OURS and not _is_noted((path, args))]
+    if unknown:
+        raise InputError(
+            f"{source} names code that no study of yours has run with these arguments",
+            got=", ".join(unknown),
+            do="If you trust where it comes from, pass --trust (in Python: trust=True). Otherwise do not use it.",
+        )
+
+
+def _is_noted(named: Named) -> bool:
+    try:
+        return _note(named).is_file()
+    except (OSError, RuntimeError):
+        return False
+
+
+def _note(named: Named) -> Path:
+    """The empty file that stands for it.
+
+    Raises:
+        RuntimeError: there is no home directory.
+    """
+    state = os.environ.get("XDG_STATE_HOME", "")
+    folder = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
+    return folder / "eesearch" / "named" / hashlib.sha256("\n".join(named).encode()).hexdigest()

@@ -1,0 +1,34 @@
+"""What killed searches are compared with, and where they search."""
+
+import pytest
+
+from tests.chaos.harness import placed
+from tests.services import postgres as own
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """`front.csv` of a search of one process that nobody disturbed."""
+    with placed(tmp_path_factory.mktemp("undisturbed")) as place:
+        place.finish()
+        return (place.run / "front.csv").read_bytes()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A study with an empty run directory; its processes are gone at the end."""
+    with placed(tmp_path / "place") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server that this session started; skips where there can be none."""
+    with own.running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres, request):
+    """The address of a new and empty database."""
+    return postgres.new_database(f"test-{abs(hash(request.node.nodeid))}")
