@@ -21,8 +21,6 @@ def backbone():
         model = nn.Sequential(
             nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)
         )
-            nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)
-        )
     return split(model, torch.zeros(1, 4))
 
 
