@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -21,12 +22,15 @@ from typing import Any
 from eesearch.core.errors import InputError
 from eesearch.study.question import Resources
 
+log = logging.getLogger(__name__)
+
 TOKEN = "RAY_AUTH_TOKEN"
 """Environment variable that holds the token of a cluster."""
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths of a study are relative to where the search was started
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -35,6 +39,9 @@ ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """What Ray reads while a search uses it."""
+
+REACHED_S = 10.0
+"""A cluster that does not answer for so long is not there."""
 
 LOOKED_S = 1.0
 """Nodes come and go; they are counted again after so many seconds."""
@@ -64,8 +71,9 @@ def connected(address: str | None) -> Iterator[Cluster]:
         folder = tempfile.mkdtemp(prefix="ray-") if address is None else None
         try:
             _forget_tokens()
-            _start(folder) if folder else _join(str(address))
-            yield Cluster()
+            with _unheard():
+                _start(folder) if folder else _join(str(address))
+                yield Cluster()
         finally:
             ray.shutdown()
             if folder:
@@ -85,6 +93,19 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
             elif name != "RAY_USAGE_STATS_ENABLED":
                 del os.environ[name]
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what Ray prints about lost machines, pages of it, off the terminal."""
+    from ray._private import worker
+
+    before = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda data, **options: log.debug("Ray: %s", data["lines"])
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 def _forget_tokens() -> None:
@@ -120,9 +141,13 @@ def _start(folder: str) -> None:
 
 def _join(address: str) -> None:
     import ray
+    from ray._private.services import canonicalize_bootstrap_address_or_die
 
     try:
-        ray.init(address=address, **_quiet())
+        found = canonicalize_bootstrap_address_or_die(address)
+        host, _, port = found.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_S).close()  # Ray would try for minutes
+        ray.init(address=found, **_quiet())
     except Exception as error:  # one kind for each way of not being there
         raise InputError(
             f"the Ray cluster at {address} cannot be joined",

@@ -150,10 +150,11 @@ class Kept(_ObjectCache):
     Args:
         spare: How many places no trial takes or waits for. When a machine is lost, a trial may need that of an idle
             worker.
+        may_keep_one: Tune's own setting.
     """
 
-    def __init__(self, spare: Callable[[], int]) -> None:
-        super().__init__()
+    def __init__(self, spare: Callable[[], int], may_keep_one: bool = True) -> None:
+        super().__init__(may_keep_one)
         self._spare = spare
 
     def cache_object(self, key: Any, obj: Any) -> bool:
@@ -175,7 +176,7 @@ class Kept(_ObjectCache):
 def keeping_workers(asking: Asking) -> Iterator[None]:
     """Have Tune keep its workers; it offers no setting for that."""
     before = tune_controller._ObjectCache
-    tune_controller._ObjectCache = partial(Kept, asking.spare)  # type: ignore[misc]
+    tune_controller._ObjectCache = partial(Kept, asking.spare)  # type: ignore[misc, assignment]
     try:
         yield
     finally:

@@ -41,7 +41,7 @@ def test_a_killed_driver_takes_ray_along_and_the_same_command_goes_on(tmp_path, 
             before = snapshot(place)
             searcher = place.start("--driver", "ray", **orders)
             searcher.wait_for(trials)
-            assert processes_of(short), "Ray runs"
+            assert processes_of(short), f"Ray runs: {searcher.said}"
             assert place.kill(searcher)
             told |= searcher.told
             end = time.monotonic() + 60

@@ -26,9 +26,8 @@ def question(fields, **changes):
 
 def found(run):
     """What does not depend on time."""
-    answers = run.answers
-    trials = [(t.origin, t.state, t.value if hasattr(t, "value") else None, t.design) for t in answers.trials]
-    return trials, [device.points for device in answers.devices]
+    trials = [t.model_dump(exclude={"seconds", "elapsed", "number"}) for t in run.answers.trials]
+    return trials, [device.points for device in run.answers.devices]
 
 
 def children():
@@ -163,6 +162,10 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(whole_longe
     assert not list((path / "checkpoints").glob("*"))
 
 
+SOON = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+"""A lost node is noticed after some seconds."""
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     """Two nodes of one processor each, on this machine, that ask for a token."""
@@ -173,7 +176,9 @@ def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     ray_cluster._forget_tokens()
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": SOON}
+    )
     nodes.second = nodes.add_node(num_cpus=1)
     yield nodes
     ray.shutdown()

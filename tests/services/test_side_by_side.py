@@ -15,7 +15,7 @@ def place(request, tmp_path):
 
 
 def test_three_processes_train_every_design_once_and_agree(place):
-    place.busy_s = 0.3  # so that all of them get something to do
+    place.busy_s = 1.0  # so that all of them get something to do, and would train the bank at once if they could
     searchers = [place.start() for _ in range(3)]
     place.finish_all()
     found = snapshot(place)

@@ -247,8 +247,8 @@ def test_tune_makes_its_cache_by_the_name_that_is_replaced():
 
     before = tune_controller._ObjectCache
     with keeping_workers(asking(Notes(), slots=5)):
-        cache = tune_controller._ObjectCache()
+        cache = tune_controller._ObjectCache(may_keep_one=True)  # as Tune calls it
     assert isinstance(cache, Kept)
     assert cache._spare() == 5
     assert tune_controller._ObjectCache is before
-    assert "_ObjectCache(" in inspect.getsource(tune_controller.TuneController.__init__)
+    assert "_ObjectCache(may_keep_one=True)" in inspect.getsource(tune_controller.TuneController.__init__)
