@@ -1,9 +1,14 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both make .venv from the pins in constraints.txt.
+# `make test` leaves out what takes long or needs more than Python: services, exporters, a browser, Ray, killed searches.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup demo test lint docs bench clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+SLOW := tests/services tests/chaos tests/contracts/test_exporters.py tests/integration/test_report.py \
+	tests/integration/test_interruptions.py tests/integration/test_ray.py
+
+.PHONY: setup demo test test-all lint docs bench clean
 
 setup: .venv/.done
 
@@ -16,7 +21,10 @@ demo: setup
 	$(BIN)/eesearch search digits
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) $(addprefix --ignore=,$(SLOW))
+
+test-all: setup
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -29,6 +37,8 @@ docs: setup
 bench: setup
 	$(BIN)/python benchmarks/modes.py --quick
 	$(BIN)/python benchmarks/solver.py --quick
+	$(BIN)/python benchmarks/chaos.py --quick
+	$(BIN)/python benchmarks/scaling.py --quick
 
 clean:
 	rm -rf .venv build site *.egg-info
