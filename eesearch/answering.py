@@ -14,13 +14,14 @@ from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
 from eesearch.drivers.job import Listener
 from eesearch.drivers.storage import Database
-from eesearch.drivers.trials import finished
+from eesearch.drivers.studies import finished
 from eesearch.reporting.html import render_html
 from eesearch.reporting.render import render
 from eesearch.study.answers import Answers
 from eesearch.study.compose import Composer, Mode
 from eesearch.study.rundir import RunDir
 from eesearch.study.trial import Finished
+from eesearch.study.workers import others
 
 REFRESH, LONGEST_PAUSE = 5.0, 20.0
 """While a search runs, answers are written again after so many times the time that writing them took, or seconds."""
@@ -57,7 +58,7 @@ class Answering:
     def trial(self, trial: Finished) -> None:
         """Tell a trial, and refresh the answers unless they were refreshed just now."""
         self._watchers.trial(trial)
-        last = trial.number + 1 >= self._problem.study.budget.trials  # all is written at the end anyway
+        last = trial.ended >= self._problem.study.budget.trials  # all is written at the end anyway
         if not last and time.monotonic() - self._ended >= min(REFRESH * self._took, LONGEST_PAUSE):
             with tried(self._run.lock("answers")) as mine:
                 if mine:  # otherwise another process writes them just now
@@ -73,16 +74,19 @@ class Answering:
             return self._write(final=True)
 
     def interrupt(self) -> None:
-        """Somebody waits: write what is known, if any trial was finished."""
-        with locked(self._run.lock("answers")):
-            if self._done():
-                self._write()
+        """Somebody waits: write what is known, if any trial was finished and nobody else writes just now."""
+        try:
+            with tried(self._run.lock("answers")) as mine:
+                if mine and self._done():
+                    self._write(live=bool(others(self._run.path)))
+        except EesearchError as error:
+            log.warning("the answers could not be written: %s", error)
 
     def abandon(self) -> None:
-        """The search died: tell the page that nobody works on it any more, if the disk allows."""
+        """The search died: tell the page, unless somebody else works on it, and if the disk allows."""
         try:
             if self._run.has_answers:
-                draw(self._run, self._run.answers())
+                draw(self._run, self._run.answers(), live=bool(others(self._run.path)))
         except EesearchError as error:
             log.warning("the report could not be written: %s", error)
 

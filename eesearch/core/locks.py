@@ -71,4 +71,5 @@ def _lock(path: Path) -> FileLock:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path if path.exists() else path.parent, os.W_OK):  # filelock would wait for ever
             raise PermissionError(EACCES, os.strerror(EACCES), str(path))
-    return FileLock(path, thread_local=False)
+    # without the fallback: the locks it makes where there are none outlive their holders
+    return FileLock(path, thread_local=False, fallback_to_soft=False)

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from eesearch.core.errors import InputError, RunError
 from eesearch.drivers.storage import DATABASE_ERRORS, database_url, parse_url
-from eesearch.drivers.trials import TITLE
+from eesearch.drivers.studies import TITLE
 from eesearch.study.rundir import Identity, RunDir
 
 if TYPE_CHECKING:

@@ -47,6 +47,8 @@ def run_claim(problem: SearchProblem, trials: Trials, claim: Claim, *, pruned: b
         trials.prune(claim, stopped.samples)
     except RunError:  # the disk, not the design
         raise
+    except OSError as error:
+        raise RunError(f"trial {claim.number} was stopped by the operating system", got=error) from error
     except Exception as error:  # whatever a design runs into is its trial's failure, recorded; the search goes on
         trials.fail(claim, f"{type(error).__name__}: {error}")
     else:

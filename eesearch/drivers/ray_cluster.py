@@ -1,7 +1,8 @@
 """Ray, started here or joined: quiet, without telemetry, closed to others.
 
 A Ray that is started here listens on the loopback device only, asks for a token that nobody else knows, and ends with
-the search. One that is joined must ask for a token, too: whoever may talk to a Ray cluster may run code on it.
+the search. One that is joined should ask for a token, too: whoever may talk to a Ray cluster may run code on it. We
+always show ours, and go nowhere without one; whether the cluster looks at it is up to whoever started that.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eesearch.core.errors import EesearchError, InputError
+from eesearch.core.errors import EesearchError, InputError, RunError
 from eesearch.core.registry import DRIVERS
 from eesearch.drivers.job import Job
 from eesearch.drivers.ray_cluster import Cluster, connected
@@ -149,6 +149,7 @@ class RaySpread:
 
         Raises:
             EesearchError: what a job raised.
+            RunError: a worker was lost, again and again.
         """
         import ray
 
@@ -158,7 +159,14 @@ class RaySpread:
         shared = ray.put(Portable.of(self.problem))
         try:
             ray.get([task.remote(shared, job, self.each.cpus) for job in jobs])
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, EesearchError):
-                raise error.cause from error
+        except ray.exceptions.RayError as error:
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            if isinstance(cause, EesearchError):
+                raise cause from error
+            if isinstance(cause, ray.exceptions.RayError):
+                raise RunError(
+                    "a worker of the Ray cluster died in the work on trial 0",
+                    got=type(cause).__name__,
+                    do="Run the same command again: finished pieces are kept.",
+                ) from error
             raise

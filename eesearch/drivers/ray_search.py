@@ -31,6 +31,9 @@ RETRIES = 2
 PAUSE_S = 0.5
 """After nothing could be handed out, the database is left in peace for so long, unless a trial ends."""
 
+PATIENCE_S = 300.0
+"""When the cluster has lost every machine that can run a trial, others are waited for so long."""
+
 REDUCTION = 3
 """Of those that reach a rung of successive halving, one in so many goes on."""
 
@@ -73,6 +76,7 @@ class Asking(Searcher):
         self._claims: dict[str, Claim] = {}
         self._taken: dict[str, int] = {}
         self._in_vain = -inf
+        self._none_since: float | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """A claim; None: nothing at the moment."""
@@ -83,15 +87,38 @@ class Asking(Searcher):
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.error:
             return None
-        if self.spare() < 1 or time.monotonic() - self._in_vain < PAUSE_S:
+        some = self._has_machines()
+        if (some and self.spare() < 1) or time.monotonic() - self._in_vain < PAUSE_S:
             return None
-        claim = self._trials.claim()
+        claim = self._trials.claim() if some else None
         if claim is None:
             self._in_vain = time.monotonic()
             return Searcher.FINISHED if not self._claims and self._trials.over() else None
         slot = next(k for k in count() if k not in self._taken.values())
         self._claims[trial_id], self._taken[trial_id] = claim, slot
         return {"number": claim.number, "params": dict(claim.params), "slot": slot}
+
+    @guarded
+    def look(self) -> None:
+        """Give up when there has been no machine for too long, trials that wait for one or not."""
+        self._has_machines()
+
+    def _has_machines(self) -> bool:
+        """Whether any can run a trial."""
+        if self._slots() > 0:
+            self._none_since = None
+            return True
+        now = time.monotonic()
+        if self._none_since is None:
+            self._none_since = now
+            log.warning("no machine can run a trial; waiting")
+        if now - self._none_since >= PATIENCE_S:
+            raise RunError(
+                "no machine of the Ray cluster can run a trial any more",
+                got=f"none for {PATIENCE_S:g} seconds",
+                do="Mend the cluster, then run the same command again: finished trials are kept.",
+            )
+        return False
 
     def spare(self) -> int:
         """How many more trials could run."""
@@ -199,11 +226,15 @@ class Broken(Stopper):
 
     def stop_all(self) -> bool:
         """Whether an error ended the search."""
+        self._asking.look()  # nobody asks for more trials while some wait for a machine
         return self._asking.error is not None
 
 
 def make_scheduler(study: Study) -> TrialScheduler:
-    """What stops trials that do not look promising; values come after every epoch but the last."""
+    """What stops trials that do not look promising; values come after every epoch but the last.
+
+    It knows the trials of this process only: the rungs of successive halving are empty after each start, and fill anew.
+    """
     last = study.training.joint.epochs - 1
     if study.pruning == "none" or last < 1:
         return FIFOScheduler()

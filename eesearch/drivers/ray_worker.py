@@ -49,10 +49,11 @@ class Portable:
 
     @classmethod
     def of(cls, problem: SearchProblem) -> Portable:
-        """Pack a problem; the store's path must be the same everywhere."""
+        """Pack a problem; the paths of its stores must be the same everywhere."""
         if not isinstance(problem, Problem):
             return cls(lambda: problem, None)
-        store = Store(problem.materials.store.root.absolute())
+        kept = problem.materials.store
+        store = Store(kept.root.absolute(), [other.absolute() for other in kept.others])
         build = cast(Callable[..., SearchProblem], type(problem))
         return cls(build, replace(problem.materials, store=store))
 

@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from eesearch.study.trial import SAMPLER, Finished, Outcome, SearchProblem
 
 OUTCOME, ERROR, ORIGIN, SAMPLES = "outcome", "error", "origin", "samples"
-"""Attributes of a trial: what it found, why it failed, who proposed it, what a stopped one had learnt from."""
+"""Attributes of a trial: what it found, why it failed, who proposed it, how many samples it has learnt from."""
 
 WORKER, RETRY_OF = "worker", "retry_of"
 """Attributes of a trial: the process that runs it, the killed trial that it repeats."""
@@ -30,6 +30,11 @@ def outcome_of(trial: FrozenTrial) -> Outcome | None:
     return Outcome.model_validate_json(text) if text and trial.state == TrialState.COMPLETE else None
 
 
+def samples_of(trial: FrozenTrial) -> int:
+    """How many training samples a trial took, a stopped one too."""
+    return int(trial.user_attrs.get(SAMPLES, 0))
+
+
 def as_finished(trial: FrozenTrial) -> Finished:
     """A trial that counts, in the words of the rest of the program."""
     outcome = outcome_of(trial)
@@ -44,7 +49,7 @@ def as_finished(trial: FrozenTrial) -> Finished:
         error=trial.user_attrs.get(ERROR, ""),
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,
         state=state,  # type: ignore[arg-type]  # mypy widens the literals
-        samples=outcome.samples if outcome else int(trial.user_attrs.get(SAMPLES, 0)),
+        samples=samples_of(trial),
         params=trial.params,
     )
 

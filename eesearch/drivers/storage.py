@@ -19,9 +19,10 @@ from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from eesearch.core.errors import InputError, RunError
+from eesearch.core.store import disk_errors
 from eesearch.drivers.records import carried, counts
 from eesearch.study.rundir import Identity, RunDir
-from eesearch.study.workers import living
+from eesearch.study.workers import is_here, living
 
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
 
@@ -29,7 +30,10 @@ READY = "ready"
 """Attribute of a study that holds all trials it was to take over."""
 
 PATIENCE_S = 60.0
-"""So long a server may be away, to be started again, before a search gives up."""
+"""So long after its first error a server may be away, to be started again, before a search gives up."""
+
+VANISHED = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""How soon PostgreSQL's driver notices that the server's machine is gone: half a minute, not a quarter of an hour."""
 
 T = TypeVar("T")
 
@@ -100,12 +104,13 @@ class Database:
         Raises:
             RunError: it stays away, or the file cannot be used.
         """
-        until = time.monotonic() + PATIENCE_S
+        until: float | None = None
         while True:
             try:
                 with self.errors():
                     return work()
             except RunError as error:
+                until = until or time.monotonic() + PATIENCE_S
                 away = self.server and isinstance(error.__cause__, DATABASE_ERRORS)
                 if not away or time.monotonic() > until:
                     raise
@@ -135,17 +140,31 @@ def open_database(run: RunDir, url: str | None = None, *, pulse: Pulse = Pulse()
         return _own(run, pulse)
     database = _shared(url, identity, pulse)
     with database.errors():
-        if identity.storage not in ("", database.where) and not database.studies():
+        if identity.storage and not _same(identity.storage, database.where) and not database.studies():
             raise RunError(
                 f"the trials of {run.path} lie in {identity.storage}", got=f"--storage {database.where}", do="Name it."
             )
-        if not identity.storage and run.database.is_file():
-            _move(run, _own(run, pulse), database)
+        moves = not identity.storage and run.database.is_file()
+        if moves:
+            _copy(run, _own(run, pulse), database)
     run.identify(identity.model_copy(update={"storage": database.where}))
+    if moves:  # now that everybody knows where the trials are
+        _retire(run)
     return database
 
 
+def _same(one: str, other: str) -> bool:
+    """Whether two addresses differ in the user alone."""
+    return make_url(one).set(username=None, password=None) == make_url(other).set(username=None, password=None)
+
+
 def _own(run: RunDir, pulse: Pulse) -> Database:
+    if any(not is_here(worker) for worker in living(run.path)):
+        raise RunError(
+            f"a search on another machine is running in {run.path}",
+            got="no --storage",
+            do="SQLite does not bear writers on several machines: stop it, then give all of them a --storage.",
+        )
     run.database.parent.mkdir(parents=True, exist_ok=True)
     address = database_url(run.database, "rwc")
     with _told(str(run.database), server=False):
@@ -159,7 +178,7 @@ def _shared(url: str, identity: Identity, pulse: Pulse) -> Database:
     is_file = address.get_backend_name() == "sqlite"
     options: dict[str, object] = {"connect_args": {"timeout": 60}} if is_file else {"pool_pre_ping": True}
     if address.get_backend_name() == "postgresql":
-        options["connect_args"] = {"connect_timeout": 10}
+        options["connect_args"] = {"connect_timeout": 10, **VANISHED}
     with _told(where, server=not is_file):
         storage = _storage(address.render_as_string(hide_password=False), options, pulse)
     return Database(storage, f"{identity.id}-", where, not is_file, pulse)
@@ -176,14 +195,27 @@ def parse_url(url: str) -> URL:
         if address.drivername in ("postgresql", "postgres"):
             address = address.set(drivername="postgresql+psycopg")
         address.get_dialect().import_dbapi()
+        if address.get_backend_name() == "sqlite":
+            address = address.set(database=_absolute(address.database))
+        elif {"@", ";", "="} & {*(address.host or ""), *(address.database or "")}:
+            raise ValueError  # of a password that was not escaped, most likely
     except (ArgumentError, ValueError, NoSuchModuleError):  # none of them repeats the address: it has a password
         raise InputError(
-            "--storage names no database", expected="such as postgresql://user:password@host/name"
+            "--storage names no database",
+            expected="such as postgresql://user:password@host/name",
+            do="Write %40 for an @ in the password, %2F for a slash.",
         ) from None
     except ImportError as error:
         extra = "pip install 'eesearch[postgresql]'." if "psycopg" in address.drivername else None
         raise InputError(f"{address.drivername} needs a package", got=error, do=extra) from None
     return address
+
+
+def _absolute(file: str | None) -> str:
+    """Of an SQLite file; one in memory would be lost."""
+    if not file or file == ":memory:":
+        raise ValueError
+    return file if file.startswith("file:") else str(Path(file).absolute())
 
 
 def shown(address: URL) -> str:
@@ -222,23 +254,31 @@ def _storage(address: str, options: dict[str, object], pulse: Pulse) -> RDBStora
         return RDBStorage(address, engine_kwargs=options, heartbeat_interval=pulse.interval, grace_period=pulse.grace)
 
 
-def _move(run: RunDir, own: Database, database: Database) -> None:
+def _copy(run: RunDir, own: Database, database: Database) -> None:
     """Copy the ended trials of a run; what was running or queued is proposed again."""
     if living(run.path):
         raise RunError(f"a search is running in {run.path}", got="another --storage", do="Stop it first.")
+    copied = database.studies(tidy=True)  # without what an interrupted copy left
     for name, old in own.studies().items():
-        named = f"{database.prefix}{name}"
-        if named in optuna.get_all_study_names(database.storage):  # an interrupted move
-            optuna.delete_study(study_name=named, storage=database.storage)
-        new = optuna.create_study(study_name=named, storage=database.storage, directions=old.directions)
+        if name in copied:
+            continue
+        new = optuna.create_study(
+            study_name=f"{database.prefix}{name}", storage=database.storage, directions=old.directions
+        )
         new.add_trials([carried(t) for t in old.get_trials(deepcopy=False) if counts(t)])
         if old.metric_names:
             with experimental():
                 new.set_metric_names(old.metric_names)
-        for key, value in old.user_attrs.items():
+        for key, value in sorted(old.user_attrs.items(), key=lambda item: item[0] == READY):  # that it is ready: last
             new.set_user_attr(key, value)
     own.storage.engine.dispose()
-    run.database.rename(run.database.with_suffix(".db.moved"))
+
+
+def _retire(run: RunDir) -> None:
+    """Give the old file another name, so that nobody goes on with it."""
+    numbered = (run.database.with_name(f"{run.database.name}.moved-{n}") for n in range(1, 10_000))
+    with disk_errors(run.database):
+        run.database.rename(next(file for file in numbered if not file.exists()))
 
 
 def database_url(database: Path, mode: Literal["ro", "rwc"]) -> str:

@@ -1,16 +1,18 @@
-"""The trials of a search, which any number of processes ask for and tell: nothing is lost, nothing is done twice.
+"""The trials of a search, which any number of processes ask for and tell.
 
 A search with one worker that was interrupted equals an undisturbed one: a proposal's randomness derives from the seed
 and the number of trials before it, a killed trial is tried again with its parameters before anything else, and seeds
 enter the queue one at a time. With several workers, asking is one at a time, too, under a lock of the run directory.
-A trial is dead when its worker's lock is free (on this machine: at once) or when its heartbeat has stopped.
+A trial is dead when its worker's lock is free; or, if a worker of another machine seems to hold it, when its heartbeat
+has stopped.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
@@ -32,23 +34,23 @@ from eesearch.drivers.records import (
     WORKER,
     as_finished,
     busy_seconds,
-    carried,
     counts,
     origin_of,
+    samples_of,
 )
-from eesearch.drivers.samplers import make_pruner
-from eesearch.drivers.storage import DATABASE_ERRORS, READY, Database, experimental
-from eesearch.study.space import Choice, LogFloat, Parameter
-from eesearch.study.trial import Finished, Outcome, Params, SearchProblem
-from eesearch.study.workers import lives
+from eesearch.drivers.samplers import distributions, make_pruner
+from eesearch.drivers.storage import DATABASE_ERRORS
+from eesearch.drivers.studies import name_study, open_study
+from eesearch.study.trial import Finished, Outcome, Params
+from eesearch.study.workers import is_here, lives, living
 
 log = logging.getLogger(__name__)
 
-TITLE = "title"
-"""Attribute of a study: what people call it. Its name is the key of its question."""
+KILLS = "kills"
+"""Attribute of a trial: how often it was begun and not ended before."""
 
-METRICS = {1: ["hypervolume"], 2: ["calibration error", "relative cost"]}
-"""What the values of a trial are called, by their number: a trial has a front, or it is a point."""
+MOST_KILLS = 10
+"""A trial that is killed more often is taken for the reason of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +99,15 @@ class Trials:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._heart.join()
+        self._heart.join(timeout=1.0)  # it may wait for a database that is away
 
     def _open(self) -> optuna.Study:
-        with locked(self._job.run.lock("open"), waiting="another search values its trials anew; this one waits for it"):
-            study = open_study(self._problem, self._database)
-            _name(study, self._job.title, self._job.study.sampler)
+        others = [worker for worker in living(self._job.run.path) if worker != self._job.worker]
+        with locked(self._job.run.lock("open"), waiting="another search opens its trials; this one waits for it"):
+            study = open_study(self._problem, self._database, alone=not others)
+            name_study(study, self._job.title, self._job.study.sampler)
         epochs = self._job.study.training.joint.epochs
+        study.sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: `guides.Proposer` proposes
         study.pruner = make_pruner(self._job.study.pruning, epochs) or optuna.pruners.NopPruner()
         return study
 
@@ -119,13 +123,14 @@ class Trials:
             Whether it was run now.
         """
         with locked(self._job.run.lock("first"), waiting="another search trains trial 0; this one waits for it"):
-            if self._all():
+            if self._database.patiently(self._all):
                 return False
             start = datetime.now()
             outcome = self._problem.first()
             if outcome is None:
                 return False
-            attributes = {ORIGIN: self._problem.origin, OUTCOME: outcome.model_dump_json()}
+            attributes: dict[str, str | int] = {ORIGIN: self._problem.origin, SAMPLES: outcome.samples}
+            attributes[OUTCOME] = outcome.model_dump_json()
             trial = create_trial(values=list(outcome.values), user_attrs=attributes)
             trial.datetime_start = start
             self._database.patiently(lambda: None if self._all() else self._study.add_trial(trial))
@@ -148,31 +153,36 @@ class Trials:
         return claim
 
     def _claim(self) -> Claim | None:
-        with locked(self._job.run.lock("ask")):
+        with self._asking():
             self._requeue_dead()
             trials = self._all()
             asked = sum(counts(t) or t.state == TrialState.RUNNING for t in trials)
             if self._spent(trials) or asked >= self._job.study.budget.trials:
                 return None
-            self._enqueue_next(trials, asked)
-            with experimental():
-                trial = self._study.ask()
-            self._database.storage.record_heartbeat(trial._trial_id)  # first: without any, it would never be stale
-            trial.set_user_attr(WORKER, self._job.worker)
-            params = {p.name: _suggest(trial, p) for p in self._problem.parameters}
-            if RETRY_OF in trial.user_attrs:
-                for step, value in trials[trial.user_attrs[RETRY_OF]].intermediate_values.items():
-                    trial.report(value, step)
-            return Claim(trial.number, params, origin_of(self._frozen(trial.number)), trial)
+            waiting = next((t for t in trials if t.state == TrialState.WAITING), None)
+            if waiting is None:
+                self._study.add_trial(self._proposed(trials, asked))
+                waiting = self._all()[-1]
+            number, key, storage = waiting.number, waiting._trial_id, self._database.storage
+            storage.record_heartbeat(key)  # first: a trial that runs without any would never be taken for dead
+            storage.set_trial_user_attr(key, WORKER, self._job.worker)
+            storage.set_trial_state_values(key, TrialState.RUNNING)
+            return Claim(number, waiting.params, origin_of(waiting), optuna.Trial(self._study, key))
+
+    def _asking(self) -> AbstractContextManager[None]:
+        return locked(self._job.run.lock("ask"), waiting="another search asks for a trial; this one waits for it")
 
     def over(self) -> bool:
-        """Whether all is done: the budget is spent, and nobody's trial is running or waits to be run again."""
+        """Whether all is done: the budget is spent, and nobody's trial is running.
+
+        What was killed as time or samples were spent waits for a search with more of them.
+        """
         if not self._problem.parameters:  # without any, nothing can be proposed: trial 0 was all
             return True
         return self._database.patiently(self._over)
 
     def _over(self) -> bool:
-        with locked(self._job.run.lock("ask")):
+        with self._asking():
             self._requeue_dead()
             trials = self._all()
             done = sum(counts(t) for t in trials)
@@ -183,44 +193,43 @@ class Trials:
         """Whether time or training samples are."""
         budget, done = self._job.study.budget, [t for t in trials if counts(t)]
         late = budget.timeout is not None and busy_seconds(done) >= budget.timeout
-        return late or (budget.samples is not None and sum(as_finished(t).samples for t in done) >= budget.samples)
+        return late or (budget.samples is not None and sum(map(samples_of, done)) >= budget.samples)
 
     def _requeue_dead(self) -> None:
-        """Fail the trials of workers that are gone, and queue them again with their parameters.
-
-        One killed before they were written into it is dropped: the same seed or proposal comes again.
-        """
-        with experimental():
-            optuna.storages.fail_stale_trials(self._study)
+        """Fail the trials of workers that are gone, and queue them again: with what they had told, too."""
+        storage = self._database.storage
+        for claim in list(self._claims.values()):  # this process may have slept for longer than they are waited for
+            storage.record_heartbeat(claim.trial._trial_id)
+        silent = set(storage._get_stale_trial_ids(self._study._study_id))
         for trial in self._all():
-            if trial.state == TrialState.RUNNING and self._dead(trial):
-                self._study.tell(trial.number, state=TrialState.FAIL)
+            if trial.state == TrialState.RUNNING and self._dead(trial, silent):
+                with suppress(UpdateFinishedTrialError):  # it has just ended
+                    self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         trials = self._all()
         retried = {t.user_attrs.get(RETRY_OF) for t in trials}
         for trial in trials:
-            lost = trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and trial.number not in retried
-            if lost and len(trial.params) == len(self._problem.parameters):
-                attributes = {RETRY_OF: trial.number, ORIGIN: origin_of(trial)}
-                self._study.enqueue_trial(trial.params, user_attrs=attributes)
+            if trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and trial.number not in retried:
+                self._study.add_trial(_again(trial))
 
-    def _dead(self, trial: FrozenTrial) -> bool:
-        worker = trial.user_attrs.get(WORKER)
-        if worker is None:
-            return True  # it is set under the lock that is held now
+    def _dead(self, trial: FrozenTrial, silent: Container[int]) -> bool:
+        worker = str(trial.user_attrs[WORKER])
         if worker == self._job.worker:
             return trial.number not in self._claims  # asked for as the database went away
-        return lives(self._job.run.path, worker) is False
+        if not lives(self._job.run.path, worker):
+            return True
+        return trial._trial_id in silent and not is_here(worker)  # one here is only suspended: the kernel knows better
 
-    def _enqueue_next(self, trials: Sequence[FrozenTrial], asked: int) -> None:
-        """Unless something waits already: the first seed that nobody has tried or tries, else a proposal."""
-        if any(t.state == TrialState.WAITING for t in trials):
-            return
+    def _proposed(self, trials: Sequence[FrozenTrial], asked: int) -> FrozenTrial:
+        """The first seed that nobody has tried or tries, else what the sampler proposes."""
         known = [t.params for t in trials if counts(t) or t.state == TrialState.RUNNING]
         for origin, params in self._seeds or ():  # not by origin: two devices may propose by the same rule
             if params not in known:
-                self._study.enqueue_trial(dict(params), user_attrs={ORIGIN: origin})
-                return
-        self._study.enqueue_trial(self._proposer.propose(self._study, asked))
+                return self._queued(params, {ORIGIN: origin})
+        return self._queued(self._proposer.propose(self._study, asked), {})
+
+    def _queued(self, params: Params, attributes: dict[str, str]) -> FrozenTrial:
+        space = distributions(self._problem.parameters)
+        return create_trial(state=TrialState.WAITING, params=dict(params), distributions=space, user_attrs=attributes)
 
     # -- telling
 
@@ -229,14 +238,18 @@ class Trials:
 
         def note() -> bool:
             if step not in self._frozen(claim.number).intermediate_values:
-                claim.trial.report(value, step)
+                try:
+                    claim.trial.report(value, step)
+                except UpdateFinishedTrialError:  # given up for dead: whoever repeats it goes on
+                    return True
             return claim.trial.should_prune()
 
         return self._database.patiently(note)
 
     def tell(self, claim: Claim, outcome: Outcome) -> None:
         """The trial is complete."""
-        self._end(claim, TrialState.COMPLETE, {OUTCOME: outcome.model_dump_json()}, outcome.values)
+        found: dict[str, str | int] = {OUTCOME: outcome.model_dump_json(), SAMPLES: outcome.samples}
+        self._end(claim, TrialState.COMPLETE, found, outcome.values)
 
     def fail(self, claim: Claim, error: str) -> None:
         """The trial's design could not be trained or evaluated; it counts, and the search goes on."""
@@ -272,19 +285,16 @@ class Trials:
         self, claim: Claim, state: TrialState, attributes: dict[str, str | int], values: Sequence[float] | None
     ) -> bool:
         """Returns whether the trial ended so; otherwise another process has taken it for dead."""
-        trial = self._frozen(claim.number)
-        if trial.state.is_finished():  # by a call whose answer was lost, too
-            return counts(trial)
-        try:
-            for name, value in attributes.items():
-                claim.trial.set_user_attr(name, value)
-            self._study.tell(claim.trial, list(values) if values is not None else None, state=state)
-        except UpdateFinishedTrialError:
-            return counts(self._frozen(claim.number))
-        return True
+        if not self._frozen(claim.number).state.is_finished():  # it may be, by a call whose answer was lost
+            with suppress(UpdateFinishedTrialError):
+                for name, value in attributes.items():
+                    claim.trial.set_user_attr(name, value)
+                told = list(values) if values is not None else None
+                self._study.tell(claim.trial, told, state=state, skip_if_finished=True)
+        return counts(self._frozen(claim.number))
 
     def _listen(self, number: int) -> None:
-        trials = self._all()
+        trials = self._database.patiently(self._all)
         for logger in self._job.loggers:
             logger(self._study, trials[number])
         self._job.listener(replace(as_finished(trials[number]), ended=sum(map(counts, trials))))
@@ -311,60 +321,16 @@ class Trials:
                     log.debug("no heartbeat: %s", error)
 
 
-def finished(problem: SearchProblem, database: Database) -> list[Finished]:
-    """The trials of a problem that ended, by number, whoever ran them.
-
-    Raises:
-        RunError: the database cannot be used.
-    """
-
-    def look() -> list[Finished]:
-        study = database.studies().get(problem.key)
-        return [as_finished(t) for t in study.get_trials(deepcopy=False) if counts(t)] if study else []
-
-    return database.patiently(look)
-
-
-def open_study(problem: SearchProblem, database: Database) -> optuna.Study:
-    """The Optuna study of a problem.
-
-    Each question (devices, objectives) has a study of its own in the database. It takes over the trials of the study
-    that knows the most, valued anew; a take-over that was interrupted is begun again. Hold a lock.
-    """
-    known = database.studies(tidy=True)
-    own = known.get(problem.key)
-    richest = max(known.values(), key=_ended, default=None)
-    if own is not None and _ended(own) == _ended(richest):
-        return own
-    trials = richest.get_trials(deepcopy=False) if richest is not None else []
-    revalued = [carried(t, problem) for t in trials if counts(t)]  # may take minutes: before anything is written
-    name = f"{database.prefix}{problem.key}"
-    if own is not None:
-        optuna.delete_study(study_name=name, storage=database.storage)
-    study = optuna.create_study(study_name=name, storage=database.storage, directions=list(problem.directions))
-    study.add_trials(revalued)
-    study.set_user_attr(READY, True)
-    return study
-
-
-def _ended(study: optuna.Study | None) -> int:
-    return sum(counts(t) for t in study.get_trials(deepcopy=False)) if study is not None else 0
-
-
-def _name(study: optuna.Study, title: str, sampler: str) -> None:
-    """For people: they see these in the dashboard and in the loggers' pages."""
-    if title:
-        study.set_user_attr(TITLE, title)
-    study.set_user_attr("sampler", sampler)
-    names = METRICS.get(len(study.directions))
-    if names and study.metric_names is None:
-        with experimental():
-            study.set_metric_names(names)
-
-
-def _suggest(trial: optuna.Trial, parameter: Parameter) -> str | float:
-    if isinstance(parameter, Choice):
-        return str(trial.suggest_categorical(parameter.name, parameter.options))
-    if isinstance(parameter, LogFloat):
-        return trial.suggest_float(parameter.name, parameter.low, parameter.high, log=True)
-    return trial.suggest_float(parameter.name, 0.0, 1.0)
+def _again(trial: FrozenTrial) -> FrozenTrial:
+    """A killed trial, queued; or failed, if it seems to kill whoever runs it."""
+    kills = int(trial.user_attrs.get(KILLS, 0)) + 1
+    attributes = {RETRY_OF: trial.number, ORIGIN: origin_of(trial), KILLS: kills}
+    if kills > MOST_KILLS:
+        attributes[ERROR] = f"its process was killed {kills} times while it ran (out of memory?)"
+    return create_trial(
+        state=TrialState.FAIL if ERROR in attributes else TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=attributes,
+        intermediate_values=trial.intermediate_values,
+    )

@@ -32,6 +32,7 @@ from eesearch.study.named import remember
 from eesearch.study.question import BackboneSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
+from eesearch.study.workers import others
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Calibration, Dataset, load_dataset
 from eesearch.training.loop import train_backbone
@@ -331,9 +332,9 @@ def device_profile(
         known is not None
         and known.device == device
         and parse_device(device).path is None
-        and is_current(known, backbone, heads, decisions=decisions, protocol=protocol)
+        and is_current(known, backbone, heads, decisions=decisions, protocol=None if others(run.path) else protocol)
     ):
-        return known
+        return known  # who joins a search takes its profile, though this may be another machine
     if device != "macs":
         log.info("measuring %s", device)
     measuring = Measuring(protocol=protocol, progress=progress)

@@ -7,7 +7,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from eesearch.core.design import Value
 from eesearch.core.errors import RunError, StudyError
 from eesearch.core.locks import locked
-from eesearch.core.store import Store, write_atomic
+from eesearch.core.store import Store, disk_errors, is_leftover, write_atomic
 from eesearch.study.answers import Answers, table_rows
 from eesearch.study.examples import Examples
 from eesearch.study.files import load_study
@@ -167,11 +167,11 @@ class RunDir:
         Raises:
             RunError: the directory above cannot be written.
         """
-        beside = self.path.absolute()
-        with locked(
-            beside.with_name(f".{beside.name}.lock"),
-            waiting=f"another search prepares {self.path}; this one joins it then",
-        ):
+        beside, waiting = self.path.resolve(), f"another search prepares {self.path}; this one joins it then"
+        with ExitStack() as held:
+            held.enter_context(locked(beside.with_name(f".{beside.name}.lock"), waiting=waiting))
+            if self.study_file.is_file():  # it may be mounted at several places, with another directory above
+                held.enter_context(locked(self.lock("prepare"), waiting=waiting))
             yield
 
     def lock(self, name: str) -> Path:
@@ -223,11 +223,14 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
         raise RunError(f"a search is running in {path}", got="--fresh", do="Wait for it, or pass another --run.")
     if fresh and path.exists():
         aside = _free_name(path)
-        os.rename(path, aside)
+        with disk_errors(aside):
+            os.rename(path, aside)
         log.info("the old run was renamed to %s", aside)
     if run.study_file.is_file():
         _check_same(run, study, busy=bool(busy))
-    elif path.is_dir() and any(p.name != "profiles" for p in path.iterdir()):  # `eesearch profile` may come first
+    elif path.is_dir() and any(
+        p.name != "profiles" and not is_leftover(p) for p in path.iterdir()
+    ):  # `eesearch profile` may come first
         raise RunError(f"{path} is not empty and holds no run", do="Pass another directory with --run.")
     fields = study.model_dump(mode="json", exclude_defaults=False)
     write_atomic(run.study_file, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))

@@ -40,10 +40,17 @@ class BankPart:
     Attributes:
         design: Of strategy `separate`, with these heads only.
         cached: Whether the whole bank trains from cached features; the last bits of the heads depend on it.
+        bank: Key of the whole.
     """
 
     design: Design
     cached: bool
+    bank: str
+
+    @property
+    def key(self) -> str:
+        """In the store."""
+        return f"{self.bank}-{self.design.key}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ def part_bank(
     parts = _shortest(bank.exits, work, workers)
     if len(parts) < 2 or max(map(work, parts)) > WORTH_SHARE * whole:
         return []
-    return [BankPart(bank.model_copy(update={"exits": tuple(part)}), cached) for part in parts]
+    return [BankPart(bank.model_copy(update={"exits": tuple(part)}), cached, bank.key) for part in parts]
 
 
 def _shortest(

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from eesearch.core.errors import RunError, StoreError
+from eesearch.core.locks import tried
 from eesearch.core.store import DAMAGED, SUFFIX, disk_errors, is_leftover
 from eesearch.study.answers import Answers
 from eesearch.study.problem import SOLVER_VERSION
@@ -24,6 +25,13 @@ log = logging.getLogger(__name__)
 
 SOLVED = ("front", "literature")
 """Kinds of entries that the solver makes of tables, and makes again when they are missing."""
+
+
+MADE_ONCE = ("design-", "part-", "table-")
+"""Their locks begin so: one for each thing made, and nobody takes it again."""
+
+LOCK = "a lock that nobody holds"
+"""Why the file of a lock goes."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +116,22 @@ def prune(run: RunDir, *, dry_run: bool = False) -> list[Spare]:
         _refuse_busy(run)
         found = list(spare(run))
         for each in () if dry_run else found:
-            with disk_errors(each.path):
-                each.path.unlink(missing_ok=True)
+            _remove(each)
     return found
 
 
+def _remove(found: Spare) -> None:
+    with disk_errors(found.path):
+        if found.why != LOCK:
+            found.path.unlink(missing_ok=True)
+            return
+        with tried(found.path) as free:  # a training without a search may have taken it just now
+            if free:
+                found.path.unlink(missing_ok=True)
+
+
 def _refuse_busy(run: RunDir) -> None:
-    busy = living(run.path)
+    busy = living(run.path)  # removes the locks of the dead
     if busy:
         raise RunError(
             f"a search is running in {run.path}",
@@ -128,19 +145,30 @@ def spare(run: RunDir) -> Iterator[Spare]:
     for folder in (run.path, run.path / "profiles"):
         yield from (Spare(file, size, "an interrupted write") for file, size in _files(folder) if is_leftover(file))
     for file, size in _files(run.path / "checkpoints"):
-        key = file.name.partition(".")[0]
+        key = file.name.partition(".")[0].partition("-")[0]  # of a part of the bank: BANK-KEY
         if is_leftover(file):
             yield Spare(file, size, "an interrupted write")
         elif file.name.endswith(DAMAGED):
             yield Spare(file, size, "damaged")
         elif run.store.path("weights", key).is_file():
             yield Spare(file, size, "a checkpoint of a finished training")
+    for file, size in _files(run.path / "locks"):
+        if _is_free(file):
+            yield Spare(file, size, LOCK)
     needed = _devices(run)
     for folder in _folders(run.store.root):
         for file, size in _files(folder):
             why = _useless(run, file, needed)
             if why:
                 yield Spare(file, size, why)
+
+
+def _is_free(file: Path) -> bool:
+    """Whether this is the lock of something that is made once, and nobody makes it now."""
+    if not (file.suffix == ".lock" and file.name.startswith(MADE_ONCE)):
+        return False
+    with tried(file) as free:
+        return free
 
 
 def _useless(run: RunDir, file: Path, devices: set[str]) -> str:
@@ -152,6 +180,8 @@ def _useless(run: RunDir, file: Path, devices: set[str]) -> str:
         return "damaged"
     if kind == "shard" and run.store.path("table", file.stem.rsplit("-", 2)[0]).is_file():  # KEY-split-first-last
         return "a piece of a finished table"
+    if kind == "part" and run.store.path("weights", file.stem.partition("-")[0]).is_file():  # BANK-KEY
+        return "a part of a finished bank"
     if kind not in SOLVED:
         return ""
     if file.suffix == ".json":

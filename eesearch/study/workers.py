@@ -41,10 +41,8 @@ def working(run: Path) -> Iterator[str]:
             return
 
 
-def lives(run: Path, worker: str) -> bool | None:
-    """Whether a worker still works; None: it belongs to another machine, so that only its heartbeat can tell."""
-    if not worker.startswith(f"{machine()}."):
-        return None
+def lives(run: Path, worker: str) -> bool:
+    """Whether a worker still holds its lock; all machines see it, as they see the run directory's other locks."""
     file = _file(run, worker)
     if not file.exists():
         return False
@@ -54,11 +52,21 @@ def lives(run: Path, worker: str) -> bool | None:
         return not dead
 
 
+def is_here(worker: str) -> bool:
+    """Whether a worker is, or was, on this machine since it was started."""
+    return worker.startswith(f"{machine()}.")
+
+
 def living(run: Path) -> list[str]:
-    """The workers that live, or may live: those of other machines are not asked."""
+    """The workers that live."""
     with disk_errors(run):
         names = sorted(file.name.removesuffix(".lock") for file in (run / "workers").glob("*.lock"))
-    return [name for name in names if lives(run, name) is not False]
+    return [name for name in names if lives(run, name)]
+
+
+def others(run: Path) -> list[str]:
+    """The workers that live in other processes."""
+    return [name for name in living(run) if not name.startswith(f"{machine()}.{os.getpid()}.")]
 
 
 def _file(run: Path, worker: str) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from eesearch.core.errors import RunError
 from eesearch.core.locks import locked
 from eesearch.core.policy import Fit, Scoring, decision_name, decision_named
 from eesearch.core.progress import Progress, silent
+from eesearch.core.store import disk_errors
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.study.materials import Arrays, Materials, recall
@@ -108,7 +110,7 @@ class Workshop:
             else:
                 table = collect(net, data, progress=self.progress)
         self.materials.store.put("table", f"{design.key}-{split}", *table.arrays())
-        self._remove("shard", [shard.key for shard in shards])
+        _remove(self.materials.store.path("shard", shard.key) for shard in shards)
         return table
 
     def _shards(self, design: Design, split: SplitName) -> list[TableShard]:
@@ -127,9 +129,10 @@ class Workshop:
         store = self.materials.store
         if isinstance(job, BankPart):
             limit = self.materials.study.budget.max_cache_gb if job.cached else 0.0
-            with self._alone("design", job.design.key):
-                if recall(store, "weights", job.design.key) is None:
-                    self._keep(job.design, self._train_bank(job.design, limit))
+            with self._alone("part", job.key):
+                if recall(store, "part", job.key) is None:
+                    store.put("part", job.key, *self._train_bank(job.design, limit, job.key).arrays())
+                    self._forget_training(job.key)
         elif recall(store, "shard", job.key) is None:
             whole: Split = getattr(self.materials.dataset, job.split)
             rows = Split(whole.name, whole.x[job.first : job.last], whole.y[job.first : job.last])
@@ -160,35 +163,35 @@ class Workshop:
 
     def _keep(self, design: Design, net: ExitNet) -> None:
         self.materials.store.put("weights", design.key, *net.arrays())
-        self._forget_training(design)
+        self._forget_training(design.key)
 
-    def _forget_training(self, design: Design) -> None:
-        """Remove its checkpoints."""
-        for file in self._checkpoint(design).path.parent.glob(f"{design.key}*"):
-            file.unlink()
+    def _forget_training(self, key: str) -> None:
+        """Remove its checkpoints, and the parts that it was made of, if any."""
+        _remove(self._checkpoint(key).path.parent.glob(f"{key}*"))
+        _remove(self.materials.store.path("part", key).parent.glob(f"{key}-*"))
 
     def _train(self, design: Design, after_epoch: AfterEpoch | None) -> ExitNet:
         split = self.materials.dataset.train
         if design.strategy == "separate":
             limit = self.materials.study.budget.max_cache_gb
             parts = self._parts(design, limit) if design == self.bank_design else []
-            return self._train_parts(design, parts) if parts else self._train_bank(design, limit)
-        start, checkpoint = self._start(design), self._checkpoint(design)
+            return self._train_parts(parts) if parts else self._train_bank(design, limit, design.key)
+        start, checkpoint = self._start(design), self._checkpoint(design.key)
         try:
             return train_design(
                 start, design, split, checkpoint=checkpoint, progress=self.progress, after_epoch=after_epoch
             )
         except StoppedEarlyError:
-            self._forget_training(design)
+            self._forget_training(design.key)
             raise
 
-    def _train_bank(self, design: Design, max_cache_gb: float) -> ExitNet:
+    def _train_bank(self, design: Design, max_cache_gb: float, key: str) -> ExitNet:
         return train_bank(
             self.materials.backbone,
             design,
             self.materials.dataset.train,
             max_cache_gb=max_cache_gb,
-            checkpoint=self._checkpoint(design),
+            checkpoint=self._checkpoint(key),
             progress=self.progress,
         )
 
@@ -205,27 +208,20 @@ class Workshop:
             workers=self.spread.workers,
         )
 
-    def _train_parts(self, bank: Design, parts: list[BankPart]) -> ExitNet:
+    def _train_parts(self, parts: list[BankPart]) -> ExitNet:
         assert self.spread is not None
         self.spread(parts)
         heads: Heads = {}
         for part in parts:
-            net = ExitNet.from_arrays(self.materials.backbone, *self._take("weights", part.design.key))
+            net = ExitNet.from_arrays(self.materials.backbone, *self._take("part", part.key))
             heads |= {(e.cut, e.head.name): net.head(e.cut, e.head.name) for e in part.design.exits}
-        whole = ExitNet(self.materials.backbone, heads).eval()
-        self.materials.store.put("weights", bank.key, *whole.arrays())  # before its parts go
-        self._remove("weights", [part.design.key for part in parts])
-        return whole
+        return ExitNet(self.materials.backbone, heads).eval()
 
     def _take(self, kind: str, key: str) -> Arrays:
         kept = self.materials.store.get(kind, key)
         if kept is None:
             raise RunError(f"the store lacks {kind} {key}", do="Is the run directory on storage that all workers see?")
         return kept
-
-    def _remove(self, kind: str, keys: Sequence[str]) -> None:
-        for key in keys:
-            self.materials.store.path(kind, key).unlink(missing_ok=True)
 
     def samples(self, design: Design, epochs: int | None = None) -> int:
         """How many samples go through the backbone to train a design, wholly or for so many epochs."""
@@ -246,8 +242,8 @@ class Workshop:
         heads = {(e.cut, e.head.name): bank.head(e.cut, e.head.name) for e in design.exits}
         return ExitNet(copy.deepcopy(backbone), copy.deepcopy(heads))
 
-    def _checkpoint(self, design: Design) -> Checkpoint:
-        return Checkpoint(self.materials.store.root.parent / "checkpoints" / design.key)
+    def _checkpoint(self, key: str) -> Checkpoint:
+        return Checkpoint(self.materials.store.root.parent / "checkpoints" / key)
 
     def keep_network(self, design: Design) -> None:
         """Make sure that the store holds the network of a design that is answered with."""
@@ -328,3 +324,10 @@ class Workshop:
                 bank = ExitTable.from_arrays(*kept)
                 self._backbone[split] = bank.select(bank.exits[-1:])
         return self._backbone[split]
+
+
+def _remove(files: Iterable[Path]) -> None:
+    """Remove files that another process may be removing, too."""
+    for file in files:
+        with disk_errors(file):
+            file.unlink(missing_ok=True)

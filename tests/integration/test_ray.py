@@ -206,7 +206,7 @@ def test_a_cluster_is_joined_by_token_and_may_lose_a_node(cluster, whole_longer,
         one, two = store.get("table", f"{bank.design}-{split}"), other.get("table", f"{expected.design}-{split}")
         assert one[1] == two[1]
         assert all((one[0][name] == two[0][name]).all() for name in two[0])
-    assert not list((path / "store" / "shard").glob("*.safetensors"))
+    assert not [file for kind in ("part", "shard") for file in (path / "store" / kind).glob("*.safetensors")]
     assert os.environ["RAY_AUTH_TOKEN"] == token
 
     os.environ["RAY_AUTH_TOKEN"] = "not the token"

@@ -156,7 +156,10 @@ def litter(copy):
         file.write_bytes(b"x" * 1000)
     Store(store).put_text("front", "before", "{}", {"solver": "1", "device": "macs"})
     Store(store).put_text("literature", "phone", "{}", {"solver": "2", "device": "phone"})
+    Store(store).put("part", f"{trained}-abc", {"x": np.zeros(3)}, {})
+    made |= {store / "part" / f"{trained}-abc.safetensors": "finished bank"}
     made |= {store / "front" / "before.safetensors": "older eesearch"}
+    made |= {file: "nobody holds" for kind in ("design", "table") for file in (copy / "locks").glob(f"{kind}-*.lock")}
     made |= {store / "literature" / "phone.safetensors": "device that the study does not have"}
     return made
 

@@ -8,7 +8,7 @@ from optuna.trial import create_trial
 
 from eesearch.core.errors import EesearchError, InputError
 from eesearch.drivers.loggers import guarded, make_loggers
-from eesearch.drivers.trials import open_study
+from eesearch.drivers.studies import open_study
 from eesearch.study.space import Choice
 from eesearch.study.trial import Outcome
 

@@ -1,6 +1,8 @@
 """Our searcher for Ray Tune, with Tune's part played by the tests."""
 
+import logging
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
@@ -129,6 +131,70 @@ def test_the_search_is_over_when_nothing_runs_and_nothing_can_be_claimed():
     assert searcher.suggest("b") is None, "another process runs the last one"
     trials.is_over = True
     assert searcher.suggest("b") == "FINISHED"
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(ray_search, "time", SimpleNamespace(monotonic=made.monotonic))
+    return made
+
+
+def test_a_finished_search_ends_though_every_machine_is_lost(clock):
+    trials = Notes(claims=0)
+    trials.is_over = False
+    searcher = asking(trials, slots=0)
+    assert searcher.suggest("a") is None, "another process runs the last one"
+    trials.is_over = True
+    assert searcher.suggest("a") == "FINISHED"
+    assert searcher.error is None
+
+
+def test_without_any_machine_the_search_waits_and_gives_up_in_the_end(clock, caplog):
+    trials, slots = Notes(), 0
+    trials.is_over = False
+    searcher = Asking(trials, lambda: slots)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert searcher.suggest("a") is None
+            clock.now += ray_search.PATIENCE_S / 4
+    assert [record.message for record in caplog.records] == ["no machine can run a trial; waiting"]
+    assert len(trials.left) == 10, "nothing is claimed that nobody can run"
+    slots = 1
+    assert searcher.suggest("a")["number"] == 1
+    searcher.on_trial_complete("a", {"outcome": OUTCOME})
+    slots = 0
+    clock.now += ray_search.PATIENCE_S
+    assert searcher.suggest("b") is None, "a machine was there: its patience begins anew"
+    clock.now += ray_search.PATIENCE_S
+    assert searcher.suggest("b") == "FINISHED"
+    assert isinstance(searcher.error, RunError)
+    assert "run the same command again" in str(searcher.error)
+
+
+def test_trials_that_wait_for_a_machine_in_vain_are_given_back(clock):
+    trials, slots = Notes(), 1
+    searcher = Asking(trials, lambda: slots)
+    stopper = Broken(searcher)
+    searcher.suggest("a")
+    slots = 0
+    assert not stopper.stop_all()
+    assert searcher.suggest("b") is None, "a trial is not told: the search is not over"
+    clock.now += ray_search.PATIENCE_S
+    assert stopper.stop_all()
+    searcher.give_back()
+    assert isinstance(searcher.error, RunError)
+    assert trials.told == [("give back", 1)]
 
 
 def test_the_database_is_left_in_peace_while_there_is_nothing_to_do(monkeypatch):

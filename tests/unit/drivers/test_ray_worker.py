@@ -1,13 +1,17 @@
 """What a worker does with one trial after the other, without Ray's processes."""
 
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 
 import cloudpickle
 import pytest
 import torch
 
 from eesearch.core.errors import RunError
+from eesearch.core.store import Store
 from eesearch.drivers.ray_worker import Portable, Training
+from eesearch.study.problem import Problem
 from eesearch.study.trial import Outcome, StoppedEarlyError
 
 
@@ -93,3 +97,23 @@ def test_a_trial_computes_with_its_own_number_of_threads():
 def test_a_problem_without_materials_travels_as_it_is():
     there = cloudpickle.loads(cloudpickle.dumps(Portable.of(Toy()))).unpack()
     assert there.run({"alpha:a": 0.25}).values == (0.25,)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Materials, as far as they have paths."""
+
+    store: Store
+
+
+def test_workers_look_into_the_stores_of_warm_starts_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    problem = object.__new__(Problem)
+    problem.materials = Stores(Store(Path("run/store"), [Path("other/store"), Path("/far/store")]))
+    Store(Path("other/store")).put_text("front", "k", "found", {})
+    packed = Portable.of(problem).materials.store
+    assert packed.root == tmp_path / "run/store"
+    assert packed.others == (tmp_path / "other/store", Path("/far/store"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert packed.get("front", "k")[1]["text"] == "found"

@@ -6,6 +6,7 @@ from sqlalchemy.exc import OperationalError
 from eesearch.core.errors import InputError, RunError
 from eesearch.drivers import storage
 from eesearch.drivers.storage import open_database, parse_url, shown
+from eesearch.drivers.studies import finished
 from eesearch.study.space import LogFloat
 from eesearch.study.trial import Outcome
 from eesearch.study.workers import working
@@ -73,6 +74,36 @@ def test_a_run_moves_to_a_database_with_its_trials_and_stays_there(place, tmp_pa
     with pytest.raises(RunError, match=r"lie in .*shared.db; got --storage .*other.db"):
         place().database(f"sqlite:///{tmp_path / 'other.db'}")
     assert not place().run.database.exists(), "the old file has another name: nobody goes on with it"
+
+
+def test_a_move_that_was_killed_goes_on_and_loses_nothing(place, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    place().search(Flat(), fields=BUDGET)
+    before = place().records(Flat())
+    for where in ("carried", "_retire"):  # in the middle of the copy, and after it
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, where, lambda *args: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                place().database(url)
+    database = place().database(url)
+    assert [t.outcome.values for t in finished(Flat(), database)] == [values for _, _, values in before]
+
+
+def test_sqlite_is_refused_where_another_machine_writes(place, monkeypatch):
+    with working(place().run.path), monkeypatch.context() as patch:
+        patch.setattr(storage, "is_here", lambda worker: False)
+        with pytest.raises(RunError, match=r"another machine is running .* SQLite does not bear writers"):
+            place().database()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:sec@ret@host/db", "postgresql://me@host/db;password=secret", "sqlite://"]
+)
+def test_addresses_that_would_tell_a_password_or_keep_nothing_are_refused(url):
+    pytest.importorskip("psycopg")
+    with pytest.raises(InputError, match="names no database") as caught:
+        parse_url(url)
+    assert "sec" not in str(caught.value)
 
 
 def test_two_runs_in_one_database_know_nothing_of_each_other(place, tmp_path):

@@ -6,8 +6,11 @@ from contextlib import ExitStack
 import pytest
 from optuna.trial import TrialState
 
+from eesearch.core.errors import RunError
 from eesearch.drivers.storage import Pulse
-from eesearch.drivers.trials import Trials, open_study
+from eesearch.drivers.studies import open_study
+from eesearch.drivers.trials import MOST_KILLS, Trials
+from eesearch.study import workers as workers_module
 from eesearch.study.space import Choice, LogFloat
 from eesearch.study.trial import Outcome
 from eesearch.study.workers import machine, working
@@ -83,24 +86,89 @@ def test_the_trial_of_a_worker_that_died_is_given_to_another(place):
         assert survivor.claim().origin == "seed two"
 
 
-def test_of_a_worker_of_another_machine_the_heartbeat_tells(place):
+def test_a_trial_that_kills_whoever_runs_it_is_failed_in_the_end(place):
+    found = place()
+    for _ in range(MOST_KILLS + 1):
+        with working(found.run.path) as name:
+            trials = Trials(found.job(Question(), worker=name))
+            trials.first()
+            lost = trials.claim()
+            assert lost.origin == "seed one"
+    with working(found.run.path) as name:
+        trials = Trials(found.job(Question(), worker=name))
+        assert trials.claim().origin == "seed two"
+        failed = trials.finished()[1]
+    assert (failed.state, failed.origin, failed.outcome) == ("failed", "seed one", None)
+    assert failed.error == "its process was killed 11 times while it ran (out of memory?)"
+    assert failed.params == lost.params
+
+
+def test_of_a_machine_whose_locks_outlive_it_the_heartbeat_tells(place, monkeypatch):
     found = place()
     short = found.database(pulse=Pulse(interval=1, grace=2))
-    far = Trials(found.job(Question(), worker="elsewhere.1.x", database=short))
-    far.first()
+    with monkeypatch.context() as patch:
+        patch.setattr(workers_module, "machine", lambda: "elsewhere")
+        held = working(found.run.path)
+        far = Trials(found.job(Question(), worker=held.__enter__(), database=short))
+        far.first()
+    near = Trials(found.job(Question(), worker=f"{machine()}.1.y", database=short))
     with far:  # it has a heartbeat inside
         lost = far.claim()
-        near = Trials(found.job(Question(), worker=f"{machine()}.1.y", database=short))
         threading.Event().wait(3.5)
         assert near.claim().params != lost.params, "it lives"
     threading.Event().wait(3.5)
     again = near.claim()
     assert again.params == lost.params
     near.tell(again, OUTCOME)
-    far.tell(lost, OUTCOME)  # it was only asleep
-    states = [t.state for t in open_study(Question(), found.database()).trials]
+    assert far.report(lost, 1, 0.5), "it was only asleep, and is told to stop"
+    far.tell(lost, OUTCOME)
+    states = [t.state for t in open_study(Question(), short).trials]
     assert states.count(TrialState.COMPLETE) == 2, "the bank and the repeated trial"
     assert states[lost.number] == TrialState.FAIL
+    held.__exit__(None, None, None)
+
+
+def test_a_worker_here_that_is_suspended_keeps_its_trial_and_so_does_one_that_wakes_up(workers, place, monkeypatch):
+    one, two = workers
+    one.first()
+    claim = one.claim()
+    silent = one._all()[claim.number]._trial_id
+    monkeypatch.setattr(type(one._database.storage), "_get_stale_trial_ids", lambda self, study: [silent])
+    assert two.claim().params != claim.params
+    assert one.claim().params != claim.params
+    one.tell(claim, OUTCOME)
+    assert len(one.finished()) == 2
+
+
+def test_a_question_that_others_do_not_ask_is_refused_while_they_search(place):
+    class Other(Question):
+        key = "other"
+
+    found = place()
+    with working(found.run.path) as one, working(found.run.path) as two:
+        Trials(found.job(Question(), worker=one)).first()
+        with pytest.raises(RunError, match="running here that values its trials otherwise"):
+            Trials(found.job(Other(), worker=two))
+
+
+def test_a_trial_told_while_another_worker_joins_takes_nobody_s_study_away(place, monkeypatch):
+    from eesearch.drivers import studies
+
+    found = place()
+    with working(found.run.path) as one, working(found.run.path) as two:
+        trials = Trials(found.job(Question(), worker=one))
+        trials.first()
+        claim, count = trials.claim(), studies._ended
+
+        def told_meanwhile(study):
+            ended = count(study)
+            trials.tell(claim, OUTCOME)
+            return ended
+
+        with monkeypatch.context() as patch:
+            patch.setattr(studies, "_ended", told_meanwhile)
+            joined = Trials(found.job(Question(), worker=two))
+        assert len(joined.finished()) == len(trials.finished()) == 2
 
 
 def test_what_was_asked_for_as_the_database_went_away_is_asked_for_again(place, monkeypatch):
@@ -111,7 +179,7 @@ def test_what_was_asked_for_as_the_database_went_away_is_asked_for_again(place, 
         trials = Trials(found.job(Question(), worker=name))
         trials.first()
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_suggest", lambda trial, parameter: 1 / 0)
+            patch.setattr(module, "Claim", lambda *fields: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 trials.claim()
         claim = trials.claim()

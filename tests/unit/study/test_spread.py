@@ -12,7 +12,7 @@ from eesearch.study.materials import prepare
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.spread import BATCH, BankPart, TableShard, part_bank, shard_table
-from eesearch.study.workshop import Workshop
+from eesearch.study.workshop import Workshop, _remove
 
 FIELDS = {
     "name": "pieces",
@@ -94,10 +94,33 @@ def test_finished_pieces_are_not_made_again(materials, tmp_path):
     workshop.spread = Inline(workshop.materials)
     (first, *_) = workshop._parts(workshop.bank_design, 4.0)
     workshop.do(first)
-    made = workshop.materials.store.path("weights", first.design.key)
+    made = workshop.materials.store.path("part", first.key)
     written = made.stat().st_mtime_ns
     Workshop(workshop.materials).do(first)
     assert made.stat().st_mtime_ns == written
+
+
+@pytest.mark.usefixtures("worthwhile")
+def test_what_a_crash_leaves_of_parts_is_no_network_and_goes_with_the_next_bank(materials, tmp_path, monkeypatch):
+    workshop = workshop_in(tmp_path, materials)
+    workshop.spread = Inline(workshop.materials)
+    (first, *_) = workshop._parts(workshop.bank_design, 4.0)
+    workshop.do(first)
+    store, checkpoints = workshop.materials.store, tmp_path / "checkpoints"
+    assert not (store.root / "weights").exists()
+    assert first.key.split("-") == [workshop.bank_design.key, first.design.key]
+    (checkpoints / f"{first.key}.0").write_bytes(b"of a part")
+    monkeypatch.setattr(workshop, "_parts", lambda *args: [])  # a single process goes on
+    workshop.network(workshop.bank_design)
+    assert list((store.root / "part").iterdir()) == []
+    assert list(checkpoints.iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_told(tmp_path):
+    (tmp_path / "folder").mkdir()
+    _remove([tmp_path / "gone"])
+    with pytest.raises(RunError, match="folder"):
+        _remove([tmp_path / "folder"])
 
 
 @pytest.mark.usefixtures("worthwhile")
@@ -109,7 +132,7 @@ def test_a_lost_piece_is_told_with_what_may_be_wrong(materials, tmp_path):
             """On a machine that sees another directory."""
 
     workshop.spread = Elsewhere(workshop.materials)
-    with pytest.raises(RunError, match=r"lacks weights .* storage that all workers see"):
+    with pytest.raises(RunError, match=r"lacks part .* storage that all workers see"):
         workshop.network(workshop.bank_design)
 
 

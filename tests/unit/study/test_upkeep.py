@@ -6,11 +6,12 @@ import yaml
 
 from eesearch.core.design import Design, ExitSpec, HeadSpec, TrainSpec
 from eesearch.core.errors import RunError
+from eesearch.core.locks import locked
 from eesearch.study.problem import SOLVER_VERSION
 from eesearch.study.rundir import RunDir
-from eesearch.study.spread import TableShard
-from eesearch.study.upkeep import prune, shelves, spare, verify
-from eesearch.study.workers import working
+from eesearch.study.spread import BankPart, TableShard
+from eesearch.study.upkeep import _remove, prune, shelves, spare, verify
+from eesearch.study.workers import machine, working
 
 STUDY = {
     "name": "toy",
@@ -107,6 +108,54 @@ def test_pieces_go_when_the_table_is_there(run):
         if done:
             run.store.put("table", f"{design.key}-{split}", {"x": np.zeros(3)}, {})
     assert why(run) == {f"store/shard/{design.key}-cal-0-256.safetensors": "a piece of a finished table"}
+
+
+def test_parts_go_when_the_bank_is_there(run):
+    design = Design(
+        backbone="b", data="d", strategy="separate", exits=(ExitSpec(cut="c", head=HeadSpec()),), train=TrainSpec()
+    )
+    parts = [BankPart(design, cached=True, bank=bank) for bank in ("a", "other")]
+    (run.path / "checkpoints").mkdir()
+    for part in parts:
+        run.store.put("part", part.key, {"x": np.zeros(3)}, {})
+        (run.path / "checkpoints" / f"{part.key}.0").write_bytes(b"x")
+    assert why(run) == {
+        f"store/part/a-{design.key}.safetensors": "a part of a finished bank",
+        f"checkpoints/a-{design.key}.0": "a checkpoint of a finished training",
+    }
+    prune(run)
+    assert run.store.path("part", parts[1].key).exists()
+
+
+def test_locks_go_that_nobody_holds(run):
+    folder = run.path / "locks"
+    folder.mkdir()
+    for name in ("design-a", "design-b", "part-a-c", "table-a-cal", "ask", "answers"):
+        (folder / f"{name}.lock").touch()
+    (folder / "design-x.txt").touch()
+    (folder / "table-link.lock").symlink_to(run.study_file)
+    (run.path / "workers").mkdir()
+    (run.path / "workers" / f"{machine()}.1.dead.lock").touch()
+    with locked(folder / "design-b.lock"):  # a training without a search
+        free = "a lock that nobody holds"
+        expected = {f"locks/{name}.lock": free for name in ("design-a", "part-a-c", "table-a-cal")}
+        assert {name: reason for name, reason in why(run).items() if name.startswith("locks")} == expected
+        assert len(prune(run)) == 3
+    left = {"design-b.lock", "ask.lock", "answers.lock", "design-x.txt", "table-link.lock"}
+    assert {file.name for file in folder.iterdir()} - {"prepare.lock"} == left
+    assert list((run.path / "workers").iterdir()) == []
+
+
+def test_a_lock_that_was_taken_just_now_stays(run):
+    file = run.lock("design-a")
+    file.parent.mkdir()
+    file.touch()
+    (found,) = spare(run)
+    with locked(file):
+        _remove(found)
+        assert file.exists()
+    _remove(found)
+    assert not file.exists()
 
 
 def test_sizes_are_told(run):

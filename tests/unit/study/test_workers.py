@@ -3,7 +3,7 @@ import sys
 from contextlib import contextmanager
 
 from eesearch.study import workers
-from eesearch.study.workers import lives, living, working
+from eesearch.study.workers import is_here, lives, living, others, working
 
 WORK = """
 import sys
@@ -39,11 +39,21 @@ def test_two_workers_have_two_names(tmp_path):
         assert sorted([one, two]) == living(tmp_path)
 
 
-def test_of_another_machine_s_worker_only_its_heartbeat_tells(tmp_path, monkeypatch):
+def test_what_a_machine_left_that_was_started_again_keeps_nobody_waiting(tmp_path, monkeypatch):
     with working(tmp_path) as name:
         monkeypatch.setattr(workers, "machine", lambda: "elsewhere")
-        assert lives(tmp_path, name) is None
+        assert living(tmp_path) == others(tmp_path) == [name]
+        assert not is_here(name)
+    file = tmp_path / "workers" / f"{name}.lock"
+    file.write_text("")  # as a power cut leaves it
+    assert living(tmp_path) == []
+
+
+def test_this_process_is_none_of_the_others(tmp_path):
+    with working(tmp_path) as name:
+        assert is_here(name)
         assert living(tmp_path) == [name]
+        assert others(tmp_path) == []
 
 
 def test_a_worker_whose_file_was_tidied_before_it_was_locked_takes_another_name(tmp_path, monkeypatch):
