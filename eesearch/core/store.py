@@ -83,7 +83,8 @@ class Store:
     Any number of processes may read and write the same entries: what is written appears at once and whole, and equal
     keys mean equal contents.
 
-    Kinds in use: `table` (an ExitTable), `weights` (a network), `fit`, and as text `front`, `literature`.
+    Kinds in use: `table` (an ExitTable), `weights` (a network), `fit`; `part` (of the bank) and `shard` (of a table)
+    while a cluster makes them; and as text `front`, `literature`.
 
     Args:
         root: The directory; made on the first write.
