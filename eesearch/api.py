@@ -28,13 +28,16 @@ from eesearch.costs.profile import estimate_seconds, save_profile
 from eesearch.costs.profile import profile as profile_costs
 from eesearch.drivers.job import Job
 from eesearch.drivers.loggers import make_loggers
+from eesearch.drivers.samplers import make_sampler
 from eesearch.drivers.storage import open_database
 from eesearch.nets.split import Backbone, split
 from eesearch.notebook import Run, load_run
 from eesearch.reporting.console import ProgressBars
 from eesearch.reporting.render import FILES, render
 from eesearch.solve.exact import solve_front
+from eesearch.study.answers import Answers
 from eesearch.study.bank_problem import BankProblem
+from eesearch.study.compose import Mode
 from eesearch.study.files import validate
 from eesearch.study.materials import (
     Given,
@@ -151,6 +154,7 @@ def search_study(
         KeyboardInterrupt: after the answers so far were written.
     """
     loggers = make_loggers(watchers.logs, path)  # refused before anything is written
+    make_sampler(study.sampler, seed=study.seed, trials=study.budget.trials, directions=1)  # so is this
     with ExitStack() as stack:
         with RunDir(path).preparing():
             run = open_run(path, study, fresh=fresh)
@@ -171,10 +175,22 @@ def search_study(
         except BaseException:
             answering.abandon()
             raise
-        for name in problem.untried(answers) if isinstance(problem, BankProblem) else ():
-            log.warning("%s was not tried: the trials were spent; ask for more with --trials", name)
+        _tell_unfinished(problem, answers)
     materials = problem.materials
     return Run(run, answers, materials.backbone, given.dataset.test.x) if given else Run(run, answers, trusted=True)
+
+
+def _tell_unfinished(problem: Mode, answers: Answers) -> None:
+    """Say what a budget cut off."""
+    done, budget = len(answers.trials), problem.study.budget
+    if problem.parameters and done < budget.trials:
+        by_samples = budget.samples is not None and sum(t.samples for t in answers.trials) >= budget.samples
+        spent = f"samples ({budget.samples})" if by_samples else f"timeout ({budget.timeout} s)"
+        option = "--samples" if by_samples else "--timeout"
+        log.info("ended after %d of %d trials: budget.%s is spent; %s gives more", done, budget.trials, spent, option)
+    untried = problem.untried(answers) if isinstance(problem, BankProblem) else []
+    if untried:
+        log.warning("%d warm starts were not tried: the budget was spent; %s is the first", len(untried), untried[0])
 
 
 def report(path: Path | str, form: ReportForm = "html", *, out: Path | None = None) -> Path:

@@ -49,15 +49,18 @@ def _list(run: RunDir) -> None:
 
 
 def _verify(run: RunDir) -> bool:
-    from eesearch.study.upkeep import verify
+    from eesearch.study.upkeep import set_aside, verify
 
     damaged = verify(run)
     for each in damaged:
         print(each, file=sys.stderr)
     if damaged:
-        print(f"{len(damaged)} damaged: set aside; the next search makes them again")
+        print(f"{len(damaged)} damaged: set aside, and made again when they are needed")
     else:
         print("every entry is whole")
+    missing = set_aside(run)
+    if missing:
+        print(f"{len(missing)} set aside and not made again so far: {', '.join(missing)}")
     return not damaged
 
 

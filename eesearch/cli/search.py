@@ -66,6 +66,8 @@ def search(
     named = {"budget.trials": trials, "budget.timeout": timeout, "budget.samples": samples}
     named |= {"sampler": sampler, "driver": driver}
     question = load_study(study, [*(overrides or ()), *(f"{k}={v}" for k, v in named.items() if v is not None)])
+    if address is not None and question.driver != "ray":
+        raise StudyError("--address names a Ray cluster", got=f"driver {question.driver}", do="Add --driver ray.")
     if warm_start:
         from eesearch.study.retrain import warmed
 

@@ -72,15 +72,15 @@ StorageOption = Annotated[
 def stoppable() -> Iterator[None]:
     """Ctrl-C raises `KeyboardInterrupt` inside, so that what is known is saved; once more ends the process at once.
 
-    Both end with exit code 130. Where signals are ignored (a job in the background of a script), they stay so.
+    So does SIGTERM, which schedulers of clusters send. All end with exit code 130. Where signals are ignored (a job in
+    the background of a script), they stay so.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_IGN:
-        yield
-        return
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    heard = [each for each, handler in before.items() if handler != signal.SIG_IGN]
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, leave)
+        for each in heard:
+            signal.signal(each, leave)
         print("stopping: saving what is known; Ctrl-C again stops at once", file=sys.stderr, flush=True)
         raise KeyboardInterrupt
 
@@ -89,11 +89,13 @@ def stoppable() -> Iterator[None]:
         os.write(2, f"{shown}stopped at once; the same command continues\n".encode())
         os._exit(130)  # no handler and no thread may hold it up; whatever is on disk is whole at any moment
 
-    signal.signal(signal.SIGINT, stop)
+    for each in heard:
+        signal.signal(each, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each in heard:
+            signal.signal(each, before[each])
 
 
 def _version(wanted: bool) -> None:

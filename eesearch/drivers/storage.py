@@ -135,7 +135,8 @@ def open_database(run: RunDir, url: str | None = None, *, pulse: Pulse = Pulse()
     if url is None:
         if identity.storage:
             raise RunError(
-                f"the trials of {run.path} lie in {identity.storage}", do="Name it: --storage, with your password."
+                f"the trials of {run.path} lie in {identity.storage}",
+                do=f"Add --storage {identity.storage}, with your password if it has one.",
             )
         return _own(run, pulse)
     database = _shared(url, identity, pulse)

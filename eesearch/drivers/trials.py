@@ -212,7 +212,7 @@ class Trials:
                 self._study.add_trial(_again(trial))
 
     def _dead(self, trial: FrozenTrial, silent: Container[int]) -> bool:
-        worker = str(trial.user_attrs[WORKER])
+        worker = str(trial.user_attrs.get(WORKER, ""))
         if worker == self._job.worker:
             return trial.number not in self._claims  # asked for as the database went away
         if not lives(self._job.run.path, worker):

@@ -136,6 +136,9 @@ def warmed(study: Study, sources: Sequence[Path]) -> Study:
     """
     starts: list[WarmStart] = []
     for source in sources:
+        if not source.exists():
+            expected = "a file that `export --to config` wrote, or a run directory"
+            raise StudyError(f"there is no {source} to start from", expected=expected)
         starts += warm_starts(RunDir(source)) if source.is_dir() else [warm_start(ExportedConfig.load(source))]
     fields = study.model_dump(mode="json")
     added = [start.model_dump(mode="json") for start in starts]

@@ -79,7 +79,7 @@ def shelves(run: RunDir) -> list[Shelf]:
 
 
 def verify(run: RunDir) -> list[str]:
-    """Read every entry of the store; damaged ones are set aside, so that the next search makes them again.
+    """Read every entry of the store; damaged ones are set aside, and made again by the search that needs them.
 
     Returns:
         What was damaged, in words.
@@ -98,6 +98,12 @@ def verify(run: RunDir) -> list[str]:
             except StoreError as error:
                 damaged.append(str(error))
     return damaged
+
+
+def set_aside(run: RunDir) -> list[str]:
+    """Entries that were found damaged once, and have not been made again so far: nothing has needed them."""
+    aside = sorted(run.store.root.glob("*/*.damaged"))
+    return [f"{f.parent.name}/{f.stem}" for f in aside if not f.with_suffix(".safetensors").exists()]
 
 
 def prune(run: RunDir, *, dry_run: bool = False) -> list[Spare]:

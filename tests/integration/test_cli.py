@@ -94,11 +94,11 @@ class TestVerbs:
 
         monkeypatch.setattr(api, "search_study", search)
         monkeypatch.setenv("EESEARCH_STORAGE", "sqlite:///environment.db")
-        given = ("--address", "auto", "--sampler", "random", "--samples", 9000, "--driver", "optuna")
+        given = ("--address", "auto", "--sampler", "random", "--samples", 9000, "--driver", "ray")
         refused(run("search", study_file(tmp_path, tiny), *given), "enough")
         question = seen["question"]
         assert seen["place"] == api.Place("sqlite:///environment.db", "auto")
-        assert (question.driver, question.sampler, question.budget.samples) == ("optuna", "random", 9000)
+        assert (question.driver, question.sampler, question.budget.samples) == ("ray", "random", 9000)
         refused(run("search", study_file(tmp_path, tiny), "--storage", "sqlite:///given.db"), "enough")
         assert seen["place"].storage == "sqlite:///given.db"
         refused(run("search", study_file(tmp_path, tiny), "--sampler", "genetic"), "no sampler 'genetic'")
@@ -384,3 +384,14 @@ class TestBadInput:
         assert [t["state"] for t in answers["trials"]] == ["complete", "failed", "failed"]
         assert "diverged" in answers["trials"][1]["error"]
         assert "diverged" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_cluster_s_address_needs_its_driver_and_a_foreign_sampler_is_looked_at_first(tmp_path):
+    run = str(tmp_path / "run")
+    refused = CliRunner().invoke(app, ["search", "digits", "--run", run, "--address", "auto"])
+    assert (refused.exit_code, "Add --driver ray" in refused.stderr) == (2, True)
+    refused = CliRunner().invoke(app, ["search", "digits", "--run", run, "--sampler", "nowhere.at_all:Sampler"])
+    assert (refused.exit_code, "nowhere.at_all" in refused.stderr) == (2, True)
+    refused = CliRunner().invoke(app, ["search", "digits", "--run", run, "--warm-start", str(tmp_path / "none")])
+    assert (refused.exit_code, "or a run directory" in refused.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()

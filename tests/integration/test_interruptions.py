@@ -140,12 +140,13 @@ def test_stopped_between_epochs_the_same_designs_are_stopped_early(tiny, tmp_pat
     assert answers(tmp_path / "run") == answers(tmp_path / "whole")
 
 
-def test_the_first_ctrl_c_raises_and_handlers_come_back(capsys):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_raises_and_handlers_come_back(capsys, sent):
+    before = signal.getsignal(sent)
     with pytest.raises(KeyboardInterrupt), stoppable():
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(sent)
     assert capsys.readouterr().err == "stopping: saving what is known; Ctrl-C again stops at once\n"
-    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.getsignal(sent) == before
 
 
 def test_where_ctrl_c_is_ignored_it_stays_ignored(capsys):

@@ -69,7 +69,7 @@ def test_a_run_moves_to_a_database_with_its_trials_and_stays_there(place, tmp_pa
     whole.search(Flat(), fields={"budget": {"trials": 8}})
     assert [(t.origin, t.outcome.values) for t in moved] == [(o, v) for o, _, v in whole.records(Flat())[6:]]
     assert before == whole.records(Flat())[:6]
-    with pytest.raises(RunError, match=r"the trials of .* lie in sqlite:///.*shared.db\. Name it: --storage"):
+    with pytest.raises(RunError, match=r"the trials of .* lie in sqlite:///.*shared.db\. Add --storage sqlite:///"):
         place().database()
     with pytest.raises(RunError, match=r"lie in .*shared.db; got --storage .*other.db"):
         place().database(f"sqlite:///{tmp_path / 'other.db'}")
