@@ -45,11 +45,11 @@ class TestReport:
 
 class TestWhileSearching:
     def test_answers_and_page_are_there_after_every_trial(self, tiny, tmp_path, monkeypatch):
-        from eesearch import api
+        from eesearch import answering
         from eesearch.api import Watchers, search_study
         from eesearch.study.question import Study
 
-        monkeypatch.setattr(api, "REFRESH", 0.0)  # as if writing took no time
+        monkeypatch.setattr(answering, "REFRESH", 0.0)  # as if writing took no time
 
         seen = []
 
@@ -84,7 +84,7 @@ class TestWhileSearching:
         from eesearch.study.bank_problem import BankProblem
         from eesearch.study.question import Study
 
-        def full(problem, params):
+        def full(problem, params, report=None):
             raise RunError("the disk is full")
 
         monkeypatch.setattr(BankProblem, "run", full)
