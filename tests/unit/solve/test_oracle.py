@@ -118,6 +118,8 @@ def test_the_front_is_that_of_all_paths(problem, max_exits):
     front = oracle_front(table, costs, max_exits)
     found = as_counts(front.points, table.correct.shape[1])
     assert non_dominated(found) == non_dominated(expected)  # costs that differ in the last bit are equal here
+    exact = sorted((p.error, p.cost) for p in front.points)
+    assert non_dominated(exact) == exact  # and here they are not: nothing dominated is on the front
     assert [p.cost for p in front.points] == sorted(p.cost for p in front.points)
     assert front.all_heads
     for point in front.points:
