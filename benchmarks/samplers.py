@@ -127,7 +127,7 @@ class Pool:
         """What is stored with a trial; without exits it is the backbone itself."""
         specs = tuple(ExitSpec(cut=cut, head=HEADS.get(head, HeadSpec()), alpha=alpha) for cut, head, alpha in exits)
         made = {"backbone": "pool", "data": "pool", "strategy": "joint", "train": TrainSpec(), "seed": 0}
-        design = Design(**made, exits=specs) if specs else None  # type: ignore[arg-type]
+        design = Design(**made, exits=specs) if specs else None
         return Outcome(design=design, values=(self.value([exits], "cal"),))
 
     def fronts(self, outcome: Outcome) -> tuple[tuple[tuple[float, float], ...], ...]:
@@ -271,7 +271,7 @@ def points(problem: BankProblem, design: Design) -> dict[str, list[tuple[float, 
 def play(pool: Pool, sampler: str, guide: str, seed: int, trials: int) -> pd.DataFrame:
     """One replayed search; a row per checkpoint."""
     study = optuna.create_study(direction="maximize")
-    proposer = Proposer(pool, Asked(sampler, guide, seed, trials))  # type: ignore[arg-type]  # it trains no bank
+    proposer = Proposer(pool, Asked(sampler, guide, seed, trials))  # a pool has what a proposer looks at
     space, seeds = distributions(pool.parameters), [params for _, params in pool.facts["seeds"]]
     designs, bank = [BANK], pool.outcome(BANK)
     study.add_trial(create_trial(values=list(bank.values), user_attrs={"outcome": bank.model_dump_json()}))

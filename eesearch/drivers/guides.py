@@ -160,7 +160,7 @@ class Proposer:
         seen = [t for t in trials if t.params.keys() == self._distributions.keys()]
         try:
             return dict(_view(seen, told, self._directions, sampler).ask(self._distributions).params)
-        except Exception as error:
+        except Exception as error:  # a foreign sampler may fail in any way; one of Optuna's is not to blame the study
             if ":" not in self._asked.sampler:
                 raise
             raise StudyError(

@@ -51,7 +51,7 @@ def guarded(method: Callable[Concatenate[Asking, P], R]) -> Callable[Concatenate
     def call(self: Asking, *args: P.args, **kwargs: P.kwargs) -> R | None:
         try:
             return method(self, *args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # kept, and raised when Tune has let go
             self.error = self.error or error
             return None
 

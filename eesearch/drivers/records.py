@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from eesearch.study.trial import SAMPLER, Finished, Outcome, SearchProblem
@@ -11,6 +13,10 @@ OUTCOME, ERROR, ORIGIN, SAMPLES = "outcome", "error", "origin", "samples"
 
 WORKER, RETRY_OF = "worker", "retry_of"
 """Attributes of a trial: the process that runs it, the killed trial that it repeats."""
+
+STATES: dict[TrialState, Literal["complete", "failed", "pruned"]] = {
+    TrialState.COMPLETE: "complete", TrialState.FAIL: "failed", TrialState.PRUNED: "pruned",
+}  # fmt: skip
 
 
 def counts(trial: FrozenTrial) -> bool:
@@ -38,17 +44,13 @@ def samples_of(trial: FrozenTrial) -> int:
 def as_finished(trial: FrozenTrial) -> Finished:
     """A trial that counts, in the words of the rest of the program."""
     outcome = outcome_of(trial)
-    if trial.state == TrialState.COMPLETE:
-        state = "complete"
-    else:
-        state = "pruned" if trial.state == TrialState.PRUNED else "failed"
     return Finished(
         number=trial.number,
         origin=origin_of(trial),
         outcome=outcome,
         error=trial.user_attrs.get(ERROR, ""),
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,
-        state=state,  # type: ignore[arg-type]  # mypy widens the literals
+        state=STATES[trial.state],
         samples=samples_of(trial),
         params=trial.params,
     )

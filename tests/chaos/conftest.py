@@ -3,7 +3,9 @@
 import pytest
 
 from tests.chaos.harness import placed
-from tests.services import postgres as own
+from tests.services.conftest import database, postgres
+
+__all__ = ["database", "postgres"]  # fixtures of the services, which are here for these tests too
 
 
 @pytest.fixture(scope="session")
@@ -19,16 +21,3 @@ def place(tmp_path):
     """A study with an empty run directory; its processes are gone at the end."""
     with placed(tmp_path / "place") as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """A PostgreSQL server that this session started; skips where there can be none."""
-    with own.running() as server:
-        yield server
-
-
-@pytest.fixture
-def database(postgres, request):
-    """The address of a new and empty database."""
-    return postgres.new_database(f"test-{abs(hash(request.node.nodeid))}")
