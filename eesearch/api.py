@@ -288,7 +288,7 @@ def plan(study: Study) -> Plan:
         InputError: of the part that cannot be used.
     """
     dataset, backbone, heads = _network(study)
-    decisions = study.space.decisions
+    decisions = study.decisions
     macs = profile_costs(backbone, {}, "macs", decisions=decisions).macs_prefix
     cuts = tuple(
         PlannedCut(cut.name, cut.shape, macs[k] / macs[-1], tuple(h.name for h in heads[cut.name]))

@@ -215,10 +215,14 @@ def _print_where(found: Run) -> None:
 
 def _print_answers(answers: Answers, *, quiet: bool) -> None:
     from eesearch.reporting.console import front_table, highlights, verdict_text
+    from eesearch.reporting.frontdata import rivals
+    from eesearch.reporting.strategies import strategies_table
 
     console().print(verdict_text(answers), soft_wrap=True)
     for device in () if quiet else answers.devices:
         console().print(front_table(device, highlights(device)))
+        if rivals(device):
+            console().print(strategies_table(device))
 
 
 def _print_plan(plan: Plan) -> None:

@@ -124,11 +124,15 @@ def policies(
 
 def _print_points(chosen: list[tuple[DeviceAnswer, list[int]]], form: str) -> None:
     from eesearch.reporting.console import front_table
-    from eesearch.study.answers import table_rows
+    from eesearch.reporting.frontdata import rivals
+    from eesearch.reporting.strategies import strategies_table
+    from eesearch.study.front_table import table_rows
 
     if form == "table":
         for device, points in chosen:
             console().print(front_table(device, points))
+            if rivals(device):
+                console().print(strategies_table(device))
         return
     rows = table_rows([device for device, _ in chosen])
     shown = {(device.device, number) for device, points in chosen for number in (*points, "backbone")}

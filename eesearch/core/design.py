@@ -48,11 +48,16 @@ class HeadSpec(Value):
     """The design of one head (auxiliary classifier c_i, eq. 3 of the survey).
 
     Attributes:
-        kind: A name in the HEADS registry: `linear`, `mlp`, `conv`, `dsconv`.
+        kind: A name in the HEADS registry: `linear`, `mlp`, `conv`, `dsconv`; fitted by scikit-learn rather than
+            trained: `logistic`, `svm`, `tree`, `boosting`.
         pool: How a map is pooled before the head reads it; `none` (conv and dsconv only) reads the full map.
         size: The side p of the pooled map, 1 to 4.
         hidden: Widths of the hidden layers (mlp: one or two).
         channels: Channels of the convolution (conv, dsconv).
+        depth: Of each tree (tree, boosting).
+        rounds: How many trees per class (boosting).
+        gate: What tells how sure the head is, beyond its probabilities (g_i, eq. 9): a `linear` or `mlp` gate on what
+            the head reads and says. It is learnt with the head.
     """
 
     kind: str = "linear"
@@ -60,6 +65,9 @@ class HeadSpec(Value):
     size: int = Field(default=1, ge=1, le=4)
     hidden: tuple[int, ...] = ()
     channels: int = Field(default=32, ge=1)
+    depth: int = Field(default=5, ge=1, le=8)
+    rounds: int = Field(default=10, ge=1, le=100)
+    gate: Literal["none", "linear", "mlp"] = "none"
 
     @property
     def tap(self) -> TapSpec:
@@ -68,10 +76,16 @@ class HeadSpec(Value):
 
     @property
     def name(self) -> str:
-        """A short unique name, such as `linear-avg1`, `mlp64-mixed2`, `conv32-map`."""
-        width = {"mlp": "x".join(map(str, self.hidden))}.get(self.kind, "")
-        width = str(self.channels) if self.kind in ("conv", "dsconv") else width
-        return f"{self.kind}{width}-{'map' if self.pool == 'none' else f'{self.pool}{self.size}'}"
+        """A short unique name, such as `linear-avg1`, `mlp64-mixed2`, `conv32-map`, `boosting10x3-avg1`."""
+        widths = {
+            "mlp": "x".join(map(str, self.hidden)),
+            **dict.fromkeys(("conv", "dsconv"), str(self.channels)),
+            "tree": str(self.depth),
+            "boosting": f"{self.rounds}x{self.depth}",
+        }
+        gate = {"none": "", "linear": "-gate", "mlp": "-mlpgate"}[self.gate]
+        pool = "map" if self.pool == "none" else f"{self.pool}{self.size}"
+        return f"{self.kind}{widths.get(self.kind, '')}-{pool}{gate}"
 
 
 class ExitSpec(Value):
@@ -100,6 +114,35 @@ class TrainSpec(Value):
     augment: tuple[Literal["flip", "crop"], ...] = ()
 
 
+class LossSpec(Value):
+    """How a design's losses are weighed and combined; each strategy uses some of these (`Strategy.uses`).
+
+    Attributes:
+        ramp: How the weight of each companion loss moves: it is `constant`; it rises from 0 to alpha, `linear` in the
+            steps or as half a `cosine`; or as in SDN (Kaya et al. 2019) it rises linearly from 0.01 to alpha, which is
+            then the exit's relative cost.
+        combine: How predictions are combined (eq. 8): with trained weights that are convex (`softmax`) or `free`; their
+            `average`, or their `max` (DDNN, Teerapittayanon et al. 2017).
+        cost_weight: lambda, the weight of the expected cost (eq. 13), in losses per cost of the backbone.
+        distill: Share of an exit's loss that comes from its teacher.
+        temperature: That probabilities of teacher and exit are softened with (Hinton et al. 2015).
+        teacher: From whom exits learn: the `backbone` as it was before the training, or the `final` exit as it is.
+        freeze: When a part has learnt enough (eq. 10): after times that grow as a `linear` or `cubic` function of its
+            depth.
+        costs: Of leaving at each exit, the own classifier last, where no exit is left out; in costs of the backbone.
+            [E + 1]
+    """
+
+    ramp: Literal["constant", "linear", "cosine", "sdn"] = "constant"
+    combine: Literal["softmax", "free", "average", "max"] = "softmax"
+    cost_weight: float = Field(default=0.1, ge=0.0)
+    distill: float = Field(default=0.5, ge=0.0, le=1.0)
+    temperature: float = Field(default=3.0, gt=0.0)
+    teacher: Literal["backbone", "final"] = "backbone"
+    freeze: Literal["linear", "cubic"] = "cubic"
+    costs: tuple[float, ...] = ()
+
+
 class Design(Value):
     """What one training run makes: a placement of heads, and how they are trained.
 
@@ -111,6 +154,8 @@ class Design(Value):
         train: The training section of this strategy.
         seed: Seed of the initial weights and of the order of the samples.
         start: Key of the design whose heads this one starts from; "": from random ones.
+        loss: How the losses of its exits are weighed and combined.
+        before: How the backbone is trained first, by strategies that want a trained one; None: it is.
     """
 
     backbone: str
@@ -120,6 +165,8 @@ class Design(Value):
     train: TrainSpec
     seed: int = 0
     start: str = ""
+    loss: LossSpec = LossSpec()
+    before: TrainSpec | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Design:
@@ -133,10 +180,13 @@ class Design(Value):
     @property
     def key(self) -> str:
         """Content key: equal iff training gives the same network; fields that the strategy ignores do not count."""
-        fields = self.model_dump(mode="json")
-        if not STRATEGIES[self.strategy].uses_alpha:
+        fields, uses = self.model_dump(mode="json"), STRATEGIES[self.strategy].uses
+        if "alpha" not in uses:
             for exit_fields in fields["exits"]:
                 exit_fields.pop("alpha")
+        if "before" not in uses:
+            fields.pop("before")
+        fields["loss"] = {name: value for name, value in fields["loss"].items() if name in uses}
         return content_key(fields)
 
 

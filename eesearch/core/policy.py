@@ -56,7 +56,7 @@ class Policy(Value):
         criterion: A name in the CRITERIA registry.
         answer: Whose answer a sample leaves with, a name in the ANSWERS registry: `own`: that of the exit where it
             leaves; `mean`: the weighted mean of the log-probabilities of all active exits so far; `most_confident`:
-            that of the surest of them.
+            that of the surest of them; `average`, `max`: pooled probabilities; `combined`: eq. 8.
         fits: Keys of the fits that scores and answers use, in the order of its `Scoring`.
     """
 
@@ -114,7 +114,8 @@ class Fit:
     """Numbers computed from a calibration table for its exits, without the network.
 
     Attributes:
-        kind: What was fitted: `temperature` (D = 1), `ensemble` (D = 1), `gate`.
+        kind: What was fitted: `temperature` (D = 1), `ensemble` (D = 1), `gate`, `learned`, `learned_path`; or learnt
+            in training: `combination` (D = 1).
         exits: The exits that it is for. [E]
         parameters: float32 [1 + F, E, D]. Row 0 is fitted on all of calibration, for use everywhere but there; row
             1 + f is fitted without fold f, for the samples of that fold.
@@ -177,12 +178,15 @@ class Criterion:
         needs: Kinds of fit that it cannot do without.
         own_answer: Whether it answers what the last exit says: then the class is that of its logits, as probabilities
             may be rounded to a tie.
+        answers: The only answers that it can score, for criteria of memory `last` that know more of an exit than the
+            probabilities that it gives; None: any answer.
     """
 
     function: Callable[[Array, Parameters], tuple[Array, Array]]
     memory: Literal["last", "all"] = "last"
     needs: tuple[str, ...] = ()
     own_answer: bool = True
+    answers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,10 +74,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 # The entries' types live above core; each module named here states its signature.
-HEADS: Registry[Any] = Registry("head", builtin="eesearch.nets.heads", group="eesearch.heads")
-CRITERIA: Registry[Any] = Registry("criterion", builtin="eesearch.exits.gates", group="eesearch.criteria")
+HEADS: Registry[Any] = Registry("head", builtin="eesearch.nets.fitted", group="eesearch.heads")
+CRITERIA: Registry[Any] = Registry("criterion", builtin="eesearch.exits.learned", group="eesearch.criteria")
 ANSWERS: Registry[Any] = Registry("answer", builtin="eesearch.exits.answers", group="eesearch.answers")
-STRATEGIES: Registry[Any] = Registry("strategy", builtin="eesearch.training.plans", group="eesearch.strategies")
+STRATEGIES: Registry[Any] = Registry("strategy", builtin="eesearch.training.strategies", group="eesearch.strategies")
 BACKENDS: Registry[Any] = Registry("back end", builtin="eesearch.costs.backends", group="eesearch.backends")
 DRIVERS: Registry[Any] = Registry("driver", builtin="eesearch.drivers.builtin", group="eesearch.drivers")
 EXPORTERS: Registry[Any] = Registry("export format", builtin="eesearch.exporters.builtin", group="eesearch.exporters")

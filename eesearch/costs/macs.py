@@ -1,8 +1,9 @@
 """Multiply-adds of a module, by one rule; whatever the rule does not name raises. Unknown is never 0.
 
-Counted: convolutions, matrix products, attention, recurrences. Norms, pooling, activations, other elementwise work,
-look-ups and shape operations count 0, because `ZERO` lists them. The graph comes from fvcore (torch.jit.trace), the
-rules are ours: fvcore counts norms and pooling, and does not count attention and recurrences.
+Counted: convolutions, matrix products, attention, recurrences; a comparison of a decision tree counts 1. Norms,
+pooling, activations, other elementwise work, look-ups and shape operations count 0, because `ZERO` lists them. The
+graph comes from fvcore (torch.jit.trace), the rules are ours: fvcore counts norms and pooling, and does not count
+attention and recurrences.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from eesearch.nets.modes import evaluating
 if TYPE_CHECKING:
     from fvcore.nn import FlopCountAnalysis
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """Part of a profile's fingerprint: raise it when a count changes."""
 
 Values = Sequence[Any]
@@ -105,6 +106,11 @@ def _recurrence(inputs: Values, outputs: Values) -> int:
     return prod(shape(inputs[0])[:-1]) * sum(prod(w) for w in weights if len(w) == 2)
 
 
+def _comparison(inputs: Values, outputs: Values) -> int:
+    # a node of a tree looks its feature up in each sample; other comparisons are elementwise work
+    return prod(shape(outputs[0])) if inputs[0].node().kind() == "aten::gather" else 0
+
+
 def _refuse_scripted(inputs: Values, outputs: Values) -> int:
     raise CostError(
         "the model calls a scripted function (torch.jit.script), whose operations cannot be counted",
@@ -121,6 +127,7 @@ MAC_RULES: dict[str, Rule] = {
     "aten::einsum": _einsum,
     "aten::scaled_dot_product_attention": _attention,
     **dict.fromkeys(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"), _recurrence),
+    **dict.fromkeys(("aten::gt", "aten::ge", "aten::lt", "aten::le"), _comparison),
     **dict.fromkeys(("prim::CallFunction", "prim::CallMethod", "prim::If", "prim::Loop"), _refuse_scripted),
 }
 """Operation -> its rule. Add an entry to count an operation that is not here: `MAC_RULES["my::op"] = rule`."""

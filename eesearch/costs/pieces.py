@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eesearch.core.design import ExitId
 from eesearch.core.policy import Criterion, Parameters, decision_named
-from eesearch.exits.gates import gate_width
+from eesearch.exits.learned import parameter_widths
 from eesearch.nets.backbone import Backbone, Carry
 from eesearch.nets.heads import Head
 from eesearch.nets.stages import Stage, route
@@ -52,8 +52,7 @@ class Decided(nn.Module):
         self.decision = _shown_two(decision_named(decision))
         here = ExitId(network="", cut=str(place.cut), head=place.head.spec.name)
         self.stages = (Stage(place.prefix, place.head, here, -inf),)
-        widths = {"temperature": 1, "ensemble": 1, "gate": gate_width(place.classes)}
-        self.fitted = {kind: torch.ones(1, width) for kind, width in widths.items()}
+        self.fitted = {kind: torch.ones(1, width) for kind, width in parameter_widths(place.classes).items()}
 
     def forward(self, x: Tensor) -> Any:
         """Raw sample to its answer."""

@@ -23,6 +23,7 @@ from eesearch.costs.latency import Job, Measure, measure
 from eesearch.costs.macs import count_macs
 from eesearch.costs.pieces import Decided, InPlace, Resumed
 from eesearch.costs.timer import Clock, Protocol, time_call
+from eesearch.nets.fitted import FittedBody
 from eesearch.nets.heads import Head, build_head
 from eesearch.nets.split import Backbone, Cut
 
@@ -273,7 +274,9 @@ def _count(backbone: Backbone, heads: Heads, count: Counted) -> tuple[tuple[floa
 
 
 def _count_params(module: nn.Module, _: tuple[torch.Tensor, ...]) -> float:
-    return float(sum(parameter.numel() for parameter in module.parameters()))
+    """All that was learnt: parameters, and the tensors of what was fitted."""
+    fitted = [part.state_dict(keep_vars=True).values() for part in module.modules() if isinstance(part, FittedBody)]
+    return float(sum(tensor.numel() for tensor in {*module.parameters(), *chain(*fitted)}))
 
 
 def _require_covers(found: DeviceProfile, heads: Mapping[str, Mapping[str, float]], decisions: Sequence[str]) -> None:

@@ -31,11 +31,11 @@ def _last_only(score: Callable[[Array], Array]) -> Criterion:
 
 
 def probabilities(logits: Array, temperature: Array) -> Array:
-    """softmax(logits / temperature) over the classes, which never overflows. [N, C]
+    """softmax(logits / temperature) over the classes, which never overflows. [..., C]
 
     Args:
-        logits: [N, C]
-        temperature: [1], or [N, 1]; above 0; larger is less sure (Guo et al. 2017).
+        logits: [N, C], or [k, N, C]
+        temperature: [1], [N, 1] or [k, 1, 1]; above 0; larger is less sure (Guo et al. 2017).
     """
     xp = array_namespace(logits)
     scaled = logits / temperature

@@ -128,4 +128,4 @@ def _gate(logits: Array, parameters: Parameters) -> tuple[Array, Array]:
     return answer, gate_score(features(answer), parameters["gate"][-1])
 
 
-CRITERIA.register("gate")(Criterion(_gate, memory="last", needs=("gate",)))
+CRITERIA.register("gate")(Criterion(_gate, memory="last", needs=("gate",), answers=("own",)))

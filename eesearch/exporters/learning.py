@@ -10,11 +10,11 @@ from pathlib import Path
 
 from eesearch.core.costs import Axis
 from eesearch.core.design import Design, TrainSpec
-from eesearch.core.registry import STRATEGIES
-from eesearch.exporters.chosen import Chosen
+from eesearch.exporters.chosen import Chosen, stop_name
 from eesearch.exporters.torch_folder import stage_texts
 from eesearch.study.materials import calibration_of
 from eesearch.training.data import Calibration
+from eesearch.training.fitting import is_fitted
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Learning:
         spec: Epochs, batches, optimizer.
         alphas: Weight of the loss of each stage, in order.
         learns: Layers of the exported network that learn, by name; None: all of it.
+        fitted: Stops whose heads scikit-learn fitted: no training changes them.
         seed: Of the order of the samples and their transformations.
         calibration: Where the calibration split comes from, for data that have none.
         split_seed: Decides which samples calibrate.
@@ -34,6 +35,7 @@ class Learning:
     spec: TrainSpec
     alphas: tuple[float, ...]
     learns: tuple[str, ...] | None
+    fitted: tuple[str, ...]
     seed: int
     calibration: Calibration
     split_seed: int
@@ -47,7 +49,8 @@ class Learning:
         return cls(
             spec=design.train if design else study.training.backbone,
             alphas=tuple(chosen.losses),
-            learns=None if design is None or _learns_backbone(design) else head_layers(chosen) or None,
+            learns=None if design is None or _learnt_backbone(chosen, design) else head_layers(chosen) or None,
+            fitted=tuple(stop_name(s.exit) for s in chosen.stages if s.head is not None and is_fitted(s.head)),
             seed=design.seed if design else study.seed,
             calibration=calibration_of(study),
             split_seed=study.seed,
@@ -55,9 +58,9 @@ class Learning:
         )
 
 
-def _learns_backbone(design: Design) -> bool:
-    phases = STRATEGIES[design.strategy].phases(design)
-    return any(not part.startswith("heads") for phase in phases for part in phase.learns)
+def _learnt_backbone(chosen: Chosen, design: Design) -> bool:
+    """Whether training changed the backbone: a network is known by its weights."""
+    return any(stage.exit.network != design.backbone for stage in chosen.stages)
 
 
 def head_layers(chosen: Chosen) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ class ExitNet(nn.Module):
         heads: (name of a cut, name of the head) -> head; none: the backbone alone. Exits stand in the order of the
             cuts, those at one cut as given, the network's own classifier last.
 
+    Attributes:
+        learnt: What training learnt about the exits beside their heads, by kind of fit: [E, D], a row per exit.
+
     Raises:
         HeadError: one is for another cut or another shape.
     """
@@ -52,6 +55,7 @@ class ExitNet(nn.Module):
         places = sorted(heads, key=lambda place: depth[place[0]])
         self.backbone = backbone
         self.heads = nn.ModuleList(heads[place] for place in places)
+        self.learnt = nn.ParameterDict()
         self.places = tuple(places)
         self.taps = tuple(depth[cut] for cut, _ in places)
         self.network = backbone.key
@@ -144,6 +148,7 @@ class ExitNet(nn.Module):
         state = {f"backbone.{name}": tensor for name, tensor in self.backbone.original_state().items()}
         for i, head in enumerate(self.heads):
             state |= {f"head.{i}.{name}": tensor for name, tensor in head.state_dict().items()}
+        state |= {f"learnt.{kind}": tensor for kind, tensor in self.learnt.items()}
         heads = [
             {"cut": cut, "name": name, "spec": head.spec.model_dump(mode="json")}  # type: ignore[union-attr, operator]
             for (cut, name), head in zip(self.places, self.heads, strict=True)
@@ -163,6 +168,7 @@ class ExitNet(nn.Module):
         self.backbone.load_original(_below("backbone.", arrays))
         for i, head in enumerate(self.heads):
             _load_head(head, _below(f"head.{i}.", arrays), self.places[i])
+        self.learnt = nn.ParameterDict(_below("learnt.", arrays))
         self.refresh()
         if self.network != meta["network"]:
             raise ModelError("the weights are of a network with other code", got=self.network, expected=meta["network"])

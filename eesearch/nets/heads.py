@@ -6,7 +6,7 @@ pooling, without the batch: [C, p, p] or [D]) to a module that maps [N, *feature
 
 from __future__ import annotations
 
-from math import prod
+from math import log, prod
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from eesearch.core.registry import HEADS
 
 _LARGE = 8
 """Convolutions in heads halve maps that are larger than this."""
+
+_GATE_HIDDEN = 16
+"""Width of the hidden layer of a gate of kind `mlp`."""
 
 
 def tap_shape(cut_shape: tuple[int, ...], tap: TapSpec) -> tuple[int, ...]:
@@ -110,7 +113,62 @@ def build_head(spec: HeadSpec, cut_shape: tuple[int, ...], classes: int) -> Head
     Raises:
         HeadError: it does not fit this cut.
     """
-    return Head(spec, cut_shape, HEADS[spec.kind](tap_shape(cut_shape, spec.tap), classes, spec))
+    features = tap_shape(cut_shape, spec.tap)
+    body = HEADS[spec.kind](features, classes, spec)
+    return Head(spec, cut_shape, body if spec.gate == "none" else _gated(body, features, classes, spec))
+
+
+class GatedBody(nn.Module):
+    """A body that also tells how sure it is: the gate g_i (eq. 9) is the mean of its logits.
+
+    Logits are defined up to a constant that softmax, argmax and temperatures do not see; this one is chosen so that it
+    carries the gate, and nothing between here and a table has to know of it. The gate reads the body's features and
+    what it says, and learns from both without teaching them: no gradient of the gate reaches the body.
+
+    Args:
+        body: Maps [N, *features] to logits [N, C].
+        gate: Maps [N, F + C + 3] to the gate's logit [N, 1].
+        classes: C
+        averaged: Axes of the features that the gate sees the mean of; none: it sees all of them.
+    """
+
+    def __init__(self, body: nn.Module, gate: nn.Module, classes: int, averaged: tuple[int, ...]) -> None:
+        super().__init__()
+        self.body, self.gate = body, gate
+        self.averaged = averaged
+        self._most_entropy = log(classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [N, *features] to logits [N, C], whose mean over the classes is the gate's logit."""
+        logits: Tensor = self.body(features)
+        read = features.detach()
+        pooled = read.mean(self.averaged) if self.averaged else read.flatten(1)
+        sure = self.gate(torch.cat([pooled, self._figures(logits.detach())], 1))  # [N, 1]
+        return logits - logits.mean(1, keepdim=True) + sure
+
+    def _figures(self, logits: Tensor) -> Tensor:
+        """Probabilities, the largest, its margin, and 1 - normalised entropy. [N, C + 3]"""
+        log_p = logits.log_softmax(1)
+        p = log_p.exp()
+        top = p.topk(2, 1).values
+        entropy = (p * log_p).sum(1, keepdim=True) / self._most_entropy + 1.0
+        return torch.cat([p, top[:, :1], top[:, :1] - top[:, 1:], entropy], 1)
+
+
+def _gated(body: nn.Module, features: tuple[int, ...], classes: int, spec: HeadSpec) -> GatedBody:
+    if hasattr(body, "fit"):
+        raise HeadError(
+            f"a {spec.kind} head is fitted, and learns no gate", got=f"gate '{spec.gate}'", expected="gate 'none'"
+        )
+    averaged: tuple[int, ...] = ()
+    width = prod(features)
+    if spec.pool == "none" and len(features) > 1:  # a full map [C, H, W] or sequence [T, D]
+        averaged, width = ((2, 3), features[0]) if len(features) == 3 else ((1,), features[1])
+    seen = width + classes + 3
+    if spec.gate == "linear":
+        return GatedBody(body, nn.Linear(seen, 1), classes, averaged)
+    layers = nn.Sequential(nn.Linear(seen, _GATE_HIDDEN), nn.ReLU(), nn.Linear(_GATE_HIDDEN, 1))
+    return GatedBody(body, layers, classes, averaged)
 
 
 @HEADS.register("linear")
@@ -120,7 +178,7 @@ def linear(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module
     Raises:
         HeadError: it is to read a full map or sequence.
     """
-    _refuse_full_map(features, spec)
+    refuse_full_map(features, spec)
     return nn.Sequential(nn.Flatten(), nn.Linear(prod(features), classes))
 
 
@@ -131,7 +189,7 @@ def mlp(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
     Raises:
         HeadError: it is to read a full map or sequence, or `hidden` does not have one or two positive widths.
     """
-    _refuse_full_map(features, spec)
+    refuse_full_map(features, spec)
     if len(spec.hidden) not in (1, 2) or min(spec.hidden) < 1:
         raise HeadError("an mlp head has one or two hidden layers", got=f"hidden = {list(spec.hidden)}")
     layers: list[nn.Module] = [nn.Flatten()]
@@ -173,7 +231,12 @@ def _pooled_classifier(layers: list[nn.Module], channels: int, classes: int) -> 
     return nn.Sequential(*layers, *tail)
 
 
-def _refuse_full_map(features: tuple[int, ...], spec: HeadSpec) -> None:
+def refuse_full_map(features: tuple[int, ...], spec: HeadSpec) -> None:
+    """For heads that read a vector, or a pooled map or sequence.
+
+    Raises:
+        HeadError: it is to read a full map or sequence.
+    """
     if len(features) > 1 and spec.pool == "none":
         raise HeadError(
             f"a {spec.kind} head does not read full maps or sequences",

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from eesearch.reporting.figures import INK, Style
-from eesearch.reporting.formats import duration, percent, significant, state_words
+from eesearch.reporting.formats import duration, note_words, points_words, significant, state_words
 from eesearch.reporting.layers import Trace, named
 from eesearch.reporting.plots import page_layout
 from eesearch.reporting.progress import FEWEST, Figure
@@ -58,7 +58,8 @@ def designs_plot(answers: Answers, styles: dict[str, Style]) -> Figure | None:
     trials = [trial for trial in answers.trials if trial.state != "failed" and trial.exits]
     if sum(trial.state == "complete" for trial in trials) < FEWEST:
         return None
-    dimensions = [dimension for dimension in _dimensions(trials) if dimension.known]
+    backbone = answers.devices[0].backbone.cal.accuracy if answers.devices else None
+    dimensions = [dimension for dimension in _dimensions(trials, backbone) if dimension.known]
     lines = [
         _line(trial, dimensions, t) | {"colour": styles.get(trial.strategy, _PLAIN).colour}
         for t, trial in enumerate(trials)
@@ -79,7 +80,7 @@ def _strategies(trials: Sequence[TrialAnswer], styles: dict[str, Style]) -> list
     return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
-def _dimensions(trials: Sequence[TrialAnswer]) -> list[Dimension]:
+def _dimensions(trials: Sequence[TrialAnswer], backbone: float | None) -> list[Dimension]:
     weights = [_weights(trial) for trial in trials]
     common = {cut for cut, _ in Counter(cut for weight in weights for cut in weight).most_common(MOST_CUTS)}
     longest_first = sorted(weights, key=len, reverse=True)
@@ -87,10 +88,15 @@ def _dimensions(trials: Sequence[TrialAnswer]) -> list[Dimension]:
     return [
         Dimension("exits", [float(len(trial.exits)) for trial in trials], lambda v: f"{v:g}"),
         *(Dimension(f"alpha {cut}", [w.get(cut, 0.0) for w in weights], lambda v: f"{v:.3g}") for cut in cuts),
-        Dimension("last exit", [trial.last_accuracy for trial in trials], percent),
+        Dimension("last exit", [_change(trial, backbone) for trial in trials], lambda v: f"{points_words(v)} points"),
         Dimension("value", [trial.value for trial in trials], lambda v: significant(v, 3)),
         Dimension("time", [trial.seconds for trial in trials], duration),
     ]
+
+
+def _change(trial: TrialAnswer, backbone: float | None) -> float | None:
+    """Of its own last classifier, against the backbone; as a share."""
+    return None if trial.last_accuracy is None or backbone is None else trial.last_accuracy - backbone
 
 
 def _weights(trial: TrialAnswer) -> dict[str, float]:
@@ -104,6 +110,7 @@ def _weights(trial: TrialAnswer) -> dict[str, float]:
 
 def _line(trial: TrialAnswer, dimensions: Sequence[Dimension], row: int) -> dict[str, Any]:
     told = [(d.title, d.words(value)) for d in dimensions if (value := d.values[row]) is not None]
+    told += note_words(trial.notes)
     ending = "" if trial.state == "complete" else f", {state_words(trial)}"
     title = f"<b>Trial {trial.number}, {escape(trial.strategy)}, from {escape(trial.origin)}{ending}</b>"
     return {
@@ -130,7 +137,7 @@ def _trace(
         "y": [y for t in own for y in (*lines[t]["y"], None)],
         "customdata": [t for t in own for _ in (*lines[t]["y"], None)],
         "mode": "lines+markers",
-        "line": {"color": style.colour, "width": 1.2, "dash": "dot" if stopped else "solid"},
+        "line": {"color": style.colour, "width": 1.2, "dash": "dot" if stopped else style.plotly_dash},
         "marker": {"symbol": style.symbol, "size": 6},
         "opacity": 0.8,
         "hovertext": [lines[t]["hover"] for t in own for _ in (*lines[t]["y"], None)],

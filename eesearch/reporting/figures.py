@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from eesearch.core.costs import Axis
-from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES, in_unit, percent
+from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES, RATIO_TITLE, TEST_TITLE, in_unit, percent
 from eesearch.reporting.frontdata import (
     FrontData,
     by_strategy,
@@ -25,8 +25,10 @@ from eesearch.reporting.frontdata import (
     log_range,
     lowest_shown,
     records,
+    rivals,
     seed_spots,
     shown_range,
+    strategies_view,
 )
 from eesearch.reporting.policies import NAMES
 from eesearch.study.answers import Answers, DeviceAnswer
@@ -55,6 +57,9 @@ class Style:
     marker: str
     symbol: str
     """Plotly's name of `marker`."""
+    dash: str = "-"
+    """Of its line, in plots of lines; where there are more strategies than colours."""
+    plotly_dash: str = "solid"
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,22 @@ _OTHERS = tuple(
 )
 
 
+# One shape more than colours: the first 42 strategies differ in one of the two.
+_SHAPES = (*((style.marker, style.symbol) for style in SERIES), ("*", "star"))
+_DASHES = (("-", "solid"), ("--", "dash"), (":", "dot"), ("-.", "dashdot"))
+
+
 def strategy_styles(answers: Answers) -> dict[str, Style]:
     """A style for every strategy on any front, the same on all devices; `separate` and `joint` come first."""
     found = {p.test.strategy for device in answers.devices for p in device.points}
+    found |= {own.strategy for device in answers.devices for own in device.strategies}
     names = sorted(found, key=lambda name: ({"separate": 0, "joint": 1}.get(name, 2), name))
-    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
+    return {name: _style(number) for number, name in enumerate(names)}
+
+
+def _style(number: int) -> Style:
+    turn, place = divmod(number, len(SERIES))
+    return Style(SERIES[place].colour, *_SHAPES[number % len(_SHAPES)], *_DASHES[turn % len(_DASHES)])
 
 
 def _layer_styles(answers: Answers) -> dict[str, tuple[str, str]]:
@@ -133,18 +149,26 @@ def figure_bytes(figure: Figure, form: Form) -> bytes:
 
 
 def draw_front(answers: Answers) -> Figure:
-    """One panel per device: the calibration front, its points on test, backbone, seeds, and who there is to compare.
+    """A panel per device: the calibration front, its points on test, backbone, seeds, and who there is to compare.
+
+    Another one follows where several strategies were tried: the front of each by itself.
 
     As wide as two columns of a paper (7 inches), in letters that are read at that size; the legend stands beside.
     """
     shown = [front_data(device) for device in answers.devices]
     styles, others = strategy_styles(answers), _layer_styles(answers)
     with rc_context(PRINTED):
-        figure = paper_figure([_entries(data) for data in shown])
-        for axes, device, data in zip(figure.axes, answers.devices, shown, strict=True):
-            axes.set_title(fill(f"{answers.study} · {device.device}", 60), parse_math=False)
+        figure = paper_figure([lines for data in shown for lines in _entries(data)])
+        panels = iter(figure.axes)
+        for device, data in zip(answers.devices, shown, strict=True):
+            title, axes = f"{answers.study} · {device.device}", next(panels)
+            axes.set_title(fill(title, 60), parse_math=False)
             _draw_layers(axes, device, data, others)
             _draw_panel(axes, data, styles)
+            if data.strategies:
+                axes = next(panels)
+                axes.set_title(fill(f"{title} · training strategies", 60), parse_math=False)
+                _draw_strategies(axes, device, data, styles)
     return figure
 
 
@@ -161,10 +185,10 @@ def paper_figure(entries: Sequence[int]) -> Figure:
     return figure
 
 
-def _entries(data: FrontData) -> int:
-    """Lines of a panel's legend, about: its own layers, the others, and a line per seed."""
+def _entries(data: FrontData) -> list[int]:
+    """Lines of the legends of a device's panels, about: its own layers, the others, and a line per seed."""
     rules = sum(len(spot) for spot in seed_spots(data))
-    return 7 + rules + len(data.layers)
+    return [7 + rules + len(data.layers), *([2 + len(data.strategies)] if data.strategies else [])]
 
 
 def finish(axes: Axes, axis: Axis) -> None:
@@ -191,14 +215,37 @@ def _draw_panel(axes: Axes, data: FrontData, styles: dict[str, Style]) -> None:
     _draw_seeds(axes, data)
     finish(axes, data.axis)
     axes.set_ylim(*shown_range(data))
-    costs = log_range(data)
+    _scale_costs(axes, log_range(data))
+    _tell_hidden(axes, data)
+
+
+def _scale_costs(axes: Axes, costs: tuple[float, float] | None) -> None:
+    """A logarithmic axis between two costs; None: it stays as it is."""
     if costs is not None:
         axes.set_xscale("log")
         axes.set_xlim(*costs)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, place: f"{cost:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    _tell_hidden(axes, data)
+
+
+def _draw_strategies(axes: Axes, device: DeviceAnswer, data: FrontData, styles: dict[str, Style]) -> None:
+    """A line per strategy: its own front on test, in the order in which calibration chose its points."""
+    level = 100.0 * float(data.backbone["accuracy"].iloc[0])
+    axes.axhline(level, color=INK, linestyle="--", linewidth=1.0)
+    for own, frame in zip(rivals(device), data.strategies, strict=True):
+        style = styles[own.strategy]
+        if len(frame):
+            axes.plot(
+                frame["ratio"], 100.0 * frame["accuracy"], color=style.colour, linestyle=style.dash, linewidth=0.9,
+                marker=style.marker, markersize=4, drawstyle="steps-post", label=legend_text(own.strategy),
+            )  # fmt: skip
+    axes.plot([1.0], [level], "X", color="black", markersize=8, label="backbone, no exits")
+    finish(axes, data.axis)
+    axes.set(xlabel=RATIO_TITLE, ylabel=TEST_TITLE)
+    accuracies, costs = strategies_view(data)
+    axes.set_ylim(*accuracies)
+    _scale_costs(axes, costs)
 
 
 def _draw_layers(axes: Axes, device: DeviceAnswer, data: FrontData, styles: dict[str, tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ Everything here is plain text: who writes a page or markup escapes it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor, inf, log10
 
@@ -24,6 +25,11 @@ AXIS_TITLES: dict[Axis, str] = {
 
 ACCURACY_TITLE = "Accuracy (%, with 95 % interval)"
 
+RATIO_TITLE = "Mean cost on test (x backbone)"
+"""Of an axis of costs over the backbone's."""
+
+TEST_TITLE = "Accuracy on test (%)"
+
 UNITS: dict[Axis, str] = {
     "macs": "M MACs",
     "latency_ms": "ms",
@@ -34,6 +40,9 @@ UNITS: dict[Axis, str] = {
 """Units of what `in_unit` returns."""
 
 _SCALES: dict[Axis, float] = {"macs": 1e6, "bytes": 1e3, "params": 1e6}
+
+_GAP = {"soft accuracy", "hard accuracy", "soft cost", "hard cost"}
+"""What `gated` tells about its designs: gates that mix while they are trained, and decide afterwards (eq. 9)."""
 
 _COUNTED: tuple[Axis, ...] = ("macs", "bytes", "params")
 
@@ -89,6 +98,32 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count_words(count: int) -> str:
+    """A number of anything to three digits, such as `940`, `12.5 k`, `1.80 M`."""
+    scale, unit = next(((s, u) for s, u in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if count >= s), (1.0, ""))
+    return f"{significant(count / scale, 3)}{unit}" if unit else f"{count}"
+
+
+def last_words(accuracy: float, backbone: float) -> str:
+    """A design's own last classifier on calibration, and how far it is from the backbone's accuracy there."""
+    change = round(100.0 * (accuracy - backbone), 2)
+    words = f"{abs(change):.2f} points {'below' if change < 0 else 'above'}" if change else "equal to"
+    return f"{percent(accuracy)} on calibration, {words} the backbone"
+
+
+def note_words(notes: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Figures that a strategy tells about a design; the soft-hard gap in one line, others as they are."""
+    if not notes.keys() >= _GAP:
+        return [(name, significant(value, 4)) for name, value in notes.items()]
+    soft, hard = ((notes[f"{kind} accuracy"], notes[f"{kind} cost"]) for kind in ("soft", "hard"))
+    words = (
+        f"{points_words(hard[0] - soft[0])} points, {hard[1] - soft[1]:+.3f} x backbone: as trained, with soft gates, "
+        f"{percent(soft[0])} at {soft[1]:.3f} x; with hard ones {percent(hard[0])} at {hard[1]:.3f} x"
+    )
+    others = {name: value for name, value in notes.items() if name not in _GAP}
+    return [("soft-hard gap", words), *note_words(others)]
 
 
 def state_words(trial: TrialAnswer) -> str:

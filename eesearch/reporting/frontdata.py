@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from eesearch.core.costs import Axis
 from eesearch.core.front import Front
 from eesearch.reporting.formats import in_unit
-from eesearch.study.answers import DeviceAnswer, Point, SeedAnswer, wilson
+from eesearch.study.answers import DeviceAnswer, Point, SeedAnswer, StrategyAnswer, wilson
 
 DEPTH = 0.12
 """Plots begin this far below the backbone's accuracy, or at their lowest point if that is higher."""
@@ -44,6 +44,7 @@ class FrontData:
         static: The columns above; a row per static sub-network.
         dominated: `trial` and the columns above; a row per point of a trial that the merged front leaves out.
         layers: By what others made, a row per point with the columns above.
+        strategies: Of each strategy's own front, a row per point with the columns above; () where there is only one.
     """
 
     axis: Axis
@@ -54,6 +55,7 @@ class FrontData:
     static: pd.DataFrame
     dominated: pd.DataFrame
     layers: tuple[pd.DataFrame, ...]
+    strategies: tuple[pd.DataFrame, ...] = ()
 
 
 def front_data(device: DeviceAnswer) -> FrontData:
@@ -82,7 +84,13 @@ def front_data(device: DeviceAnswer) -> FrontData:
         static=_frame(device, device.static),
         dominated=_frame(device, [tried.point for tried in device.dominated]),
         layers=tuple(_frame(device, layer.points) for layer in device.layers),
+        strategies=tuple(_frame(device, own.points) for own in rivals(device)),
     )
+
+
+def rivals(device: DeviceAnswer) -> tuple[StrategyAnswer, ...]:
+    """The strategies to compare; () if there is only one."""
+    return device.strategies if len(device.strategies) > 1 else ()
 
 
 def _frame(device: DeviceAnswer, points: Sequence[Point]) -> pd.DataFrame:
@@ -148,6 +156,15 @@ def log_range(data: FrontData) -> tuple[float, float] | None:
         return None
     first, last = float(shown["cost"].min()), float(data.backbone["cost"].iloc[0])
     return 0.8 * in_unit(first, data.axis), 1.2 * in_unit(last, data.axis)
+
+
+def strategies_view(data: FrontData) -> tuple[tuple[float, float], tuple[float, float] | None]:
+    """Of the plot of the strategies' fronts: its `shown_range`, and its `log_range` in costs of the backbone."""
+    filled = [frame for frame in data.strategies if len(frame)]
+    points = pd.concat(filled) if filled else data.points.iloc[:0]
+    alike = replace(data, points=points, seeds=data.seeds.iloc[:0])
+    costs, full = log_range(alike), in_unit(float(data.backbone["cost"].iloc[0]), data.axis)
+    return shown_range(alike), None if costs is None else (costs[0] / full, costs[1] / full)
 
 
 def by_strategy(points: pd.DataFrame, strategies: Iterable[str]) -> list[tuple[str, pd.DataFrame]]:

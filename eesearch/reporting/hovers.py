@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 
 from eesearch.core.front import Evaluation, exit_name
-from eesearch.reporting.formats import cost_words, head_words, percent, points_words, stop_words
+from eesearch.reporting.formats import cost_words, head_words, last_words, note_words, percent, points_words, stop_words
 from eesearch.study.answers import DeviceAnswer, OracleAnswer, Point
 
 
@@ -26,7 +26,18 @@ def point_hover(device: DeviceAnswer, point: Point, title: str) -> str:
         ratio = cost.mean / device.backbone.test.costs[axis].mean
         spread = f"p95 {cost_words(cost.p95, axis, unit=False)}, worst {cost_words(cost.worst, axis, unit=False)}"
         lines.append(f"{cost_words(cost.mean, axis)} on average, {ratio:.2f} x backbone ({spread})")
+    lines += [escape(f"{name}: {words}") for name, words in design_facts(device, point.test.design)]
     return "<br>".join(lines)
+
+
+def design_facts(device: DeviceAnswer, design: str) -> list[tuple[str, str]]:
+    """What is known of a design beside its points: its last exit against the backbone, what its strategy tells."""
+    facts = device.designs.get(design)
+    if facts is None:
+        return []
+    last = facts.last_accuracy
+    own = [] if last is None else [("own classifier", last_words(last, device.backbone.cal.accuracy))]
+    return [*own, *note_words(facts.notes)]
 
 
 def oracle_hover(device: DeviceAnswer, point: OracleAnswer) -> str:

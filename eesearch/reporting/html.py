@@ -27,7 +27,7 @@ from eesearch.reporting.formats import percent
 from eesearch.reporting.frontdata import FrontData, front_data
 from eesearch.reporting.layers import GROUPS
 from eesearch.reporting.pins import pins
-from eesearch.reporting.plots import front_plot
+from eesearch.reporting.plots import front_plot, strategies_plot
 from eesearch.reporting.progress import volume_plot
 from eesearch.reporting.rows import (
     ExitRow,
@@ -40,7 +40,8 @@ from eesearch.reporting.rows import (
     seed_rows,
     trial_rows,
 )
-from eesearch.study.answers import TIE, Answers, DeviceAnswer
+from eesearch.reporting.strategies import StrategyRow, strategy_rows
+from eesearch.study.answers import LAST_LOST, TIE, Answers, DeviceAnswer
 from eesearch.study.examples import COLUMNS, Examples
 
 SCRIPTS = ("dom.js", "plot.js", "network.js", "panel.js", "pick.js", "trials.js", "page.js")
@@ -64,6 +65,7 @@ class DeviceView:
     dominated: int
     dominated_left_out: int
     has_baselines: bool
+    strategies: list[StrategyRow]
 
 
 def render_html(answers: Answers, examples: Examples | None = None, *, run: str = "", live: bool = False) -> str:
@@ -80,7 +82,11 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
     styles = strategy_styles(answers)
     fronts = [(device, front_data(device)) for device in answers.devices]
     shown = {
-        "devices": [pins(answers, d, data) | {"figure": front_plot(d, data, styles)} for d, data in fronts],
+        "devices": [
+            pins(answers, d, data)
+            | {"figure": front_plot(d, data, styles), "strategies": strategies_plot(d, data, styles)}
+            for d, data in fronts
+        ],
         "groups": GROUPS,
         "volumes": volume_plot(answers),
         "designs": designs_plot(answers, styles),
@@ -101,6 +107,7 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         phases=phase_rows(answers.phases),
         written=datetime.now(UTC) if live else None,
         tie=TIE,
+        last_lost=100.0 * LAST_LOST,
         percent=percent,
         style=Markup(_part("report.css")),
         scripts=Markup("\n".join(map(_part, SCRIPTS))),
@@ -145,4 +152,5 @@ def _device_view(device: DeviceAnswer, data: FrontData) -> DeviceView:
         dominated=len(device.dominated),
         dominated_left_out=device.left_out,
         has_baselines=any(layer.kind == "baseline" and layer.points for layer in device.layers),
+        strategies=strategy_rows(device),
     )

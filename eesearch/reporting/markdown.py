@@ -16,9 +16,11 @@ from eesearch.reporting.formats import (
     state_words,
     stop_words,
 )
-from eesearch.reporting.frontdata import front_data, records
+from eesearch.reporting.frontdata import front_data, records, rivals
 from eesearch.reporting.policies import NAMES
-from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.reporting.rows import trial_rows
+from eesearch.reporting.strategies import strategy_rows
+from eesearch.study.answers import LAST_LOST, Answers, DeviceAnswer, Point
 
 DROPS = (0.0, 0.005, 0.01, 0.02)
 """Losses on calibration within which methods are compared."""
@@ -31,6 +33,7 @@ def markdown_report(answers: Answers) -> str:
     parts = [f"# {escaped(answers.study)}", "\n".join(f"- {escaped(d.verdict())}" for d in answers.devices)]
     for device in answers.devices:
         parts += [f"## {escaped(device.device)}", _front(device)]
+        parts += ["### Strategies", _strategies(device)] if rivals(device) else []
         parts += ["### Methods of others", _layers(device)] if device.layers else []
         parts += ["### Seeding rules", _seeds(device)] if device.seeds else []
     parts += ["## Trials", _trials(answers)] if answers.trials else []
@@ -92,6 +95,28 @@ def _layers(device: DeviceAnswer) -> str:
     return _table(head, rows, left=1) + f"\n\n{note}"
 
 
+def _strategies(device: DeviceAnswer) -> str:
+    """The front of each training strategy in figures, and what training took."""
+    head = ["strategy", "designs", "hypervolume cal", "hypervolume test", "cost at no loss", "drop there", "at half"]
+    head += ["last exit", "samples", "forward", "backward"]
+    rows = [
+        [
+            escaped(row.strategy), row.designs, row.volume_cal, row.volume_test, row.ratio, row.drop, row.half,
+            f"**{row.change}**" if row.paid else row.change, *("<br>".join(cost) for cost in row.costs),
+        ]
+        for row in strategy_rows(device)
+    ]  # fmt: skip
+    note = (
+        "A front for each way of training, of its own designs alone; designs: trained to the end, of the trials. At no "
+        "loss: the cheapest point that loses nothing on calibration, on test, over the backbone's cost. At half: the "
+        "accuracy on test of the point that is most accurate on calibration at half the backbone's cost. Last exit: "
+        "the worst own classifier of the designs on the front against the backbone, in points on calibration; bold: "
+        f"more than {100.0 * LAST_LOST:g} lost. Forward and backward: samples times segments of the backbone that "
+        "training ran, of all trials (≥: not all of them counted); below, of the design with the highest value alone."
+    )
+    return _table(head, rows, left=1) + f"\n\n{note}"
+
+
 def within_words(device: DeviceAnswer, points: Sequence[Point], drop: float) -> str:
     """The cheapest of these within a drop on calibration, told on test: ratio (drop); `-` if there is none."""
     point = cheapest_within(device, points, drop)
@@ -120,13 +145,18 @@ def _seeds(device: DeviceAnswer) -> str:
 
 
 def _trials(answers: Answers) -> str:
-    head = ["trial", "origin", "strategy", "exits", "state", "value", "time"]
+    head = ["trial", "origin", "strategy", "exits", "state", "value", "last exit", "time"]
     rows = [
         [
             trial.number, escaped(trial.origin), escaped(trial.strategy), escaped(", ".join(trial.exits)),
             escaped(trial.error) if trial.error else state_words(trial),
-            "" if trial.value is None else f"{trial.value:.4f}", duration(trial.seconds),
+            "" if trial.value is None else f"{trial.value:.4f}", f"**{row.change}**" if row.paid else row.change,
+            duration(trial.seconds),
         ]
-        for trial in answers.trials
+        for trial, row in zip(answers.trials, trial_rows(answers), strict=True)
     ]  # fmt: skip
-    return _table(head, rows, left=5)
+    note = (
+        "Last exit: calibration accuracy of the design's own classifier against the backbone's, in percentage points; "
+        f"bold: more than {100.0 * LAST_LOST:g} lost."
+    )
+    return _table(head, rows, left=5) + f"\n\n{note}"

@@ -50,6 +50,16 @@ class Front {
     this.place.addEventListener("keydown", (event) => this.key(event));
     this.place.addEventListener("blur", () => this.point(null));
     this.mark();
+    if (this.device.strategies) await this.drawStrategies(this.device.strategies);
+  }
+
+  /** The fronts of the training strategies, if there are several. */
+  async drawStrategies(figure) {
+    const [place, readout, layers] = ["plot", "readout", "layers"].map((part) => byId(`${part}-strategies-${this.index + 1}`));
+    await drawPlot(place, figure);
+    layerSwitches(place, layers, { strategies: "Strategies" }, this.hidden);
+    place.on("plotly_hover", (event) => tell(readout, plainLines(event.points[0].hovertext || "")));
+    this.strategies = place;
   }
 
   /** A person chose a point of the front. */
@@ -178,6 +188,7 @@ class Report {
     const front = this.fronts[index];
     if (!front) return;
     if (front.rings) Plotly.Plots.resize(front.place);
+    if (front.strategies) Plotly.Plots.resize(front.strategies);
     this.drawn = front.draw();
     if (remember) this.changed(front);
   }
@@ -235,7 +246,8 @@ function stayHere() {
   for (const link of document.querySelectorAll("nav a")) {
     link.addEventListener("click", (event) => {
       event.preventDefault();
-      document.querySelector(link.getAttribute("href")).scrollIntoView();
+      const part = link.hash.slice(1); // each device has a part of that name, or there is one of it
+      (document.querySelector(`.device:not([hidden]) .${part}`) ?? byId(part)).scrollIntoView();
     });
   }
 }

@@ -19,7 +19,7 @@ from eesearch.reporting.formats import (
     stop_words,
 )
 from eesearch.reporting.frontdata import FrontData, records
-from eesearch.reporting.hovers import made_words
+from eesearch.reporting.hovers import design_facts, made_words
 from eesearch.reporting.rows import shared_axes
 from eesearch.study.answers import Answers, DeviceAnswer, Point, StopFacts
 
@@ -89,6 +89,7 @@ def _point(device: DeviceAnswer, point: Point, axes: Sequence[Axis], interval: t
             ["Lost on test", f"{points_words(drop)} points"],
             ["Accuracy on calibration", percent(point.cal.accuracy)],
             *([_TITLES[name], _cost(device, point, name)] for name in axes),
+            *([name.capitalize(), words] for name, words in design_facts(device, point.test.design)),
         ],
         "stops": [
             _stop(axes, stop, words, facts)

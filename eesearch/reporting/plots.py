@@ -1,4 +1,4 @@
-"""The interactive front of one device as a plotly figure: plain JSON-able dictionaries, everything foreign escaped."""
+"""The interactive fronts of one device as plotly figures: plain JSON-able dictionaries, everything foreign escaped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from typing import Any
 import pandas as pd
 
 from eesearch.reporting.figures import CROWD, INK, Style
-from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES
-from eesearch.reporting.frontdata import FrontData, by_strategy, in_unit_column, log_range, seed_spots, shown_range
+from eesearch.reporting.formats import ACCURACY_TITLE, AXIS_TITLES, RATIO_TITLE, TEST_TITLE
+from eesearch.reporting.frontdata import (
+    FrontData,
+    by_strategy,
+    in_unit_column,
+    log_range,
+    rivals,
+    seed_spots,
+    shown_range,
+    strategies_view,
+)
 from eesearch.reporting.hovers import point_hover
 from eesearch.reporting.layers import Trace, layer_traces, named
 from eesearch.study.answers import DeviceAnswer
@@ -30,6 +39,43 @@ def front_plot(device: DeviceAnswer, data: FrontData, styles: dict[str, Style]) 
     return {"data": [*layer_traces(device, data), *traces], "layout": _layout(data)}
 
 
+def strategies_plot(device: DeviceAnswer, data: FrontData, styles: dict[str, Style]) -> dict[str, Any] | None:
+    """The figure with one front per training strategy in the same axes; None if there is only one."""
+    if not data.strategies:
+        return None
+    traces = [
+        named(own.strategy, "strategies")
+        | {
+            "x": frame["ratio"].tolist(),
+            "y": (100.0 * frame["accuracy"]).tolist(),
+            "mode": "lines+markers",
+            "line": {"shape": "hv", "color": style.colour, "width": 1.5, "dash": style.plotly_dash},
+            "marker": {"symbol": style.symbol, "size": 8},
+            "hovertext": [point_hover(device, point, own.strategy) for point in own.points],
+            "hoverinfo": "text",
+        }
+        for own, frame in zip(rivals(device), data.strategies, strict=True)
+        for style in (styles[own.strategy],)
+    ]
+    backbone = _backbone_trace(device, data) | named("backbone, no exits", "strategies") | {"x": [1.0]}
+    accuracies, costs = strategies_view(data)
+    layout = page_layout(
+        400,
+        {"t": 16, "r": 16, "b": 48, "l": 56},
+        xaxis={"title": {"text": RATIO_TITLE}, "zeroline": False} | cost_scale(costs),
+        yaxis={"title": {"text": TEST_TITLE}, "zeroline": False, "range": list(accuracies)},
+        shapes=[_level(data)],
+    )
+    return {"data": [trace for trace in (*traces, backbone) if trace["x"]], "layout": layout}
+
+
+def _level(data: FrontData) -> dict[str, Any]:
+    """A dashed line at the backbone's accuracy."""
+    level = 100.0 * float(data.backbone["accuracy"].iloc[0])
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "layer": "below"}
+    return line | {"line": {"color": INK, "width": 1, "dash": "dash"}}
+
+
 def page_layout(height: int, margin: dict[str, int], **own: Any) -> dict[str, Any]:
     """The layout of a plot of the page: what all of them share, and what is its own; lengths in pixels."""
     return {
@@ -44,20 +90,17 @@ def page_layout(height: int, margin: dict[str, int], **own: Any) -> dict[str, An
 
 
 def _layout(data: FrontData) -> dict[str, Any]:
-    level = 100.0 * float(data.backbone["accuracy"].iloc[0])
-    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "layer": "below"}
     return page_layout(
         480,
         {"t": 16, "r": 16, "b": 48, "l": 56},
-        xaxis={"title": {"text": AXIS_TITLES[data.axis]}, "zeroline": False} | _scale(data),
+        xaxis={"title": {"text": AXIS_TITLES[data.axis]}, "zeroline": False} | cost_scale(log_range(data)),
         yaxis={"title": {"text": ACCURACY_TITLE}, "zeroline": False, "range": list(shown_range(data))},
-        shapes=[line | {"line": {"color": INK, "width": 1, "dash": "dash"}}],
+        shapes=[_level(data)],
     )
 
 
-def _scale(data: FrontData) -> dict[str, Any]:
-    """Of the axis of costs: plotly wants the range of a logarithmic one as exponents."""
-    shown = log_range(data)
+def cost_scale(shown: tuple[float, float] | None) -> dict[str, Any]:
+    """Of an axis of costs: logarithmic between two costs, whose exponents plotly wants; None: linear from 0."""
     if shown is None:
         return {"rangemode": "tozero"}
     first, last = (log10(cost) for cost in shown)

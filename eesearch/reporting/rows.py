@@ -8,13 +8,14 @@ from math import isnan
 from typing import Any
 
 from eesearch.core.costs import Axis
-from eesearch.core.front import exit_name
+from eesearch.core.front import Evaluation, exit_name
 from eesearch.reporting.formats import (
     UNITS,
     StopWords,
     cost_words,
     duration,
     head_words,
+    note_words,
     percent,
     points_words,
     significant,
@@ -22,7 +23,7 @@ from eesearch.reporting.formats import (
     stop_words,
 )
 from eesearch.reporting.frontdata import FrontData, records
-from eesearch.study.answers import Answers, DeviceAnswer, ExitFacts, Point, TrialAnswer
+from eesearch.study.answers import Answers, DeviceAnswer, ExitFacts, Point, TrialAnswer, pays_for_exits
 
 ROWS = 200
 """Rows of a table of front points; of longer fronts it shows points spread evenly, and says so."""
@@ -75,7 +76,12 @@ class ExitRow:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A line of the table of trials, in words."""
+    """A line of the table of trials, in words.
+
+    Attributes:
+        change: Of its last exit, against the backbone; `paid`: it lost much.
+        notes: What its strategy tells about it.
+    """
 
     number: int
     state: str
@@ -86,6 +92,8 @@ class TrialRow:
     value: str
     last_accuracy: str
     change: str
+    paid: bool
+    notes: list[tuple[str, str]]
     seconds: str
     error: str
 
@@ -181,11 +189,11 @@ def exit_row(facts: ExitFacts) -> ExitRow:
 
 def trial_rows(answers: Answers) -> list[TrialRow]:
     """Every trial, with its last exit against the backbone."""
-    backbone = answers.devices[0].backbone.cal.accuracy if answers.devices else None
+    backbone = answers.devices[0].backbone.cal if answers.devices else None
     return [_trial_row(trial, backbone) for trial in answers.trials]
 
 
-def _trial_row(trial: TrialAnswer, backbone: float | None) -> TrialRow:
+def _trial_row(trial: TrialAnswer, backbone: Evaluation | None) -> TrialRow:
     last = trial.last_accuracy
     return TrialRow(
         number=trial.number,
@@ -196,7 +204,9 @@ def _trial_row(trial: TrialAnswer, backbone: float | None) -> TrialRow:
         exits=trial.exits,
         value=NONE if trial.value is None else significant(trial.value, 3),
         last_accuracy=NONE if last is None else percent(last),
-        change=NONE if last is None or backbone is None else points_words(last - backbone),
+        change=NONE if last is None or backbone is None else points_words(last - backbone.accuracy),
+        paid=last is not None and backbone is not None and pays_for_exits(last, backbone),
+        notes=note_words(trial.notes),
         seconds=duration(trial.seconds),
         error=trial.error,
     )

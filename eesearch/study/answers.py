@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
 from typing import Any, Literal
 
-import pandas as pd
 from pydantic import Field
 
 from eesearch.core.costs import Axis
 from eesearch.core.design import Design, ExitId, Value, content_key
-from eesearch.core.front import Certificate, Evaluation, Front, describe
+from eesearch.core.front import Certificate, Evaluation, Front
 
 TIE = 0.03
 """Relative cost differences below this are ties: the noise floor of the timer between processes."""
@@ -22,6 +20,9 @@ UNKEPT = 1.0
 
 NOISY = 0.1
 """Noise above this is told with the verdict."""
+
+LAST_LOST = 0.005
+"""A last classifier that is more than half a point below the backbone on calibration has paid for the early exits."""
 
 SPENT: dict[Axis, str] = {
     "macs": "multiply-adds",
@@ -126,6 +127,67 @@ class ExitFacts(Value):
     samples: int
 
 
+class DesignFacts(Value):
+    """What is known of a trained design beside its points.
+
+    Attributes:
+        trial: That trained it.
+        last_accuracy: Calibration accuracy of its own last classifier.
+        notes: Figures that its strategy tells about it.
+    """
+
+    trial: int
+    last_accuracy: float | None = None
+    notes: dict[str, float] = Field(default_factory=dict)
+
+
+class TrainingCost(Value):
+    """What training took.
+
+    Attributes:
+        samples: That went through the backbone.
+        forward: Sample-segments that were run forward: a segment is the part of the backbone between two cuts.
+        backward: The same, backward.
+    """
+
+    samples: int = 0
+    forward: int = 0
+    backward: int = 0
+
+
+class StrategyAnswer(Value):
+    """What the designs of one strategy reach on a device, without those of the others.
+
+    Attributes:
+        trials: Number of trials that proposed it, however they ended.
+        designs: Number of designs that were trained to the end.
+        points: Of their front on calibration, by rising cost there; spread evenly where there are many.
+        free: The cheapest point that loses nothing on calibration.
+        half: The most accurate point on calibration that costs at most half the backbone.
+        hypervolume: Of the calibration front, as trials are valued; None if it is empty, or keeps no constraint.
+        hypervolume_test: Of the same points in the same order, on test.
+        last_accuracy: The worst calibration accuracy of an own last classifier, of the designs on the front.
+        cost: Of all its trials; a design that several trials proposed was trained once.
+        uncounted: Number of trials that learnt from samples and did not tell their passes.
+        best: Number of the trial with the highest value.
+        best_cost: What that one took.
+    """
+
+    strategy: str
+    trials: int
+    designs: int
+    points: tuple[Point, ...] = ()
+    free: Point | None = None
+    half: Point | None = None
+    hypervolume: float | None = None
+    hypervolume_test: float | None = None
+    last_accuracy: float | None = None
+    cost: TrainingCost = TrainingCost()
+    uncounted: int = 0
+    best: int | None = None
+    best_cost: TrainingCost | None = None
+
+
 class DeviceAnswer(Value):
     """The front of one device.
 
@@ -142,6 +204,8 @@ class DeviceAnswer(Value):
         layers: Points of others, to compare with.
         dominated: Points of the trials' own fronts that the merged front leaves out, by rising cost.
         left_out: Number of further such points; those that are there are spread evenly.
+        strategies: In the order of their first trials.
+        designs: What is known of each that was trained, by key.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
     """
@@ -161,6 +225,8 @@ class DeviceAnswer(Value):
     layers: tuple[Layer, ...] = ()
     dominated: tuple[Tried, ...] = ()
     left_out: int = 0
+    strategies: tuple[StrategyAnswer, ...] = ()
+    designs: dict[str, DesignFacts] = Field(default_factory=dict)
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
 
@@ -200,7 +266,7 @@ class DeviceAnswer(Value):
 
     def _caution(self) -> str:
         """What to think of costs measured on a restless machine, and of a front whose search was cut short."""
-        words = self._handed_on()
+        words = self._handed_on() + self._paid_for()
         words += f" Not measured here, so not limited: {', '.join(self.skipped)}." if self.skipped else ""
         if self.noise > NOISY:
             words += f" Measured with {self.noise:.0%} noise between processes: measure again on a quiet machine."
@@ -215,6 +281,23 @@ class DeviceAnswer(Value):
         if point is None or not stops[-1].is_last_resort:
             return ""
         return f" {point.test.exit_rate[-1]:.1%} of the samples are handed on to the last resort, and count as right."
+
+    def _paid_for(self) -> str:
+        """Whether the last classifier of a design on the front lost what its early exits won."""
+        whole, own = self.backbone.cal, {point.cal.design for point in self.points}
+        found = {key: facts.last_accuracy for key, facts in self.designs.items() if key in own}
+        low = {key: last for key, last in found.items() if last is not None and pays_for_exits(last, whole)}
+        if not low:
+            return ""
+        worst = min(low, key=lambda key: low[key])
+        cause = "early exits were paid for by the last one"
+        if low[worst] >= wilson(whole.accuracy, whole.samples)[0]:
+            cause = f"with {whole.samples:,} samples that may be chance"
+        others = f"; {len(low)} designs on the front lost more than {100.0 * LAST_LOST:g}" if len(low) > 1 else ""
+        return (
+            f" The own classifier of design {worst} (trial {self.designs[worst].trial}) is "
+            f"{100.0 * (whole.accuracy - low[worst]):.2f} points below the backbone on calibration: {cause}{others}."
+        )
 
     def _alternative(self, unit: str) -> str:
         """What a drop of one point would buy, if anything."""
@@ -239,6 +322,9 @@ class TrialAnswer(Value):
         last_accuracy: Calibration accuracy of its own last classifier; the backbone's is in `DeviceAnswer.backbone`.
         origin: `bank`, a seeding rule, or the sampler.
         samples: Training samples that went through the backbone.
+        forward: Sample-segments that training ran forward, see `TrainingCost`; 0: nobody counted.
+        backward: The same, backward.
+        notes: Figures that its strategy tells about it.
         epochs: That a stopped one was trained for.
     """
 
@@ -256,6 +342,9 @@ class TrialAnswer(Value):
     seconds: float = 0.0
     error: str = ""
     samples: int = 0
+    forward: int = 0
+    backward: int = 0
+    notes: dict[str, float] = Field(default_factory=dict)
     epochs: int | None = None
 
 
@@ -290,6 +379,11 @@ class Answers(Value):
         return " ".join(device.verdict() for device in self.devices)
 
 
+def pays_for_exits(last_accuracy: float, backbone: Evaluation) -> bool:
+    """Whether a design's own last classifier lost more than `LAST_LOST` to the backbone, both on calibration."""
+    return backbone.accuracy - last_accuracy > LAST_LOST + 1e-12
+
+
 def wilson(accuracy: float, samples: int) -> tuple[float, float]:
     """The 95 % interval of an accuracy (Wilson 1927)."""
     z = NormalDist().inv_cdf(0.975)
@@ -297,35 +391,3 @@ def wilson(accuracy: float, samples: int) -> tuple[float, float]:
     centre = (accuracy + z * z / (2 * samples)) / shrunk
     half = z / shrunk * sqrt(accuracy * (1.0 - accuracy) / samples + (z / (2 * samples)) ** 2)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def table_rows(devices: Sequence[DeviceAnswer]) -> pd.DataFrame:
-    """The rows of `front.csv`: per device its front by rising cost, then the backbone.
-
-    Rates, accuracies and costs are those on test, unless a column ends in `_cal`; latencies in milliseconds.
-    """
-    rows = []
-    for device in devices:
-        named: list[tuple[int | str, Point]] = [*enumerate(device.points), ("backbone", device.backbone)]
-        rows += [_row(device, name, point) for name, point in named]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-COLUMNS = (
-    "point", "device", "strategy", "exits", "heads", "criterion", "thresholds", "exit_rate",
-    "accuracy_cal", "accuracy_test", "accuracy_test_low", "accuracy_test_high",
-    "macs", "latency_ms", "latency_ms_p95", "latency_ms_worst", "macs_ratio", "latency_ratio", "params", "design",
-)  # fmt: skip
-
-_RATIOS: dict[Axis, str] = {"macs": "macs_ratio", "latency_ms": "latency_ratio"}
-
-
-def _row(device: DeviceAnswer, name: int | str, point: Point) -> dict[str, object]:
-    low, high = wilson(point.test.accuracy, point.test.samples)
-    row: dict[str, object] = dict(describe(point.test))
-    row |= {"point": name, "device": device.device, "accuracy_cal": point.cal.accuracy}
-    row |= {"accuracy_test": point.test.accuracy, "accuracy_test_low": low, "accuracy_test_high": high}
-    for axis, cost in point.test.costs.items():
-        if axis in _RATIOS:
-            row[_RATIOS[axis]] = cost.mean / device.backbone.test.costs[axis].mean
-    return row

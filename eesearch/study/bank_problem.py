@@ -64,13 +64,18 @@ class BankProblem(FrontProblem):
 
     def proposed(self, params: Params) -> Design | None:
         """The design that the parameters stand for; None: the backbone itself."""
-        return self.design(params, start=self.workshop.bank_design.key)
+        return self.design(params, start=self.study.training.start)
 
     def seeds(self) -> list[tuple[str, Params]]:
-        """Warm starts, then the best distinct placements of the seeding rules, as parameters of joint designs."""
+        """Warm starts, then the best distinct placements of the seeding rules, the first of them by every strategy."""
         if not self.space.trained:
             return []
-        return self._warm + [(seed.rule, self._as_params(seed)) for seed, _ in self.replayed_seeds[:ENQUEUED_SEEDS]]
+        placed = [seed for seed, _ in self.replayed_seeds[:ENQUEUED_SEEDS]]
+        preferred = self.space.preferred
+        others = [strategy for strategy in self.space.trained if strategy != preferred] if placed else []
+        found = [(seed.rule, self._as_params(seed, preferred)) for seed in placed]
+        compared = [(f"{placed[0].rule}, {strategy}", self._as_params(placed[0], strategy)) for strategy in others]
+        return self._warm + found[:1] + compared + found[1:]
 
     @cached_property
     def replayed_seeds(self) -> list[tuple[Seed, float]]:
@@ -115,11 +120,13 @@ class BankProblem(FrontProblem):
         _, costs = self.replay(bank, profile, scoring.criterion, "cal")
         return evaluate(policy, table, costs, scoring.fits).made_by(bank)
 
-    def _as_params(self, seed: Seed) -> Params:
+    def _as_params(self, seed: Seed, strategy: str) -> Params:
         chosen = {e.cut: e.head for e in seed.exits}
-        params: dict[str, str | float] = {"strategy": self.space.trained[0]}
+        params: dict[str, str | float] = {"strategy": strategy, **self.space.loss.start(self.space.used)}
         for cut in self.cuts:
-            params |= {f"exit:{cut}": chosen.get(cut, NO_EXIT), f"alpha:{cut}": self.space.alpha.start}
+            params[f"exit:{cut}"] = chosen.get(cut, NO_EXIT)
+            if self.space.weighs:
+                params[f"alpha:{cut}"] = self.space.alpha.start
         return params
 
     def untried(self, answers: Answers) -> list[str]:
@@ -131,13 +138,15 @@ class BankProblem(FrontProblem):
     def _from_warm_start(self, start: WarmStart) -> Params:
         """Raises StudyError: it carries an exit that this space cannot carry."""
         chosen = {e.cut: e for e in start.exits}
-        strategy = start.strategy if start.strategy in self.space.trained else self.space.trained[0]
-        params: dict[str, str | float] = {"strategy": strategy}
+        strategy = start.strategy if start.strategy in self.space.trained else self.space.preferred
+        params = {"strategy": strategy, **self.space.loss.start(self.space.used, start.loss)}
         for cut in chosen.keys() - set(self.cuts):
             raise StudyError(f"the warm start {start.name} has an exit at '{cut}'", expected=f"one of {self.cuts}")
         for cut in self.cuts:
             found = chosen.get(cut)
-            params[f"exit:{cut}"], params[f"alpha:{cut}"] = NO_EXIT, self.space.alpha.start
+            params[f"exit:{cut}"] = NO_EXIT
+            if self.space.weighs:
+                params[f"alpha:{cut}"] = self.space.alpha.nearest(found.alpha if found else 1.0)
             if found is None:
                 continue
             if found.head not in self.materials.heads[cut]:
@@ -147,5 +156,4 @@ class BankProblem(FrontProblem):
                     do="Add it to the space's heads, or leave the warm start out.",
                 )
             params[f"exit:{cut}"] = found.head.name
-            params[f"alpha:{cut}"] = min(max(found.alpha, self.space.alpha.low), self.space.alpha.high)
         return params

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from eesearch.core.policy import Policy
 from eesearch.exits.evaluate import replay
 from eesearch.study.answers import (
     Answers,
+    DesignFacts,
     DeviceAnswer,
     ExitFacts,
     Layer,
@@ -31,6 +33,7 @@ from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import recall_text
 from eesearch.study.one_design import OneDesign
 from eesearch.study.problem import SOLVER_VERSION, solved_for
+from eesearch.study.strategies import MOST_OF_A_LAYER, compare_strategies, counted_volume, spread
 from eesearch.study.trial import Finished
 from eesearch.study.workshop import SplitName
 
@@ -41,10 +44,21 @@ SPLITS: tuple[SplitName, ...] = ("cal", "test")
 MOST_DOMINATED = 150
 """Dominated points that are kept per device."""
 
-MOST_OF_A_LAYER = 60
-"""Points of a method of the literature that are kept per device."""
 
-T = TypeVar("T")
+@dataclass(frozen=True)
+class _Found:
+    """What trials found on a device.
+
+    Attributes:
+        points: Of each trial, on calibration. [T]
+        front: Of all trials.
+        volumes: Its hypervolume after each of them, see `counted_volume`. [T]
+    """
+
+    profile: DeviceProfile
+    points: Sequence[tuple[Evaluation, ...]]
+    front: Front
+    volumes: Sequence[float | None]
 
 
 class Composer:
@@ -71,17 +85,14 @@ class Composer:
         """
         study, materials = self.problem.study, self.problem.materials
         now = materials.watch.phases
-        merged = [self._merged(finished, profile) for profile in materials.profiles]
-        volumes = list(zip(*(volumes for _, volumes in merged), strict=True))
+        found = [self._found(finished, profile) for profile in materials.profiles]
+        trials = _trials(self.problem, finished, list(zip(*(f.volumes for f in found), strict=True)))
         return Answers(
             study=study.name,
             mode=study.mode,
             data=materials.dataset.record(),
-            devices=tuple(
-                self._device(finished, front, profile, final)
-                for (front, _), profile in zip(merged, materials.profiles, strict=True)
-            ),
-            trials=_trials(self.problem, finished, volumes),
+            devices=tuple(self._device(finished, trials, f, final) for f in found),
+            trials=trials,
             phases={name: self._earlier.get(name, 0.0) + now.get(name, 0.0) for name in {**self._earlier, **now}},
             designs=_designs(finished),
             class_names=materials.dataset.class_names,
@@ -107,24 +118,26 @@ class Composer:
         table, _ = self.problem.replay(designs[point.test.design], profile, policy.decision, "test")
         return replay(policy, table, self.problem.workshop.fits(policy.fits))
 
-    def _merged(self, finished: Sequence[Finished], profile: DeviceProfile) -> tuple[Front, list[float | None]]:
-        """The front of all trials on a device, and its hypervolume after each of them."""
-        drop = self.problem.study.objectives.max_drop
-        constraints = self.problem.constraints(profile)
+    def _found(self, finished: Sequence[Finished], profile: DeviceProfile) -> _Found:
+        points = [self.problem.points(trial.outcome, profile) if trial.outcome else () for trial in finished]
         front, volumes = self.problem.front((), profile), list[float | None]()
-        for trial in finished:
-            if trial.outcome is not None:
-                front = self.problem.front([*front.points, *self.problem.points(trial.outcome, profile)], profile)
-            counts = len(front) and not constraints.broken(front[0], front.backbone)
-            volumes.append(front.hypervolume(max_drop=drop) if counts else None)
-        return front, volumes
+        for own in points:
+            if own:
+                front = self.problem.front([*front.points, *own], profile)
+            volumes.append(counted_volume(self.problem, front, profile))
+        return _Found(profile, points, front, volumes)
 
-    def _device(self, finished: Sequence[Finished], front: Front, profile: DeviceProfile, final: bool) -> DeviceAnswer:
+    def _device(
+        self, finished: Sequence[Finished], trials: Sequence[TrialAnswer], found: _Found, final: bool
+    ) -> DeviceAnswer:
         problem, designs = self.problem, _designs(finished)
+        front, profile = found.front, found.profile
         for key in {point.design for point in front.points} & designs.keys():
             problem.workshop.keep_network(designs[key])
         timed, limits = profile.latency, problem.study.objectives.constraints.limits
-        dominated, left_out = self._dominated(finished, front, profile)
+        dominated, left_out = self._dominated(finished, found)
+        pairs = list(zip(trials, found.points, strict=True))
+        look = partial(self._point, designs=designs, profile=profile)
         answer = DeviceAnswer(
             device=profile.device,
             axis=profile.axis,
@@ -134,6 +147,8 @@ class Composer:
             skipped=tuple(str(limit) for limit in limits if limit.axis not in profile.axes),
             dominated=dominated,
             left_out=left_out,
+            strategies=compare_strategies(problem, profile, pairs, look),
+            designs=_facts(trials),
             noise=timed.noise if timed else 0.0,
             noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
         )
@@ -148,22 +163,19 @@ class Composer:
         known["layers"] = _baselines(problem, profile, find=final)
         return answer.model_copy(update=known)
 
-    def _dominated(
-        self, finished: Sequence[Finished], front: Front, profile: DeviceProfile
-    ) -> tuple[tuple[Tried, ...], int]:
+    def _dominated(self, finished: Sequence[Finished], found: _Found) -> tuple[tuple[Tried, ...], int]:
         """What the trials' own fronts hold beside the merged one, spread evenly if there is much of it."""
-        designs, best = _designs(finished), {(e.design, e.policy) for e in front.points}
-        found = [
+        designs, best, profile = _designs(finished), {(e.design, e.policy) for e in found.front.points}, found.profile
+        others = [
             (trial.number, evaluation)
-            for trial in finished
-            if trial.outcome is not None
-            for evaluation in self.problem.points(trial.outcome, profile)
+            for trial, own in zip(finished, found.points, strict=True)
+            for evaluation in own
             if evaluation.design and (evaluation.design, evaluation.policy) not in best
         ]
-        found.sort(key=lambda pair: pair[1].costs[profile.axis].mean)
-        kept = _spread(found, MOST_DOMINATED)
+        others.sort(key=lambda pair: pair[1].costs[profile.axis].mean)
+        kept = spread(others, MOST_DOMINATED)
         tried = tuple(Tried(trial=number, point=self._point(e, designs, profile)) for number, e in kept)
-        return tried, len(found) - len(kept)
+        return tried, len(others) - len(kept)
 
     def _backbone(self, profile: DeviceProfile) -> Point:
         cal, test = (self.problem.backbone(profile, split) for split in SPLITS)
@@ -185,6 +197,15 @@ class Composer:
 def _designs(finished: Sequence[Finished]) -> dict[str, Design]:
     outcomes = [trial.outcome for trial in finished if trial.outcome is not None]
     return {o.design.key: o.design for o in outcomes if o.design is not None}
+
+
+def _facts(trials: Sequence[TrialAnswer]) -> dict[str, DesignFacts]:
+    """Of every trained design, with the trial that trained it."""
+    return {
+        trial.design: DesignFacts(trial=trial.number, last_accuracy=trial.last_accuracy, notes=trial.notes)
+        for trial in reversed(trials)
+        if trial.design
+    }
 
 
 def _stop_facts(problem: Mode, cal: Evaluation, design: Design, profile: DeviceProfile) -> tuple[StopFacts, ...]:
@@ -242,14 +263,8 @@ def _baselines(problem: BankProblem, profile: DeviceProfile, *, find: bool) -> t
             compared = literature(tables, profile, problem.study, temperatures, gates=gates, progress=problem.progress)
         problem.materials.store.put_text("literature", key, compared.model_dump_json(), solved_for(profile))
     return tuple(
-        Layer(name=m.method, kind="baseline", points=_spread(m.front, MOST_OF_A_LAYER)) for m in compared.methods
+        Layer(name=m.method, kind="baseline", points=spread(m.front, MOST_OF_A_LAYER)) for m in compared.methods
     )
-
-
-def _spread(given: Sequence[T], most: int) -> tuple[T, ...]:
-    """So many of them at most, evenly, the first and the last included."""
-    chosen = np.linspace(0, len(given) - 1, min(len(given), most)).round().astype(int)
-    return tuple(given[i] for i in chosen)
 
 
 def _seeds(problem: BankProblem, profile: DeviceProfile) -> tuple[SeedAnswer, ...]:
@@ -287,5 +302,14 @@ def _trial(problem: Mode, trial: Finished) -> TrialAnswer:
         seconds=trial.seconds,
         error=trial.error,
         samples=trial.samples,
-        epochs=trial.samples // len(problem.materials.dataset.train) if trial.state == "pruned" else None,
+        forward=outcome.forward if outcome else 0,
+        backward=outcome.backward if outcome else 0,
+        notes=outcome.notes if outcome else {},
+        epochs=_epochs(problem, design, trial) if design and trial.state == "pruned" else None,
     )
+
+
+def _epochs(problem: Mode, design: Design, trial: Finished) -> int:
+    """How many epochs a design had, by the samples that it took."""
+    work = problem.workshop.work(design)
+    return round(trial.samples * work.epochs / max(work.samples, 1))

@@ -207,6 +207,6 @@ def stop_alphas(config: ExportedConfig) -> tuple[float, ...]:
     A strategy that knows no weights trained each exit as if it were alone: 1 for all.
     """
     known: dict[tuple[str, str], float] = {}
-    if config.design is not None and STRATEGIES[config.design.strategy].uses_alpha:
+    if config.design is not None and "alpha" in STRATEGIES[config.design.strategy].uses:
         known = {(e.cut, e.head.name): e.alpha for e in config.design.exits}
     return tuple(known.get((e.cut, e.head), 1.0) for e in config.policy.exits if not e.is_last_resort)

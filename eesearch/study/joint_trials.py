@@ -49,16 +49,24 @@ class JointTrials(Problem):
         policy = Policy(
             stops=(*stops, Stop(exit=output, threshold=-inf)), criterion=scoring.criterion, fits=scoring.keys
         )
-        samples = self.workshop.samples(design)
-        return self.revalue(Outcome(design=design, policy=policy, values=(0.0, 0.0), samples=samples))
+        work = self.workshop.work(design)
+        outcome = Outcome(
+            design=design,
+            policy=policy,
+            values=(0.0, 0.0),
+            samples=work.samples,
+            forward=work.forward,
+            backward=work.backward,
+        )
+        return self.revalue(outcome)
 
     def proposed(self, params: Params) -> Design | None:
         """The design that the parameters stand for; None: the backbone itself."""
-        design = self.design(params, start="")
+        design = self.design(params, start="backbone")
         if design is None:
             return None
         first = design.exits[: self.space.max_exits]  # a policy of this space has no more; those behind are not trained
-        return design.model_copy(update={"exits": first}) if first else None
+        return self.weighed(design.model_copy(update={"exits": first})) if first else None
 
     def revalue(self, outcome: Outcome) -> Outcome:
         """Error and relative cost on the present devices."""

@@ -33,6 +33,7 @@ from eesearch.study.question import BackboneSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
 from eesearch.study.workers import others
+from eesearch.training.accelerator import CPU, find_device, placed
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Calibration, Dataset, load_dataset
 from eesearch.training.loop import train_backbone
@@ -129,7 +130,8 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         with watch.phase("train backbone"):
             trained = trained_backbone(study, dataset, untrained, run, progress)
         backbone = trained.keep([cut.name for cut in backbone.cuts])
-    fresh = _fresh(study, backbone) if study.design and study.design.scratch else None
+    scratch = study.training.start == "scratch" or (study.design is not None and study.design.scratch)
+    fresh = _fresh(study, backbone) if scratch else None
     return Materials(study, dataset, backbone, heads, profiles, reusing(study, run), watch, fresh)
 
 
@@ -267,7 +269,9 @@ def trained_backbone(study: Study, dataset: Dataset, backbone: Backbone, run: Ru
     log.info("training the backbone: %d epochs", spec.epochs)
     checkpoint = Checkpoint(run.path / "checkpoints" / key)
     samples = Samples.of(dataset.train, study.seed)
-    trained = train_backbone(backbone, samples, spec, checkpoint=checkpoint, progress=progress)
+    with placed(backbone, find_device(study.resources.accelerator)):
+        trained = train_backbone(backbone, samples, spec, checkpoint=checkpoint, progress=progress)
+    trained.to(CPU)
     state: dict[str, Tensor] = trained.state_dict()
     run.store.put("weights", key, {name: t.numpy() for name, t in state.items()}, {"study": study.name})
     checkpoint.clear()
@@ -293,9 +297,9 @@ def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[Hea
     fitting: dict[str, tuple[HeadSpec, ...]] = {}
     with torch.random.fork_rng(devices=[]):
         for cut in backbone.cuts:
-            distinct: dict[object, HeadSpec] = {}
+            distinct: dict[HeadSpec, HeadSpec] = {}
             for spec in space.heads:
-                same = (spec.kind, spec.hidden, spec.channels) if cut.kind == "vector" else spec
+                same = spec.model_copy(update={"pool": "none", "size": 1}) if cut.kind == "vector" else spec
                 try:
                     build_head(spec, cut.shape, backbone.classes)
                 except HeadError as error:
@@ -326,7 +330,7 @@ def device_profile(
         CostError: an operation is not counted, or the device cannot be measured here.
     """
     backbone, heads = network
-    file, decisions, protocol = run.profile_file(device), study.space.decisions, study.measuring
+    file, decisions, protocol = run.profile_file(device), study.decisions, study.measuring
     known = _known_profile(file)
     if (
         known is not None

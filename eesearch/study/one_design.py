@@ -50,8 +50,10 @@ class OneDesign(FrontProblem):
             exits=asked.exits,
             train=asked.train,
             seed=self.study.seed,
+            loss=asked.loss,
+            before=self.study.training.backbone if asked.scratch else None,
         )
-        return self.outcome(design)
+        return self.outcome(self.weighed(design))
 
     def run(self, params: Params, report: Report | None = None) -> Outcome:
         """There is nothing to propose."""

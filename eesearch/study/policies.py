@@ -15,10 +15,11 @@ from eesearch.core.costs import Axis, DeviceProfile, StageCosts, stage_costs
 from eesearch.core.design import Value
 from eesearch.core.errors import RunError
 from eesearch.core.front import MAX_DROP, Evaluation, Front, describe
-from eesearch.core.policy import Fit, Policy, Scoring, decision_name, decision_named
+from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.costs.profile import load_profile
+from eesearch.nets.exitnet import ExitNet
 from eesearch.seeding.bolukbasi import Learned, bolukbasi
 from eesearch.solve.baselines import BASELINES, Baseline, evaluations
 from eesearch.solve.exact import own_classifier, solve_front
@@ -27,7 +28,7 @@ from eesearch.study.answers import Point
 from eesearch.study.picks import find_device
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
-from eesearch.training.fits import fit_ensemble, fit_temperature
+from eesearch.training.scoring import fitted_scoring
 
 DROPS = (0.0, 0.005, 0.01, 0.02)
 """Losses of calibration accuracy against the backbone's at which methods are compared."""
@@ -321,16 +322,13 @@ def _scorings(run: RunDir, bank: str, cal: ExitTable) -> list[Scoring]:
     """Every way of scoring that the study allows; its fits from the store, or fitted again to the same values."""
     study, made = run.study(), dict[str, Fit]()
 
-    def fit(kind: str, make: Callable[[], Fit]) -> Fit:
+    def keep(kind: str, make: Callable[[], Fit]) -> Fit:
         if kind not in made:
             kept = run.store.get("fit", f"{bank}-{kind}")
             made[kind] = make() if kept is None else Fit.from_arrays(*kept)
         return made[kind]
 
-    scorings = []
-    for criterion, answer in study.space.scorings:
-        fits = [fit("temperature", lambda: fit_temperature(cal, seed=study.seed))]
-        if "ensemble" in decision_named(decision_name(criterion, answer)).needs:
-            fits.append(fit("ensemble", lambda: fit_ensemble(cal, made["temperature"], seed=study.seed)))
-        scorings.append(Scoring(criterion, answer, tuple(fits)))
-    return scorings
+    def net() -> ExitNet:
+        raise RunError(f"the bank of {run.path} learnt nothing beside its heads")
+
+    return [fitted_scoring(pair, lambda: cal, net, seed=study.seed, keep=keep) for pair in study.space.scorings]

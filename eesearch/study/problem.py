@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -10,11 +11,12 @@ from pydantic import ValidationError
 
 from eesearch.core.constraints import Constraints
 from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
-from eesearch.core.design import Design, ExitId, ExitSpec, Value, content_key
+from eesearch.core.design import OUTPUT, OWN, Design, ExitId, ExitSpec, Value, content_key
 from eesearch.core.errors import CostError
 from eesearch.core.front import Certificate, Evaluation, Front
 from eesearch.core.policy import Scoring, decision_name
 from eesearch.core.progress import Progress, silent
+from eesearch.core.registry import STRATEGIES
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import backbone_evaluation, evaluate
 from eesearch.exits.last_resort import with_last_resort
@@ -26,7 +28,7 @@ from eesearch.study.materials import Materials, recall_text
 from eesearch.study.space import NO_EXIT
 from eesearch.study.trial import BANK, Outcome, Params, Report, StoppedEarlyError
 from eesearch.study.workshop import SplitName, Workshop
-from eesearch.training.plans import AfterEpoch, count_epochs
+from eesearch.training.plans import AfterEpoch
 
 log = logging.getLogger(__name__)
 
@@ -89,25 +91,50 @@ class Problem:
         """Names of the backbone's cuts."""
         return tuple(cut.name for cut in self.materials.backbone.cuts)
 
-    def design(self, params: Params, *, start: str) -> Design | None:
-        """What the parameters propose to train; None if no cut carries a head."""
+    def design(self, params: Params, *, start: Literal["bank", "backbone", "scratch"]) -> Design | None:
+        """What the parameters propose to train, and where that starts; None if no cut carries a head."""
         exits = []
         for cut in self.cuts:
             head = str(params[f"exit:{cut}"])
             if head != NO_EXIT:
-                exits.append(ExitSpec(cut=cut, head=self.space.head(head), alpha=float(params[f"alpha:{cut}"])))
+                alpha = float(params.get(f"alpha:{cut}", self.space.alpha.start))
+                exits.append(ExitSpec(cut=cut, head=self.space.head(head), alpha=alpha))
         if not exits:
             return None
-        bank = self.workshop.bank_design
-        return Design(
-            backbone=bank.backbone,
-            data=bank.data,
-            strategy=str(params["strategy"]),
-            exits=tuple(exits),
-            train=self.study.training.joint,
-            seed=self.study.seed,
-            start=start,
+        bank, fresh, strategy = self.workshop.bank_design, self.materials.fresh, str(params["strategy"])
+        scratch = start == "scratch" and fresh is not None
+        training = self.study.training
+        alone = scratch and "before" not in STRATEGIES[strategy].uses  # who else teaches the backbone?
+        return self.weighed(
+            Design(
+                backbone=fresh.key if scratch and fresh is not None else bank.backbone,
+                data=bank.data,
+                strategy=strategy,
+                exits=tuple(exits),
+                train=training.backbone if alone else training.joint,
+                seed=self.study.seed,
+                start=bank.key if start == "bank" else "",
+                loss=self.space.loss.spec(params),
+                before=training.backbone if scratch else None,
+            )
         )
+
+    def weighed(self, design: Design) -> Design:
+        """A design that knows what leaving at its exits costs, if its losses ask: in MACs, which every device knows."""
+        uses = STRATEGIES[design.strategy].uses
+        rises = "ramp" in uses and design.loss.ramp == "sdn"
+        if not rises and "costs" not in uses:
+            return design
+        ids = [ExitId(network="", cut=e.cut, head=e.head.name) for e in design.exits]
+        ids.append(ExitId(network="", cut=OUTPUT, head=OWN))
+        profile = self.materials.profiles[0]
+        paid = stage_costs(profile, ids, self.space.decisions[0], "macs").cumulative(ids)
+        costs = tuple(float(cost / profile.macs_prefix[-1]) for cost in paid)
+        loss = design.loss.model_copy(update={"costs": costs if "costs" in uses else ()})
+        exits = design.exits
+        if rises:
+            exits = tuple(e.model_copy(update={"alpha": cost}) for e, cost in zip(exits, costs, strict=False))
+        return design.model_copy(update={"loss": loss, "exits": exits})
 
     def replay(
         self, design: Design, profile: DeviceProfile, decision: str, split: SplitName
@@ -215,26 +242,46 @@ class FrontProblem(Problem):
         if report is not None:
             self.workshop.table(design, "cal", self._reporting(design, report))
         value = self.value([self.device_front(design, p) for p in self.materials.profiles])
-        last = float(self.workshop.table(design, "cal").accuracy[-1])
-        samples = self.workshop.samples(design)
-        return Outcome(design=design, values=(value,), last_accuracy=last, samples=samples)
+        table, work = self.workshop.table(design, "cal"), self.workshop.work(design)
+        notes = STRATEGIES[design.strategy].notes
+        return Outcome(
+            design=design,
+            values=(value,),
+            last_accuracy=float(table.accuracy[-1]),
+            samples=work.samples,
+            forward=work.forward,
+            backward=work.backward,
+            notes=notes(table, design) if notes else {},
+        )
 
     def _reporting(self, design: Design, report: Report) -> AfterEpoch:
-        last = count_epochs(design)
+        """Reports come after each epoch of the last phase but its last: a network in the making is worth little yet."""
+        work = self.workshop.work(design)
 
         def tell(net: ExitNet, epochs: int) -> None:
-            if epochs < last and report(epochs, self.value_so_far(net)):
-                raise StoppedEarlyError(self.workshop.samples(design, epochs))
+            done = epochs - (work.epochs - work.last)
+            if 0 < done < work.last and report(done, self.value_so_far(net, design)):
+                raise StoppedEarlyError(work.upto(epochs).samples)
 
         return tell
 
-    def value_so_far(self, net: ExitNet) -> float:
-        """What a network is worth in the middle of its training: as a placement, by the first criterion alone."""
-        seen, scoring = self.workshop.look(net, *self.space.scorings[0])
-        decision, fronts = decision_name(scoring.criterion, scoring.answer), []
+    def value_so_far(self, net: ExitNet, design: Design) -> float:
+        """What a network is worth in the middle of its training: as a placement, by the criteria that its losses mean.
+
+        These are the first of the space, and those of the strategy.
+        """
+        strategy, scorings = STRATEGIES[design.strategy], self.space.scorings[:1]
+        if strategy.finish is not None:
+            net = copy.deepcopy(net)
+            strategy.finish(net, design)
+        looks = [self.workshop.look(net, *s) for s in dict.fromkeys([*scorings, *strategy.scorings(design.loss)])]
+        fronts = []
         for profile in self.materials.profiles:
-            table, costs = self.priced(seen, profile, decision)
-            fronts.append(self.front(self._solve(table, costs, profile, scoring, rough=True).points, profile))
+            points: list[Evaluation] = []
+            for seen, scoring in looks:
+                table, costs = self.priced(seen, profile, decision_name(scoring.criterion, scoring.answer))
+                points += self._solve(table, costs, profile, scoring, rough=True).points
+            fronts.append(self.front(points, profile))
         return self.value(fronts)
 
     def device_front(self, design: Design, profile: DeviceProfile) -> Front:
@@ -262,7 +309,7 @@ class FrontProblem(Problem):
     def _solved(self, design: Design, profile: DeviceProfile) -> Solved:
         points: list[Evaluation] = []
         certificates: dict[str, Certificate] = {}
-        for criterion, answer in self.space.scorings:
+        for criterion, answer in self.space.scorings_of(design.strategy, design.loss):
             front = self.solve(design, profile, self.workshop.scoring(design, criterion, answer))
             points += front.points
             if front.certificate is not None:

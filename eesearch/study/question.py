@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from eesearch.core.constraints import Constraints
-from eesearch.core.design import ExitSpec, TrainSpec, Value
+from eesearch.core.design import ExitSpec, LossSpec, TrainSpec, Value
 from eesearch.core.front import MAX_DROP
-from eesearch.core.policy import decision_named
+from eesearch.core.policy import decision_name, decision_named
 from eesearch.core.registry import DRIVERS, STRATEGIES
 from eesearch.costs.devices import FORMAT, is_device_name
 from eesearch.costs.timer import Protocol
@@ -86,15 +86,21 @@ class InputSpec(Value):
 
 
 class Training(TrainSpec):
-    """How an untrained backbone is trained; `heads` trains the bank, `joint` the designs that the search proposes."""
+    """How an untrained backbone is trained; `heads` trains the bank, `joint` the designs that the search proposes.
 
+    Attributes:
+        start: Where designs start: from the trained backbone with the heads of the `bank`; from the `backbone` with
+            random heads; from `scratch`, which is the plain way and dear.
+    """
+
+    start: Literal["bank", "backbone", "scratch"] = "bank"
     heads: TrainSpec = TrainSpec(epochs=15, batch_size=256, lr=3e-3)
     joint: TrainSpec = TrainSpec(epochs=3, batch_size=128, optimizer="sgd", lr=1e-2)
 
     @property
     def backbone(self) -> TrainSpec:
         """The section of the backbone alone."""
-        return TrainSpec(**self.model_dump(exclude={"heads", "joint"}))
+        return TrainSpec(**self.model_dump(exclude={"heads", "joint", "start"}))
 
 
 class Objectives(Value):
@@ -135,10 +141,13 @@ class Resources(Value):
     Attributes:
         cpus: Threads of a training.
         gpus: A share of a GPU will do: 0.5 lets two trials share one.
+        accelerator: Where trainings run: on `cuda`, in mixed precision; on the `cpu`, where the same seed gives the
+            same weights bit for bit; `auto`: on CUDA if there is any.
     """
 
     cpus: int = Field(default=1, ge=1)
     gpus: float = Field(default=0.0, ge=0.0)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class DesignSpec(Value):
@@ -148,11 +157,13 @@ class DesignSpec(Value):
         exits: In the order of the cuts.
         scratch: Whether the whole network starts from random weights; otherwise it starts from the study's backbone.
             Heads are random either way.
+        loss: How the losses of the exits are weighed and combined.
     """
 
     strategy: str
     exits: Annotated[tuple[ExitSpec, ...], Field(min_length=1)]
     train: TrainSpec
+    loss: LossSpec = LossSpec()
     scratch: bool = False
 
     @model_validator(mode="after")
@@ -161,6 +172,8 @@ class DesignSpec(Value):
             raise ValueError(f"there is no strategy '{self.strategy}'; expected one of {', '.join(sorted(STRATEGIES))}")
         if self.scratch and self.strategy == "separate":
             raise ValueError("strategy separate keeps the backbone as it is: it cannot start from random weights")
+        if self.scratch and self.strategy == "distill" and self.loss.teacher == "backbone":
+            raise ValueError("strategy distill has no teacher where the backbone is random: write teacher: final")
         return self
 
 
@@ -172,12 +185,14 @@ class WarmStart(Value):
         run: The run directory whose store may hold the trained design; empty: none.
         strategy: The space's first one is used if it lacks this.
         exits: In the order of the cuts.
+        loss: As near to it as the space allows.
     """
 
     name: str
     run: str = ""
     strategy: str
     exits: tuple[ExitSpec, ...]
+    loss: LossSpec = LossSpec()
 
 
 class Study(Value):
@@ -236,15 +251,24 @@ class Study(Value):
         if len(self.backbones) != 1:
             raise ValueError(f"backbones: exactly one network can be searched so far; got {len(self.backbones)}")
         if self.mode == "joint-trials" and not self.space.trained:
-            raise ValueError("mode joint-trials needs a strategy that trains designs, such as joint")
+            raise ValueError("mode joint-trials needs a strategy that trains designs, such as mixed")
+        scratch, strategies = self.training.start == "scratch", set(self.space.strategies)
+        if self.mode == "bank" and not scratch and {"joint", "mixed"} <= strategies:
+            raise ValueError("strategies joint and mixed are the same where the backbone is trained: list one of them")
         if self.mode == "joint-trials" and any(decision_named(d).memory == "all" for d in self.space.decisions):
             raise ValueError("mode joint-trials draws a threshold in [0, 1] per exit: criteria of one exit only")
+        if self.mode == "bank" and scratch and "distill" in strategies and "backbone" in self.space.loss.teacher:
+            raise ValueError("from scratch, distill has no trained backbone to learn from: write teacher: [final]")
+        if self.mode != "bank" and self.training.start != "bank":
+            raise ValueError(f"training.start needs mode bank; got mode {self.mode}")
+        if self.driver == "ray" and self.resources.accelerator == "cuda" and not self.resources.gpus:
+            raise ValueError("resources: Ray shows a trial no GPU unless it gets one; write gpus: 1 or a share")
         if (self.mode == "design") != (self.design is not None):
             raise ValueError(f"mode design and the section `design` go together; got mode {self.mode}")
         if self.mode != "bank" and (self.pruning, self.guide) != ("none", "hypervolume"):
             raise ValueError(f"pruning and guide need mode bank; got mode {self.mode}")
         if self.warm_start and not (self.mode == "bank" and self.space.trained):
-            raise ValueError("warm_start: needs mode bank and a strategy that trains designs, such as joint")
+            raise ValueError("warm_start: needs mode bank and a strategy that trains designs, such as mixed")
         return self
 
     @model_validator(mode="after")
@@ -282,6 +306,14 @@ class Study(Value):
         if sampler not in SAMPLERS and ":" not in sampler:
             raise ValueError(f"there is no sampler '{sampler}'; expected one of {', '.join(SAMPLERS)}, or module:Class")
         return sampler
+
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """Names of all decisions that policies may take, as devices measure them; see `SearchSpace.decisions`."""
+        if self.design is None:
+            return self.space.decisions
+        own = (decision_name(*pair) for pair in self.space.scorings_of(self.design.strategy, self.design.loss))
+        return tuple(dict.fromkeys([*self.space.decisions, *own]))
 
     @property
     def backbone(self) -> BackboneSpec:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from eesearch.core.design import Design, ExitSpec, content_key
 from eesearch.core.errors import StudyError
 from eesearch.core.policy import Policy
+from eesearch.core.registry import STRATEGIES
 from eesearch.study.answers import Answers, DeviceAnswer, Point
 from eesearch.study.config import ExportedConfig
 from eesearch.study.files import resolve
@@ -53,10 +54,12 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
     design, exits = _trained(config), active_exits(config)
     study = config.question()
     if asked.scratch is None:
-        scratch = design.strategy != "separate" and study.backbone.weights is None
+        keeps = design.strategy == "separate" or (design.strategy == "distill" and design.loss.teacher == "backbone")
+        scratch = not keeps and study.backbone.weights is None
     else:
         scratch = asked.scratch
-    spec = study.training.backbone if scratch else design.train
+    alone = scratch and "before" not in STRATEGIES[design.strategy].uses  # else the backbone learns first
+    spec = study.training.backbone if alone else design.train
     spec = spec if asked.epochs is None else spec.model_copy(update={"epochs": asked.epochs})
     carried = {e.head.name for e in exits}
     # In the space's order: on a vector, the first of the heads that differ in pooling alone stands for all of them.
@@ -65,6 +68,7 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
     length = "" if asked.epochs is None else f"-{asked.epochs}-epochs"
     fields |= {"name": f"{study.name}-{config.key[:8]}{length}", "mode": "design"}
     fields["design"] = {"strategy": design.strategy, "train": spec.model_dump(mode="json"), "scratch": scratch}
+    fields["design"]["loss"] = design.loss.model_dump(mode="json", exclude={"costs"})
     fields["design"]["exits"] = [e.model_dump(mode="json") for e in exits]
     fields["space"] |= {"heads": heads, "max_exits": len(exits)}
     fields["space"]["cuts"] = {"candidates": [e.cut for e in exits]}
@@ -84,7 +88,8 @@ def warm_start(config: ExportedConfig) -> WarmStart:
     Raises:
         StudyError: it has no early exit.
     """
-    return WarmStart(name=config.key[:8], strategy=_trained(config).strategy, exits=active_exits(config))
+    design = _trained(config)
+    return WarmStart(name=config.key[:8], strategy=design.strategy, exits=active_exits(config), loss=design.loss)
 
 
 def warm_starts(run: RunDir) -> list[WarmStart]:
@@ -98,20 +103,20 @@ def warm_starts(run: RunDir) -> list[WarmStart]:
         StudyError: nothing on its fronts has an early exit.
     """
     answers = run.answers()
-    whole: dict[str, tuple[str, tuple[ExitSpec, ...]]] = {}
-    placed: dict[str, tuple[str, tuple[ExitSpec, ...]]] = {}
+    whole: dict[str, Design] = {}
+    placed: dict[str, Design] = {}
     for point in (point for device in answers.devices for point in device.points):
         design = answers.designs.get(point.cal.design)
         if design is None:  # the unmodified backbone
             continue
         if design.strategy != "separate":
-            whole[design.key] = design.strategy, design.exits
+            whole[design.key] = design
         elif exits := _stops(design, point.cal.policy):
-            placed[content_key([(e.cut, e.head.name) for e in exits])] = design.strategy, exits
+            placed[content_key([(e.cut, e.head.name) for e in exits])] = design.model_copy(update={"exits": exits})
     path = run.path.absolute()
     found = [
-        WarmStart(name=f"{path.name} {key[:8]}", run=str(path), strategy=strategy, exits=exits)
-        for key, (strategy, exits) in (*whole.items(), *_some(list(placed.items())))
+        WarmStart(name=f"{path.name} {key[:8]}", run=str(path), strategy=d.strategy, exits=d.exits, loss=d.loss)
+        for key, d in (*whole.items(), *_some(list(placed.items())))
     ]
     if not found:
         raise StudyError(f"nothing on the fronts of {run.path} has an early exit", do="Leave the warm start out.")

@@ -18,9 +18,10 @@ from eesearch.core.design import Value
 from eesearch.core.errors import RunError, StudyError
 from eesearch.core.locks import locked
 from eesearch.core.store import Store, disk_errors, is_leftover, write_atomic
-from eesearch.study.answers import Answers, table_rows
+from eesearch.study.answers import Answers
 from eesearch.study.examples import Examples
 from eesearch.study.files import load_study
+from eesearch.study.front_table import table_rows
 from eesearch.study.question import FREE_TO_CHANGE, Study, differences
 from eesearch.study.workers import living
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
+from math import sqrt
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import HeadSpec, Value
+from eesearch.core.design import HeadSpec, LossSpec, Value
 from eesearch.core.errors import InputError
-from eesearch.core.policy import decision_name
+from eesearch.core.policy import decision_name, decision_named
 from eesearch.core.registry import ANSWERS, CRITERIA, HEADS, STRATEGIES
+from eesearch.exits.answers import goes_with
+from eesearch.exits.learned import FITTED
 
 NO_EXIT = "none"
 """The choice of a cut that carries no head."""
@@ -29,24 +32,6 @@ class CutSpace(Value):
 
     candidates: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
     max_cuts: int | None = Field(default=None, ge=1)
-
-
-class AlphaRange(Value):
-    """The range of a companion loss's weight alpha_i (eq. 6), searched on a log scale."""
-
-    low: float = Field(default=0.1, gt=0.0)
-    high: float = Field(default=3.0, gt=0.0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> AlphaRange:
-        if self.low >= self.high:
-            raise ValueError(f"alpha: low {self.low} must be below high {self.high}")
-        return self
-
-    @property
-    def start(self) -> float:
-        """The weight that seeds start with: 1, or the nearest that the range allows."""
-        return min(max(1.0, self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -76,15 +61,108 @@ class UnitFloat:
 Parameter = Choice | LogFloat | UnitFloat
 
 
+class Range(Value):
+    """The range of a positive number, searched on a log scale."""
+
+    low: float = Field(gt=0.0)
+    high: float = Field(gt=0.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        return self
+
+    def nearest(self, value: float) -> float:
+        """The value, or the nearest one that the range allows."""
+        return min(max(value, self.low), self.high)
+
+
+class AlphaRange(Range):
+    """The range of a companion loss's weight alpha_i (eq. 6)."""
+
+    low: float = Field(default=0.1, gt=0.0)
+    high: float = Field(default=3.0, gt=0.0)
+
+    @property
+    def start(self) -> float:
+        """The weight that seeds start with: 1, or the nearest that the range allows."""
+        return self.nearest(1.0)
+
+
+class LossSpace(Value):
+    """What may vary in how losses are weighed and combined: a range, a list of options, or a number that is fixed.
+
+    The fields are those of `LossSpec` that a person chooses; each is searched if a strategy of the space uses it.
+    """
+
+    ramp: Annotated[tuple[Literal["constant", "linear", "cosine", "sdn"], ...], Field(min_length=1)] = ("constant",)
+    combine: Annotated[tuple[Literal["softmax", "free", "average", "max"], ...], Field(min_length=1)] = ("softmax",)
+    cost_weight: Range | Annotated[float, Field(ge=0.0)] = Range(low=0.02, high=1.0)
+    distill: Range | Annotated[float, Field(ge=0.0, le=1.0)] = Range(low=0.2, high=0.9)
+    temperature: Range | Annotated[float, Field(gt=0.0)] = Range(low=1.0, high=8.0)
+    teacher: Annotated[tuple[Literal["backbone", "final"], ...], Field(min_length=1)] = ("backbone",)
+    freeze: Annotated[tuple[Literal["linear", "cubic"], ...], Field(min_length=1)] = ("cubic",)
+
+    @model_validator(mode="after")
+    def _shares(self) -> LossSpace:
+        if isinstance(self.distill, Range) and self.distill.high > 1.0:
+            raise ValueError(f"distill is a share, at most 1; got high {self.distill.high}")
+        return self
+
+    def parameters(self, used: Container[str]) -> list[Parameter]:
+        """What is searched, of the fields that somebody uses."""
+        found: list[Parameter] = []
+        for name in LossSpace.model_fields:
+            offered = getattr(self, name)
+            if name in used and isinstance(offered, Range):
+                found.append(LogFloat(f"loss:{name}", offered.low, offered.high))
+            elif name in used and isinstance(offered, tuple) and len(offered) > 1:
+                found.append(Choice(f"loss:{name}", offered))
+        return found
+
+    def spec(self, params: Mapping[str, str | float]) -> LossSpec:
+        """What parameters say; where they say nothing, what is fixed, the first option or the middle of the range."""
+        fields = {n: params.get(f"loss:{n}", _middle(getattr(self, n))) for n in LossSpace.model_fields}
+        return LossSpec.model_validate(fields)
+
+    def start(self, used: Container[str], near: LossSpec | None = None) -> dict[str, str | float]:
+        """Parameters that a search may start with: those next to a given loss, or first options and middles."""
+        found: dict[str, str | float] = {}
+        for parameter in self.parameters(used):
+            offered = getattr(self, parameter.name.removeprefix("loss:"))
+            value = _middle(offered) if near is None else getattr(near, parameter.name.removeprefix("loss:"))
+            if isinstance(offered, Range):
+                found[parameter.name] = offered.nearest(float(value))
+            else:
+                found[parameter.name] = value if value in offered else offered[0]
+        return found
+
+    def options(self) -> Iterator[LossSpec]:
+        """One loss for every combination of options; what is a number is as it may be."""
+        listed = {n: getattr(self, n) for n in LossSpace.model_fields if isinstance(getattr(self, n), tuple)}
+        for chosen in product(*listed.values()):
+            yield LossSpec.model_validate(dict(zip(listed, chosen, strict=True)))
+
+
+def _middle(offered: Range | float | tuple[str, ...]) -> str | float:
+    if isinstance(offered, Range):
+        return sqrt(offered.low * offered.high)
+    return offered[0] if isinstance(offered, tuple) else offered
+
+
 class SearchSpace(Value):
     """A search-space file.
 
     Attributes:
         heads: The head designs that every cut may carry.
-        strategies: How a design may be trained; `separate` is the bank and is always there as trial 0.
+        strategies: How a design may be trained; `separate` is the bank and is always there as trial 0. The first other
+            one trains the placements that rules propose.
+        alpha: Weights of companion losses.
+        loss: How losses are weighed and combined beyond that.
         criteria: Scores that may decide whether a sample leaves.
-        answers: Whose answer a sample leaves with: `own` that of its exit, `mean` of all active exits so far (fitted
-            weights), `most_confident` of the surest of them.
+        answers: Whose answer a sample leaves with: `own` that of its exit, `most_confident` of the surest active exit
+            so far; of all of them `mean` of log-probabilities (fitted weights), `average` or `max` of probabilities.
         gates: Whether gates are learnt on the bank too (Bolukbasi et al. 2017): policies for its front, and placements
             for joint designs.
         max_exits: Most exits on cuts of a policy; the network's own classifier behind them is not counted.
@@ -99,8 +177,9 @@ class SearchSpace(Value):
         HeadSpec(pool="mixed", size=2),
         HeadSpec(kind="mlp", pool="mixed", size=2, hidden=(32,)),
     )
-    strategies: tuple[str, ...] = ("separate", "joint")
+    strategies: tuple[str, ...] = ("separate", "mixed")
     alpha: AlphaRange = AlphaRange()
+    loss: LossSpace = LossSpace()
     criteria: tuple[str, ...] = ("max_prob",)
     answers: tuple[str, ...] = ("own",)
     gates: bool = True
@@ -131,9 +210,7 @@ class SearchSpace(Value):
 
     @model_validator(mode="after")
     def _scored(self) -> SearchSpace:
-        unfitted = [c for c in self.criteria if CRITERIA[c].needs]
-        if unfitted:
-            raise ValueError(f"criterion '{unfitted[0]}' is learnt, not listed: write `gates: true`")
+        _check_listed(self)
         if not self.scorings:
             raise ValueError(f"none of the criteria {list(self.criteria)} goes with the answers {list(self.answers)}")
         return self
@@ -146,25 +223,47 @@ class SearchSpace(Value):
 
     @property
     def scorings(self) -> tuple[tuple[str, str], ...]:
-        """Criteria with answers; a criterion that looks at several exits gives its own answer only."""
-        pairs = product(self.criteria, self.answers)
-        return tuple((c, a) for c, a in pairs if a == "own" or CRITERIA[c].memory == "last")
+        """Criteria with answers that they can score; one that looks at several exits gives its own answer only."""
+        return tuple((c, a) for c, a in product(self.criteria, self.answers) if goes_with(c, a))
 
     @property
     def decisions(self) -> tuple[str, ...]:
         """Names of all decisions that policies may take, as devices measure them."""
-        listed = [decision_name(c, a) for c, a in self.scorings]
+        trained = [self.scorings_of(strategy, loss) for strategy in self.trained for loss in self.loss.options()]
+        listed = [decision_name(c, a) for c, a in dict.fromkeys(chain(self.scorings, *trained))]
         return tuple(dict.fromkeys([*listed, self.rule_criterion, *(["gate"] if self.gates else [])]))
 
     @property
     def rule_criterion(self) -> str:
-        """The criterion under which the placement rules and gates see exits, each for itself."""
-        return next((c for c in self.criteria if CRITERIA[c].memory == "last"), "max_prob")
+        """The criterion under which the placement rules and gates see exits: each for itself, by its probabilities."""
+        plain = (c for c in self.criteria if CRITERIA[c].memory == "last" and CRITERIA[c].answers is None)
+        return next(plain, "max_prob")
 
     @property
     def trained(self) -> tuple[str, ...]:
         """The strategies whose designs need a training run each, in alphabetical order."""
         return tuple(sorted(set(self.strategies) - {"separate"}))
+
+    @property
+    def preferred(self) -> str:
+        """The first of the strategies whose designs need a training run each."""
+        return next(s for s in self.strategies if s in self.trained)
+
+    @property
+    def used(self) -> frozenset[str]:
+        """The fields of designs and losses that some strategy uses."""
+        return frozenset(name for strategy in self.trained for name in STRATEGIES[strategy].uses)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether weights alpha are searched: some strategy uses them, and they do not follow from costs."""
+        by_cost = self.loss.ramp == ("sdn",)
+        uses = (STRATEGIES[strategy].uses for strategy in self.trained)
+        return any("alpha" in used and not (by_cost and "ramp" in used) for used in uses)
+
+    def scorings_of(self, strategy: str, loss: LossSpec) -> tuple[tuple[str, str], ...]:
+        """Criteria with answers of designs trained so: those of the space, then the strategy's own."""
+        return tuple(dict.fromkeys([*self.scorings, *STRATEGIES[strategy].scorings(loss)]))
 
     def head(self, name: str) -> HeadSpec:
         """The head design of this name."""
@@ -178,6 +277,24 @@ def _check_names(kind: str, names: Sequence[str], registry: object) -> None:
         if name not in registry:  # type: ignore[operator]
             known = ", ".join(sorted(registry))  # type: ignore[call-overload]
             raise ValueError(f"there is no {kind} '{name}'; expected one of {known}")
+
+
+def _check_listed(space: SearchSpace) -> None:
+    """Refuse criteria and answers that a space cannot ask for by name, or whose gates or fits nothing makes."""
+    if "gate" in space.criteria:
+        raise ValueError("criterion 'gate' is learnt, not listed: write `gates: true`")
+    if "combined" in space.answers:
+        raise ValueError("answer 'combined' comes with the strategy `combined`, whose designs learn its weights")
+    without = [head.name for head in space.heads if head.gate == "none"]
+    if "own_gate" in space.criteria and without:
+        raise ValueError(
+            f"criterion 'own_gate' needs a gate in every head; {without[0]} has none: write `gate: linear`"
+        )
+    for criterion, answer in product(space.criteria, space.answers):
+        needs = decision_named(decision_name(criterion, answer)).needs if goes_with(criterion, answer) else ()
+        unknown = sorted(set(needs) - {*FITTED})
+        if unknown:
+            raise ValueError(f"criterion '{criterion}' needs a fit of kind '{unknown[0]}', which nothing makes")
 
 
 def parameters(
@@ -195,10 +312,12 @@ def parameters(
     """
     if not space.trained:
         raise InputError("the search space has no strategy that trains designs", got=space.strategies)
-    flat: list[Parameter] = [Choice("strategy", space.trained)]
+    flat: list[Parameter] = [Choice("strategy", space.trained), *space.loss.parameters(space.used)]
     for cut, designs in heads.items():
         names = (NO_EXIT, *(h.name for h in designs))
-        flat += [Choice(f"exit:{cut}", names), LogFloat(f"alpha:{cut}", space.alpha.low, space.alpha.high)]
+        flat.append(Choice(f"exit:{cut}", names))
+        if space.weighs:
+            flat.append(LogFloat(f"alpha:{cut}", space.alpha.low, space.alpha.high))
         if thresholds:
             flat.append(UnitFloat(f"threshold:{cut}"))
     if thresholds:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Literal, Protocol
 
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import Design, ExitSpec
 from eesearch.nets.split import Backbone
-from eesearch.training.bank import Tap, find_cut
+from eesearch.training.bank import build_heads
+from eesearch.training.fitting import is_fitted
+from eesearch.training.taps import Tap, find_cut
 
 WORTH_MACS = 1e11
 """Less work than this, some ten seconds of one core, is done where it is: a worker needs seconds to begin."""
@@ -25,6 +28,9 @@ WORTH_SHARE = 0.8
 
 BACKWARD = 3
 """A training step on a head costs this many times its answer."""
+
+FITTING = 30_000
+"""MACs that take as long as scikit-learn takes over one feature of one sample, about 3 microseconds."""
 
 SHARDS_PER_WORKER = 2
 """Workers are not equally fast."""
@@ -113,14 +119,22 @@ def part_bank(
     macs = dict(zip(profile.cuts, profile.macs_prefix, strict=False))
     epochs = bank.train.epochs
 
+    built = build_heads(backbone, bank.exits, bank.seed)
+
     def work(exits: Sequence[ExitSpec]) -> float:
-        passes = {True: 0.0, False: 0.0}  # the deepest cut of those who read the cache, and of those who do not
-        heads = 0.0
+        once = each_epoch = heads = 0.0  # the deepest cut of those who read the cache, and of those who do not
+        alone: dict[Tap, float] = {}
         for e in exits:
-            from_cache = cached and Tap.of(find_cut(backbone, e.cut), e.head.tap).cacheable
-            passes[from_cache] = max(passes[from_cache], macs[e.cut])
-            heads += profile.macs_head[e.cut][e.head.name]
-        return samples * (passes[True] + epochs * (passes[False] + BACKWARD * heads))
+            tap, fitted = Tap.of(find_cut(backbone, e.cut), e.head.tap), is_fitted(built[e.cut, e.head.name])
+            if cached and tap.cacheable:
+                once = max(once, macs[e.cut])
+            elif fitted:
+                alone[tap] = macs[e.cut]
+            else:
+                each_epoch = max(each_epoch, macs[e.cut])
+            training = epochs * BACKWARD * profile.macs_head[e.cut][e.head.name]
+            heads += FITTING * prod(tap.shape) if fitted else training
+        return samples * (once + sum(alone.values()) + epochs * each_epoch + heads)
 
     whole = work(bank.exits)
     if workers < 2 or whole < WORTH_MACS:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from pydantic import Field
+
 from eesearch.core.design import Design, Value
 from eesearch.core.errors import EesearchError
 from eesearch.core.policy import Policy
@@ -31,7 +33,10 @@ class Outcome(Value):
         policy: Only where thresholds were parameters of the trial (`mode: joint-trials`).
         values: What the study's directions apply to.
         last_accuracy: Calibration accuracy of the network's own classifier.
-        samples: That went through the backbone to train the design.
+        samples: That went through the backbone to train the design, or through as many segments of it or of a teacher.
+        forward: Segments of the backbone that samples went through for it.
+        backward: Segments that gradients of samples went through.
+        notes: What the strategy tells of its design, such as what hard gates lose.
     """
 
     design: Design | None
@@ -39,6 +44,9 @@ class Outcome(Value):
     values: tuple[float, ...]
     last_accuracy: float | None = None
     samples: int = 0
+    forward: int = 0
+    backward: int = 0
+    notes: dict[str, float] = Field(default_factory=dict)
 
 
 class StoppedEarlyError(EesearchError):

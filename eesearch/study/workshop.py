@@ -14,20 +14,22 @@ import numpy as np
 from eesearch.core.design import Design, ExitSpec
 from eesearch.core.errors import RunError
 from eesearch.core.locks import locked
-from eesearch.core.policy import Fit, Scoring, decision_name, decision_named
+from eesearch.core.policy import Fit, Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import disk_errors
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.split import Backbone
 from eesearch.study.materials import Arrays, Materials, recall
 from eesearch.study.spread import BankPart, Spread, SpreadJob, TableShard, part_bank, shard_table
 from eesearch.study.trial import StoppedEarlyError
+from eesearch.training.accelerator import CPU, find_device, placed
 from eesearch.training.bank import Heads, build_heads, count_samples, plan_cache, train_bank
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.collect import collect
 from eesearch.training.data import Split
-from eesearch.training.fits import fit_ensemble, fit_temperature
-from eesearch.training.plans import AfterEpoch, count_epochs, train_design
+from eesearch.training.plans import AfterEpoch, Work, count_work, train_design
+from eesearch.training.scoring import fitted_scoring
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Workshop:
         self.progress = progress
         self.spread: Spread | None = None
         study, dataset = materials.study, materials.dataset
+        self._device = find_device(study.resources.accelerator)
         self.bank_design = Design(
             backbone=materials.backbone.key,
             data=dataset.train.key,
@@ -108,7 +111,8 @@ class Workshop:
                 logits = [np.asarray(self._take("shard", shard.key)[0]["logits"]) for shard in shards]
                 table = ExitTable(np.concatenate(logits, axis=1), data.y, net.exits, data.name, data.key)
             else:
-                table = collect(net, data, progress=self.progress)
+                with placed(net, self._device):
+                    table = collect(net, data, progress=self.progress)
         self.materials.store.put("table", f"{design.key}-{split}", *table.arrays())
         _remove(self.materials.store.path("shard", shard.key) for shard in shards)
         return table
@@ -179,21 +183,29 @@ class Workshop:
         start, checkpoint = self._start(design), self._checkpoint(design.key)
         try:
             return train_design(
-                start, design, split, checkpoint=checkpoint, progress=self.progress, after_epoch=after_epoch
+                start,
+                design,
+                split,
+                checkpoint=checkpoint,
+                progress=self.progress,
+                after_epoch=after_epoch,
+                device=self._device,
             )
         except StoppedEarlyError:
             self._forget_training(design.key)
             raise
 
     def _train_bank(self, design: Design, max_cache_gb: float, key: str) -> ExitNet:
-        return train_bank(
-            self.materials.backbone,
-            design,
-            self.materials.dataset.train,
-            max_cache_gb=max_cache_gb,
-            checkpoint=self._checkpoint(key),
-            progress=self.progress,
-        )
+        with placed(self.materials.backbone, self._device):
+            net = train_bank(
+                self.materials.backbone,
+                design,
+                self.materials.dataset.train,
+                max_cache_gb=max_cache_gb,
+                checkpoint=self._checkpoint(key),
+                progress=self.progress,
+            )
+        return net.to(CPU)
 
     def _parts(self, bank: Design, max_cache_gb: float) -> list[BankPart]:
         if self.spread is None:
@@ -223,19 +235,22 @@ class Workshop:
             raise RunError(f"the store lacks {kind} {key}", do="Is the run directory on storage that all workers see?")
         return kept
 
-    def samples(self, design: Design, epochs: int | None = None) -> int:
-        """How many samples go through the backbone to train a design, wholly or for so many epochs."""
-        backbone, train = self.materials.backbone, len(self.materials.dataset.train)
+    def work(self, design: Design) -> Work:
+        """What training a design takes."""
+        backbone, train = self._backbone_of(design), len(self.materials.dataset.train)
         if design.strategy == "separate":
-            limit = self.materials.study.budget.max_cache_gb
-            return count_samples(backbone, design.exits, train, epochs=design.train.epochs, max_cache_gb=limit)
-        return train * (count_epochs(design) if epochs is None else epochs)
+            epochs, limit = design.train.epochs, self.materials.study.budget.max_cache_gb
+            samples = count_samples(backbone, design.exits, train, epochs=epochs, max_cache_gb=limit)
+            return Work(epochs, epochs, samples, samples * len(backbone.segments), 0)
+        return count_work(ExitNet(backbone, build_heads(backbone, design.exits, design.seed)), design, train)
+
+    def _backbone_of(self, design: Design) -> Backbone:
+        fresh = self.materials.fresh
+        return fresh if fresh is not None and design.backbone == fresh.key else self.materials.backbone
 
     def _start(self, design: Design) -> ExitNet:
         """The network that training starts from: the backbone, with the bank's heads or with random ones."""
-        backbone = self.materials.backbone
-        if self.materials.fresh is not None and design.backbone == self.materials.fresh.key:
-            backbone = self.materials.fresh
+        backbone = self._backbone_of(design)
         if not design.start:
             return ExitNet(copy.deepcopy(backbone), build_heads(backbone, design.exits, design.seed))
         bank = self.network(self.bank_design)
@@ -251,27 +266,38 @@ class Workshop:
             self.network(design)
 
     def scoring(self, design: Design, criterion: str, answer: str = "own") -> Scoring:
-        """How policies on a design score and answer, with the fits that this takes."""
-        fits = [self._fit(design, "temperature", lambda: fit_temperature(self.table(design, "cal"), seed=self._seed))]
-        if "ensemble" in decision_named(decision_name(criterion, answer)).needs:
-            fits.append(self._fit(design, "ensemble", lambda: self._ensemble(design, fits[0])))
-        return Scoring(criterion, answer, tuple(fits))
+        """How policies on a design score and answer, with the fits that this takes.
+
+        Raises:
+            PolicyError: the design has not learnt what the answer needs.
+        """
+
+        def keep(kind: str, make: Callable[[], Fit]) -> Fit:
+            return self._fit(design, kind, make if kind == "temperature" else self._watched(make))
+
+        return fitted_scoring(
+            (criterion, answer),
+            lambda: self.table(design, "cal"),
+            lambda: self.network(design),
+            seed=self._seed,
+            keep=keep,
+        )
 
     def look(self, net: ExitNet, criterion: str, answer: str = "own") -> tuple[ExitTable, Scoring]:
         """The calibration table of a network as it is, in the middle of its training, and its fits; nothing is kept."""
         table = collect(net, self.materials.dataset.cal)
-        fits = [fit_temperature(table, seed=self._seed)]
-        if "ensemble" in decision_named(decision_name(criterion, answer)).needs:
-            fits.append(fit_ensemble(table, fits[0], seed=self._seed))
-        return table, Scoring(criterion, answer, tuple(fits))
+        return table, fitted_scoring((criterion, answer), lambda: table, lambda: net, seed=self._seed)
 
     @property
     def _seed(self) -> int:
         return self.materials.study.seed
 
-    def _ensemble(self, design: Design, temperature: Fit) -> Fit:
-        with self.materials.watch.phase("fit ensembles"):
-            return fit_ensemble(self.table(design, "cal"), temperature, seed=self._seed)
+    def _watched(self, make: Callable[[], Fit]) -> Callable[[], Fit]:
+        def watched() -> Fit:
+            with self.materials.watch.phase("fit criteria"):
+                return make()
+
+        return watched
 
     def _fit(self, design: Design, kind: str, make: Callable[[], Fit]) -> Fit:
         """A fit of a design, from the store or made now."""

@@ -3,64 +3,43 @@
 A frozen backbone gives the same hidden states in every epoch. What the heads read of them after pooling is small: it
 is computed once and cached, and the heads train from the cache. Heads that read a full map train side by side while
 the frozen backbone runs over the data, up to the deepest of their cuts; so do all heads when the cache would be too
-large. Heads do not influence each other: each has initial weights of its own, derived from (seed, cut, head), and sees
-the samples in an order derived from the seed, so a head is the same whichever others are in the bank.
+large. Heads that are fitted instead of trained always read a cache, if need be of one tap at a time. Heads do not
+influence each other: each has initial weights of its own, derived from (seed, cut, head), and sees the samples in an
+order derived from the seed, so a head is the same whichever others are in the bank.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from math import prod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from eesearch.core.design import Design, ExitSpec, TapSpec
+from eesearch.core.design import Design, ExitSpec
 from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.nets.exitnet import ExitNet
-from eesearch.nets.heads import Head, build_head, read_tap, tap_shape
+from eesearch.nets.heads import Head, build_head
 from eesearch.nets.inputs import as_tensor
-from eesearch.nets.modes import evaluating
-from eesearch.nets.split import Backbone, Cut
+from eesearch.nets.split import Backbone
+from eesearch.training.accelerator import device_of
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Split
+from eesearch.training.fitting import fit_heads, is_fitted
 from eesearch.training.loop import Phase, train
-from eesearch.training.losses import separate_loss
+from eesearch.training.losses import Loss, separate_loss
 from eesearch.training.samples import Samples, derive_seed
+from eesearch.training.taps import Tap, cache_taps, find_cut, read_taps
 
 log = logging.getLogger(__name__)
 
 FLOAT32_BYTES = 4
-PASS_BATCH = 256
-"""Samples per batch while the backbone fills the cache."""
 
 Heads = dict[tuple[str, str], Head]
 """By (cut, head name)."""
-
-
-class Tap(NamedTuple):
-    """What one or more heads read: a cut, and how it is pooled."""
-
-    cut: Cut
-    spec: TapSpec
-
-    @classmethod
-    def of(cls, cut: Cut, spec: TapSpec) -> Tap:
-        """The tap of a head; a vector is never pooled, so all heads on a vector share one."""
-        return cls(cut, TapSpec(pool="none") if cut.kind == "vector" else spec)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of what is read, without the batch."""
-        return tap_shape(self.cut.shape, self.spec)
-
-    @property
-    def cacheable(self) -> bool:
-        """Whether it is small: pooled, or a vector."""
-        return self.spec.pool != "none" or self.cut.kind == "vector"
 
 
 def train_bank(
@@ -72,18 +51,19 @@ def train_bank(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> ExitNet:
-    """Train all heads of a `separate` design at once.
+    """Train all heads of a `separate` design at once, then fit those that are fitted.
 
     Args:
         backbone: Runs in eval mode; its weights and statistics stay bit-identical. The result shares it.
         design: Exits (any number of heads at each cut), training section, seed. The strategy `separate`.
         split: The training split.
         max_cache_gb: If `plan_cache` says more, the backbone runs over the data in every epoch instead.
-        checkpoint: Written after each epoch; read first.
+        checkpoint: Written after each epoch and each fitted head; read first.
         progress: Called with the label of each phase.
 
     Raises:
-        InputError: another strategy; an exit after a cut that the backbone does not have.
+        InputError: another strategy; an exit after a cut that the backbone does not have; a head cannot be fitted to
+            these samples.
         HeadError: a head does not fit its tap.
         EesearchError: the training diverged.
         RunError: the checkpoint cannot be written.
@@ -95,20 +75,29 @@ def train_bank(
     what = "cached" if fits else "not cached: the backbone runs in every epoch"
     log.info("hidden states of the bank: %.3f GB, at most %.3f GB: %s", size, max_cache_gb, what)
     heads = build_heads(backbone, design.exits, design.seed)
+    for head in heads.values():
+        head.to(device_of(backbone))
     reads = {place: Tap.of(find_cut(backbone, place[0]), head.tap) for place, head in heads.items()}
-    cached = HeadBank([(reads[p], head) for p, head in heads.items() if fits and reads[p].cacheable])
-    running = HeadBank([(reads[p], head) for p, head in heads.items() if not (fits and reads[p].cacheable)])
+    from_cache = {place for place, tap in reads.items() if fits and tap.cacheable}
+    learning = [place for place, head in heads.items() if not is_fitted(head)]
+    cached = HeadBank([(reads[place], heads[place]) for place in learning if place in from_cache])
+    running = HeadBank([(reads[place], heads[place]) for place in learning if place not in from_cache])
+    wanted = tuple(dict.fromkeys(reads[place] for place in heads if place in from_cache))
+    cache = cache_taps(backbone, wanted, split, progress=progress) if wanted else {}
     if cached.taps:
-        samples = Samples(cache_taps(backbone, cached.taps, split, progress=progress), as_tensor(split.y), design.seed)
-        phase = Phase("train bank", ("heads",), separate_loss, design.train)
+        samples = Samples({tap: cache[tap] for tap in cached.taps}, as_tensor(split.y), design.seed)
+        phase = Phase("train bank", ("heads",), cached.loss, design.train)
         own = checkpoint.phase(0, design.key) if checkpoint else None
         train(cached, phase, samples, checkpoint=own, progress=progress)
     if running.taps:
-        phase = Phase("train bank on maps", ("bank",), separate_loss, design.train)
+        phase = Phase("train bank on maps", ("bank",), running.loss, design.train)
         own = checkpoint.phase(1, design.key) if checkpoint else None
         bank = RunningBank(backbone, running)
         train(bank, phase, Samples.of(split, design.seed), checkpoint=own, progress=progress)
-    return ExitNet(backbone, heads).eval()
+    net = ExitNet(backbone, heads).eval()
+    own = checkpoint.phase(2, design.key) if checkpoint else None
+    fit_heads(net, split, design.seed, cache=cache, max_cache_gb=0.0, checkpoint=own, progress=progress)
+    return net
 
 
 def build_heads(backbone: Backbone, exits: Sequence[ExitSpec], seed: int) -> Heads:
@@ -142,6 +131,8 @@ def count_samples(
 ) -> int:
     """How many samples go through the backbone to train a bank: each once for the cache, and per epoch for the rest.
 
+    Without a cache, each goes through it once more for every tap of a head that is fitted.
+
     Args:
         backbone: As in `train_bank`.
         exits: Of the bank.
@@ -154,50 +145,12 @@ def count_samples(
         HeadError: a head does not fit its tap.
     """
     fits = plan_cache(backbone, exits, samples) / 1e9 <= max_cache_gb
-    cached = {fits and Tap.of(find_cut(backbone, e.cut), e.head.tap).cacheable for e in exits}
-    return samples * ((True in cached) + epochs * (False in cached))
-
-
-def cache_taps(
-    backbone: Backbone, taps: Sequence[Tap], split: Split, *, progress: Progress = silent
-) -> dict[Tap, Tensor]:
-    """What the heads read, for every sample: float32 [N, ...] per tap. The backbone runs once."""
-    total = len(split)
-    cache = {tap: torch.empty(total, *tap.shape) for tap in taps}
-    x = as_tensor(split.x)
-    with evaluating(backbone), torch.inference_mode():
-        for first in range(0, total, PASS_BATCH):
-            last = min(first + PASS_BATCH, total)
-            for tap, values in read_taps(backbone, taps, x[first:last]):
-                cache[tap][first:last] = values
-            progress("cache hidden states", last, total)
-    return cache
-
-
-def read_taps(backbone: Backbone, taps: Sequence[Tap], x: Tensor) -> Iterator[tuple[Tap, Tensor]]:
-    """Run the backbone as far as the deepest tap, and give each tap its values on the way."""
-    left = len(taps)
-    carry = backbone.start(x)
-    for k, cut in enumerate(backbone.cuts):
-        if not left:
-            return
-        carry = backbone.run(carry, k, k + 1)
-        for tap in taps:
-            if tap.cut == cut:
-                left -= 1
-                yield tap, read_tap(backbone.tap(k, carry), tap.spec)
-
-
-def find_cut(backbone: Backbone, name: str) -> Cut:
-    """The cut of this name.
-
-    Raises:
-        InputError: the backbone has no such cut.
-    """
-    cuts = {cut.name: cut for cut in backbone.cuts}
-    if name not in cuts:
-        raise InputError("the backbone has no such cut", got=name, expected=f"one of {', '.join(cuts)}")
-    return cuts[name]
+    passes: set[Tap | str] = set()
+    for (cut, _), head in build_heads(backbone, exits, 0).items():
+        tap = Tap.of(find_cut(backbone, cut), head.tap)
+        cached = fits and tap.cacheable
+        passes.add("cache" if cached else tap if is_fitted(head) else "epochs")
+    return samples * (len(passes) + (epochs - 1) * ("epochs" in passes))
 
 
 class HeadBank(nn.Module):
@@ -211,12 +164,18 @@ class HeadBank(nn.Module):
         super().__init__()
         self.heads = nn.ModuleList(head for _, head in heads)
         self._reads = [tap for tap, _ in heads]
-        self._bodies = [head.body for _, head in heads]
+        self._given = [head for _, head in heads]
+        self._bodies = [head.body for head in self._given]
 
     @property
     def taps(self) -> tuple[Tap, ...]:
         """The distinct taps that the heads read."""
         return tuple(dict.fromkeys(self._reads))
+
+    @property
+    def loss(self) -> Loss:
+        """sum_i L_i, and those of the gates."""
+        return partial(separate_loss, gated=[head.spec.gate != "none" for head in self._given])
 
     def forward(self, taps: Mapping[Tap, Tensor]) -> list[Tensor]:
         """Logits [N, C] of each head, from taps that are pooled already."""

@@ -11,6 +11,7 @@ from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.modes import evaluating
+from eesearch.training.accelerator import device_of, full_precision
 from eesearch.training.data import Split
 
 
@@ -26,12 +27,12 @@ def collect(net: ExitNet, split: Split, *, batch_size: int = 256, progress: Prog
     Raises:
         EesearchError: an exit gives NaN or infinity.
     """
-    x, total = as_tensor(split.x), len(split)
+    x, total, device = as_tensor(split.x), len(split), device_of(net)
     logits: list[np.ndarray] = []
-    with evaluating(net), torch.inference_mode():
+    with evaluating(net), torch.inference_mode(), full_precision(device):
         for first in range(0, total, batch_size):
             last = min(first + batch_size, total)
-            logits.append(torch.stack(net(x[first:last])).float().numpy())  # [E, B, C]
+            logits.append(torch.stack(net(x[first:last].to(device))).float().cpu().numpy())  # [E, B, C]
             progress(f"collect {split.name}", last, total)
     joined = np.concatenate(logits, axis=1)
     finite = np.isfinite(joined).all((1, 2))

@@ -83,6 +83,32 @@ def _folds(table: ExitTable, folds: int, seed: int) -> NDArray[np.int16]:
     return stratified_folds(table.labels, folds, seed)
 
 
+def folded_heat(
+    table: ExitTable, temperature: Fit | None, folds: int, seed: int
+) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """The folds of a calibration table [N], and the temperatures to fit with: of all samples, then without each fold.
+
+    Args:
+        table: The calibration table.
+        temperature: A fit of kind `temperature` with the same folds; None: 1.
+        folds: At least 2.
+        seed: Decides the folds.
+
+    Returns:
+        [N], [1 + folds, E, 1]
+
+    Raises:
+        PolicyError: the table is of another split, or the temperatures were fitted on other folds.
+        InputError: fewer than two folds.
+    """
+    fold = _folds(table, folds, seed)
+    scoring = Scoring(fits=(temperature,) if temperature else ())
+    if len(scoring.fold) and not np.array_equal(scoring.fold, fold):
+        raise PolicyError("the temperatures were fitted on other folds", do="Use the same number of folds and seed.")
+    models = (None, *range(folds))
+    return fold, np.stack([scoring.parameters(table.exits, model)["temperature"] for model in models])
+
+
 def best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64], *, start: float = 1.0) -> float:
     """The temperature in [0.05, 20] that minimises the negative log-likelihood; `start` where none is better.
 
@@ -150,15 +176,11 @@ def fit_ensemble(table: ExitTable, temperature: Fit | None = None, *, folds: int
         PolicyError: the table is of another split, or the temperatures were fitted on other folds.
         InputError: fewer than two folds.
     """
-    fold = _folds(table, folds, seed)
-    scoring = Scoring(fits=(temperature,) if temperature else ())
-    if len(scoring.fold) and not np.array_equal(scoring.fold, fold):
-        raise PolicyError("the temperatures were fitted on other folds", do="Use the same number of folds and seed.")
+    fold, heat = folded_heat(table, temperature, folds, seed)
     paths = sample_paths(table, np.random.default_rng(seed))
     parameters = np.ones((1 + folds, len(table.exits), 1), np.float32)
     for m in range(1 + folds if len(paths) else 0):
-        heat = scoring.parameters(table.exits, None if m == 0 else m - 1)["temperature"]
-        pools = Pools.drawn(table, heat, paths, np.flatnonzero(fold != m - 1), seed)
+        pools = Pools.drawn(table, heat[m], paths, np.flatnonzero(fold != m - 1), seed)
         parameters[m, :, 0] = pools.best_weights(len(table.exits))
     return Fit("ensemble", table.exits, parameters, fold)
 

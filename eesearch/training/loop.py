@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -25,8 +25,10 @@ from torch.optim import Optimizer
 from eesearch.core.design import TrainSpec, content_key
 from eesearch.core.errors import EesearchError, InputError
 from eesearch.core.progress import Progress, silent
+from eesearch.training.accelerator import device_of, mixed_precision, moved
 from eesearch.training.checkpoint import Checkpoint, tensors_hash, weights_hash
 from eesearch.training.losses import Loss, joint_loss
+from eesearch.training.models import Alone
 from eesearch.training.optimizers import annealed, make_optimizer
 from eesearch.training.samples import Batches, Inputs, Samples, derive_seed
 
@@ -45,10 +47,15 @@ class Phase:
 
     Attributes:
         label: Shown with the progress.
-        learns: Paths of the parts that learn.
+        learns: Paths of the parts that learn, in the model.
         loss: Of all logits that the model gives.
         spec: Epochs, batches, optimizer.
-        rate: Factor of `spec.lr` for each part at each step; None: `spec.schedule` for all parts.
+        rate: Factor of `spec.lr` for each part at each step; None: `spec.schedule` for all parts. A part whose rate is
+            0 is frozen from there on: in eval mode, without gradients.
+        model: What is trained; None: the network with its exits. It shares all weights that learn with the network.
+        inputs: Makes what the model learns from out of what the phase before learnt from; None: that is it.
+        passes: How many of the backbone's segments a sample goes through in each epoch, forward and backward; None:
+            all, and from the last to the first that learns.
     """
 
     label: str
@@ -56,6 +63,9 @@ class Phase:
     loss: Loss
     spec: TrainSpec
     rate: Rate | None = None
+    model: nn.Module | None = None
+    inputs: Callable[[Samples], Samples] | None = None
+    passes: tuple[float, float] | None = None
 
     def lr(self, part: str, step: int, steps: int) -> float:
         """The learning rate of a part at a step."""
@@ -130,19 +140,8 @@ def train_backbone(
     """
     trained = copy.deepcopy(backbone)
     phase = Phase("train backbone", ("network",), joint_loss(()), spec)
-    train(_SingleExit(trained), phase, samples, checkpoint=checkpoint, progress=progress)
+    train(Alone(trained), phase, samples, checkpoint=checkpoint, progress=progress)
     return trained
-
-
-class _SingleExit(nn.Module):
-    """A classifier as a network whose only exit is its own output."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: Tensor) -> list[Tensor]:
-        return [self.network(inputs)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,11 +152,14 @@ class _Training:
     phase: Phase
     batches: Batches
     optimizer: Optimizer
+    frozen: set[str] = field(default_factory=set)
 
     def run_epoch(self, epoch: int, progress: Progress) -> None:
         """One pass over the samples."""
         steps = len(self.batches) * self.phase.spec.epochs
-        with torch.random.fork_rng(devices=[]):  # dropout: by epoch, so that a resumed training draws the same
+        device = device_of(self.model)
+        cuda = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):  # dropout: by epoch, so that a resumed training draws the same
             torch.manual_seed(derive_seed("dropout", self.batches.samples.seed, epoch))
             for step, (inputs, labels) in enumerate(self.batches.epoch(epoch), start=epoch * len(self.batches)):
                 self._step(inputs, labels, step, steps)
@@ -166,14 +168,30 @@ class _Training:
             raise self._diverged("weights that are not finite", epoch)
 
     def _step(self, inputs: Inputs, labels: Tensor, step: int, steps: int) -> None:
+        rates = {part: self.phase.lr(part, step, steps) for part in self.phase.learns}
         for group in self.optimizer.param_groups:
-            group["lr"] = self.phase.lr(group["part"], step, steps)
-        loss = self.phase.loss(self.model(inputs), labels)
+            group["lr"] = rates[group["part"]]
+        for part in rates.keys() - self.frozen:
+            if rates[part] == 0.0:
+                self._freeze(part)
+        device = device_of(self.model)
+        with mixed_precision(device):
+            outputs = self.model(moved(inputs, device))
+        said = [logits.float() for logits in outputs]
+        loss = self.phase.loss(said, labels.to(device, non_blocking=True), step / steps)
         if not math.isfinite(loss.item()):
             raise self._diverged(f"a loss of {loss.item()}", step // len(self.batches))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+
+    def _freeze(self, part: str) -> None:
+        """It has learnt enough: the optimizer passes over what has no gradient."""
+        self.frozen.add(part)
+        frozen = self.model.get_submodule(part).eval()
+        for parameter in frozen.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None
 
     def _diverged(self, got: str, epoch: int) -> EesearchError:
         return EesearchError(
@@ -224,6 +242,7 @@ def _learning(model: nn.Module, learns: tuple[str, ...]) -> Iterator[dict[str, l
         for parameter in frozen:
             parameter.requires_grad_(True)
         for parameter in learning:
+            parameter.requires_grad_(True)  # what was frozen on the way
             parameter.grad = None
         model.eval()
 

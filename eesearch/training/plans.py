@@ -1,36 +1,34 @@
-"""Training strategies as data: each is a list of phases, run by the one loop.
-
-| strategy | phases | learns | loss |
-|---|---|---|---|
-| `separate` | 1 | the heads, on a frozen backbone | sum L_i |
-| `joint` (eq. 6) | 1 | everything | L + sum alpha_i L_i |
-
-`separate` is what the bank trains from cached hidden states (`bank.train_bank`); here it runs through the network,
-and gives the same heads.
-"""
+"""What a training strategy is, and how a design is trained by one: phase after phase, each run by the one loop."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor
+import torch
 
-from eesearch.core.design import Design
+from eesearch.core.design import Design, LossSpec
 from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import STRATEGIES
+from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
+from eesearch.training.accelerator import CPU
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Split
+from eesearch.training.fitting import fit_heads, is_fitted
 from eesearch.training.loop import Phase, train, unheard
-from eesearch.training.losses import joint_loss, separate_loss
 from eesearch.training.samples import Samples
 
 AfterEpoch = Callable[[ExitNet, int], None]
 """Called with a network in the middle of its training, and with the number of epochs that it has had."""
+
+
+def no_scorings(loss: LossSpec) -> tuple[tuple[str, str], ...]:
+    """The designs decide as the search space says, and in no other way."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -39,30 +37,21 @@ class Strategy:
 
     Attributes:
         name: As in the registry.
-        uses_alpha: Whether the weights of the companion losses matter; if not, they do not enter `Design.key`.
-        phases: What to run, in order, on an `ExitNet`: its parts are `backbone` and `heads`, its logits are those of
-            the design's exits, then those of the network's own classifier.
+        phases: What to run, in order, to train an `ExitNet` with a design's exits: its parts are `backbone`, `heads`
+            and `learnt`, its logits are those of the design's exits, then those of the network's own classifier. Called
+            with the network that is trained, before anything has learnt; must not change it, but for `learnt`.
+        uses: Fields of `Design` (`alpha`, `before`) and of its `LossSpec` that matter; others are not in `Design.key`.
+        scorings: (criterion, answer) by which its designs may decide, beside those of the search space.
+        finish: Called with the trained network and the design at the end.
+        notes: Figures about a trained design that reports show, by name, from its calibration table.
     """
 
     name: str
-    uses_alpha: bool
-    phases: Callable[[Design], list[Phase]]
-
-
-def _separate(design: Design) -> list[Phase]:
-    def loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
-        return separate_loss(logits[:-1], labels)  # the own classifier is frozen with the backbone
-
-    return [Phase("train heads", ("heads",), loss, design.train)]
-
-
-def _joint(design: Design) -> list[Phase]:
-    loss = joint_loss([e.alpha for e in design.exits])
-    return [Phase("train joint", ("backbone", "heads"), loss, design.train)]
-
-
-STRATEGIES.register("separate")(Strategy("separate", uses_alpha=False, phases=_separate))
-STRATEGIES.register("joint")(Strategy("joint", uses_alpha=True, phases=_joint))
+    phases: Callable[[ExitNet, Design], list[Phase]]
+    uses: tuple[str, ...] = ()
+    scorings: Callable[[LossSpec], tuple[tuple[str, str], ...]] = no_scorings
+    finish: Callable[[ExitNet, Design], None] | None = None
+    notes: Callable[[ExitTable, Design], dict[str, float]] | None = None
 
 
 def train_design(
@@ -73,8 +62,9 @@ def train_design(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
     after_epoch: AfterEpoch | None = None,
+    device: torch.device = CPU,
 ) -> ExitNet:
-    """Train the exits of a design by its strategy; returns a trained copy.
+    """Train the exits of a design by its strategy; returns a trained copy, on the CPU.
 
     Args:
         net: The network with exactly the exits of the design, warm-started or fresh; stays as it is.
@@ -84,22 +74,29 @@ def train_design(
         progress: Called after each batch.
         after_epoch: Called after each epoch that is run now, counted over all phases; must leave the network as it is.
             It may raise to stop the training.
+        device: Where the training runs.
 
     Raises:
-        InputError: the network and the design have different exits; there is no such strategy.
+        InputError: the network and the design have different exits; there is no such strategy; it cannot train them.
         EesearchError: the training diverged.
         RunError: the checkpoint cannot be written.
     """
     _check_exits(net, design)
-    trained = copy.deepcopy(net)
+    trained = copy.deepcopy(net).eval().to(device)
     samples = Samples.of(split, design.seed)
-    before = 0
-    for index, phase in enumerate(STRATEGIES[design.strategy].phases(design)):
+    strategy, before = STRATEGIES[design.strategy], 0
+    phases = strategy.phases(trained, design)
+    for index, phase in enumerate(phases):
         own = checkpoint.phase(index, design.key) if checkpoint else None
         tell = partial(_tell, after_epoch, trained, before) if after_epoch else unheard
-        train(trained, phase, samples, checkpoint=own, progress=progress, after_epoch=tell)
+        samples = phase.inputs(samples) if phase.inputs else samples
+        train(phase.model or trained, phase, samples, checkpoint=own, progress=progress, after_epoch=tell)
         before += phase.spec.epochs
-    trained.refresh()
+    if strategy.finish is not None:
+        strategy.finish(trained, design)
+    trained.to(CPU).refresh()
+    own = checkpoint.phase(len(phases), design.key) if checkpoint else None
+    fit_heads(trained, split, design.seed, checkpoint=own, progress=progress)
     return trained
 
 
@@ -107,9 +104,58 @@ def _tell(after_epoch: AfterEpoch, net: ExitNet, before: int, epochs: int) -> No
     after_epoch(net, before + epochs)
 
 
-def count_epochs(design: Design) -> int:
-    """How many epochs a design is trained for, in all its phases."""
-    return sum(phase.spec.epochs for phase in STRATEGIES[design.strategy].phases(design))
+@dataclass(frozen=True)
+class Work:
+    """What a training takes.
+
+    Attributes:
+        epochs: In all phases.
+        last: Of these, in the last phase: before it a network cannot be compared with others at the same epoch.
+        samples: That go through the backbone, or through as many of its segments as the backbone has.
+        forward: Segments that samples go through.
+        backward: Segments that gradients of samples go through.
+    """
+
+    epochs: int
+    last: int
+    samples: int
+    forward: int
+    backward: int
+
+    def upto(self, epochs: int) -> Work:
+        """What the first so many epochs take, about: each as much as another."""
+        share = epochs / max(self.epochs, 1)
+        passes = (round(share * value) for value in (self.samples, self.forward, self.backward))
+        return Work(epochs, self.last, *passes)
+
+
+def count_work(net: ExitNet, design: Design, samples: int) -> Work:
+    """What training a design takes, on a training split of so many samples.
+
+    Args:
+        net: With the design's exits, trained or not; stays as it is.
+        design: By its strategy.
+        samples: In the training split.
+    """
+    epochs, last, forward, backward, segments = 0, 0, 0.0, 0.0, len(net.backbone.segments)
+    for phase in STRATEGIES[design.strategy].phases(copy.deepcopy(net), design):
+        onward, back = phase.passes or (segments, segments - _first_learning(phase, segments))
+        last = phase.spec.epochs
+        epochs += last
+        forward += onward * last * samples
+        backward += back * last * samples
+    if any(is_fitted(net.head(*place)) for place in net.places):  # their hidden states are cached in the end
+        forward += segments * samples
+    return Work(epochs, last, round(forward / segments), round(forward), round(backward))
+
+
+def _first_learning(phase: Phase, segments: int) -> int:
+    """Number of the first segment that learns."""
+    numbers = [segments]
+    for part in (learning.removeprefix("net.") for learning in phase.learns):
+        number = part.removeprefix("backbone.segments.").split(".")[0]
+        numbers.append(int(number) if number.isdigit() else segments if part.startswith(("heads", "learnt")) else 0)
+    return min(numbers)
 
 
 def _check_exits(net: ExitNet, design: Design) -> None:

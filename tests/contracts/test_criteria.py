@@ -8,18 +8,17 @@ import torch
 
 from eesearch.core.policy import decision_name, decision_named
 from eesearch.core.registry import ANSWERS, CRITERIA
-from eesearch.exits.gates import gate_width
+from eesearch.exits.answers import goes_with
+from eesearch.exits.learned import parameter_widths
 
 HOT = 1e4
 """A logit so much larger than the others that its softmax is one-hot in float32."""
 
 
-def goes_with(name, answer):
-    return answer == "own" or CRITERIA[name].memory == "last"
-
-
 DECISIONS = [decision_name(c, a) for c in sorted(CRITERIA) for a in sorted(ANSWERS) if goes_with(c, a)]
 CONFIDENCES = [n for n in DECISIONS if n.partition("/")[0] in ("entropy", "margin", "max_prob")]
+TEMPERED = [n for n in CONFIDENCES if not n.endswith("/combined")]
+"""Eq. 8 weighs logits as they are."""
 
 
 @pytest.fixture(params=DECISIONS)
@@ -43,10 +42,12 @@ def logits(request):
 def fitted(logits, heat=1.0):
     """Parameters of every kind; gates have random ones. Each [k, D]"""
     k, classes = len(logits), logits.shape[-1]
-    gate = np.random.default_rng(2).normal(size=(k, gate_width(classes))).astype(np.float32)
-    gate[0, 0] += 2.0  # else the last one might always be the surest
-    gate[:, 1 + 3 + classes :][:, :15] = np.arange(15) % 3  # features that the nodes look at
-    values = {"temperature": np.full((k, 1), heat), "ensemble": np.linspace(0.5, 1.5, k)[:, None], "gate": gate}
+    rng = np.random.default_rng(2)
+    values = {kind: rng.normal(size=(k, width)) for kind, width in parameter_widths(classes).items()}
+    values["gate"][:, 1 + 3 + classes :][:, :15] = np.arange(15) % 3  # features that the nodes look at
+    values["learned"][0, 0] += 2.0  # else the last one might always be the surest
+    weights = np.linspace(0.5, 1.5, k)[:, None]
+    values |= {"temperature": np.full((k, 1), heat), "ensemble": weights, "combination": weights[::-1]}
     return {kind: v.astype(np.float32) for kind, v in values.items()}
 
 
@@ -92,8 +93,9 @@ def test_surer_means_larger(confidence):
     assert (np.diff(confidence.function(logits, fitted(logits))[1]) > 0.0).all()
 
 
-def test_hotter_means_less_sure(confidence):
-    logits = sharpened([3.0])
+@pytest.mark.parametrize("name", TEMPERED)
+def test_hotter_means_less_sure(name):
+    confidence, logits = decision_named(name), sharpened([3.0])
     score = [confidence.function(logits, fitted(logits, heat))[1] for heat in (0.5, 1.0, 2.0)]
     assert (np.diff(np.concatenate(score)) < 0.0).all()
 

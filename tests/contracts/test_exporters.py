@@ -31,13 +31,15 @@ from eesearch.study.materials import load_study_data, prepare
 from eesearch.study.question import Study
 
 DECISIONS = [("max_prob", "own"), ("margin", "mean"), ("patience", "own"), ("entropy", "most_confident")]
+DECISIONS += [("own_gate", "own"), ("learned_path", "own"), ("margin", "average")]
+OWN_GATE, PATH = 4, 5
 GATE, ASKING, BACKBONE, JOINT = range(len(DECISIONS), len(DECISIONS) + 4)
 NETWORKS = {
     "cnn": ("residual_cnn", {"channels": [4, 8], "blocks": 2, "classes": 10, "in_channels": 1}),
     "mlp": ("mlp", {"features": 64, "hidden": [32, 24, 16, 16], "classes": 10}),
     "transformer": ("transformer", {"width": 16, "depth": 3, "heads": 2}),
 }
-FEW = {"cnn": (1, GATE, 0), "mlp": (ASKING, 2, BACKBONE), "transformer": (3, JOINT, 0)}
+FEW = {"cnn": (1, OWN_GATE, GATE), "mlp": (ASKING, PATH, BACKBONE), "transformer": (3, JOINT, 2)}
 """The points that formats which take seconds per export are tried on: each kind once."""
 
 COMPILED = {"onnx": 2, "openvino": 1, "executorch": 1}
@@ -56,7 +58,7 @@ FIELDS = {
     },
     "devices": ["macs"],
     "space": {
-        "heads": [{"kind": "linear", "pool": "mixed", "size": 2}],
+        "heads": [{"pool": "mixed", "size": 2}, {"pool": "mixed", "size": 2, "gate": "linear"}],
         "criteria": ["max_prob"],
         "gates": False,
         "levels": 5,
@@ -77,7 +79,7 @@ def found(request, tmp_path_factory):
     device, problem = run.device(), BankProblem(prepare(run.directory.study(), run.directory))
     points = [crafted(problem, *decision) for decision in DECISIONS]
     points += [gated(problem), crafted(problem, "max_prob", "own", asks=True), device.backbone]
-    points += [next(p for p in device.points if p.cal.strategy == "joint")]
+    points += [next(p for p in device.points if p.cal.strategy not in ("separate", "backbone"))]
     answers = run.answers.model_copy(update={"devices": (device.model_copy(update={"points": tuple(points)}),)})
     return dataclasses.replace(run, answers=answers)
 
@@ -89,6 +91,7 @@ def crafted(problem, criterion, answer, *, asks=False):
     decision = Policy(stops=(Stop(exit=ASK, threshold=-inf),), criterion=criterion, answer=answer).decision
     table, costs = problem.replay(bank, profile, decision, "cal")
     *heads, own = (e for e in table.exits if not e.is_last_resort)
+    heads = [e for e in heads if e.head.endswith("gate") == (criterion == "own_gate")]
     exits = [heads[0], heads[len(heads) // 2], own]
     scores, _ = path_outputs(table, [table.row(e) for e in exits], scoring)
     limits = [1.5 if criterion == "patience" else float(np.quantile(s, 0.6)) + 1e-6 for s in scores]

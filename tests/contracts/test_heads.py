@@ -5,7 +5,7 @@ import torch
 
 from eesearch.core.design import HeadSpec
 from eesearch.core.registry import HEADS
-from eesearch.testing import HeadContract
+from eesearch.testing import FittedHeadContract, HeadContract
 
 
 @pytest.fixture(autouse=True)
@@ -88,5 +88,54 @@ class TestDsconv(HeadContract):
     refused = ((HeadSpec(kind="dsconv"), (4, 10, 10)), (HeadSpec(kind="dsconv", pool="none"), (12,)))
 
 
+class TestGated(HeadContract):
+    spec = HeadSpec(kind="linear", pool="mixed", size=2, gate="linear")
+    cut_shape = (6, 5, 5)
+    refused = ((HeadSpec(kind="tree", gate="linear"), (6, 5, 5)), (HeadSpec(size=4, gate="linear"), (6, 3, 5)))
+
+
+class TestGatedOnVector(HeadContract):
+    spec = HeadSpec(kind="mlp", hidden=(16,), gate="mlp")
+    cut_shape = (12,)
+    refused = ((HeadSpec(kind="logistic", gate="mlp"), (12,)),)
+
+
+class TestGatedOnFullMap(HeadContract):
+    spec = HeadSpec(kind="conv", pool="none", channels=8, gate="mlp")
+    cut_shape = (4, 10, 10)
+    refused = ((HeadSpec(kind="conv", pool="none", gate="mlp"), (12,)),)
+
+
+class TestGatedOnSequence(HeadContract):
+    spec = HeadSpec(kind="linear", pool="mixed", size=2, gate="linear")
+    cut_shape = (7, 6)
+    refused = ((HeadSpec(kind="linear", pool="mixed", size=2, gate="linear"), (1, 6)),)
+
+
+class TestLogistic(FittedHeadContract):
+    spec = HeadSpec(kind="logistic", pool="mixed")
+    cut_shape = (6, 5, 5)
+    refused = ((HeadSpec(kind="logistic", pool="none"), (6, 5, 5)), (HeadSpec(kind="logistic", gate="mlp"), (12,)))
+
+
+class TestSvm(FittedHeadContract):
+    spec = HeadSpec(kind="svm", size=2)
+    cut_shape = (7, 6)
+    refused = ((HeadSpec(kind="svm", pool="none"), (7, 6)), (HeadSpec(kind="svm", gate="linear"), (12,)))
+
+
+class TestTree(FittedHeadContract):
+    spec = HeadSpec(kind="tree", depth=3)
+    cut_shape = (12,)
+    refused = ((HeadSpec(kind="tree", pool="none"), (7, 6)), (HeadSpec(kind="tree", size=4), (6, 3, 5)))
+
+
+class TestBoosting(FittedHeadContract):
+    spec = HeadSpec(kind="boosting", depth=2, rounds=5, size=2)
+    cut_shape = (6, 5, 5)
+    refused = ((HeadSpec(kind="boosting", pool="none"), (6, 5, 5)), (HeadSpec(kind="boosting", gate="mlp"), (6, 5, 5)))
+
+
 def test_every_built_in_head_is_here():
-    assert set(HEADS) == {contract.spec.kind for contract in HeadContract.__subclasses__()}
+    contracts = {*HeadContract.__subclasses__(), *FittedHeadContract.__subclasses__()} - {FittedHeadContract}
+    assert set(HEADS) == {contract.spec.kind for contract in contracts}

@@ -76,7 +76,7 @@ def test_the_examples_keep_the_contracts(blocks, installed):
     said = python(
         installed,
         *("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", ROOT / "pyproject.toml"),
-        *(*files, installed / "test_normed_head.py", "-k", names),
+        *(*files, installed / "test_normed_head.py", installed / "test_two_phase.py", "-k", names),
         folder=ROOT,
     )
     assert "passed" in said

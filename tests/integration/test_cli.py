@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,7 @@ class TestVerbs:
     def test_front_in_all_forms(self, finished):
         table = run("front", finished, "--device", "macs")
         assert "backbone" in table.output
+        assert re.search(r"^ *separate +1 of 1 ", table.output, flags=re.M), "a line per strategy"
         rows = pd.read_csv(io.StringIO(run("front", finished, "--format", "csv").output))
         pd.testing.assert_frame_equal(rows, pd.read_csv(finished / "front.csv"))
         records = json.loads(run("front", finished, "--device", "macs", "--format", "json").output)

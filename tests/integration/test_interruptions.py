@@ -124,8 +124,8 @@ def test_stopped_between_epochs_the_same_designs_are_stopped_early(tiny, tmp_pat
 
     def stop(phase, done, total):
         nonlocal told
-        told += phase == "train joint"
-        if phase == "train joint" and told in (3, 40, 75, 110):
+        told += phase == "train jointly"
+        if phase == "train jointly" and told in (3, 40, 75, 110):
             raise KeyboardInterrupt
 
     stops = 0

@@ -710,3 +710,37 @@ def test_the_report_of_a_real_search_is_without_complaints(browser, searched):
     assert f"{facts.accuracy:.2%}" in visit.page.locator("#pin-1 table.stops").inner_text()
     assert visit.complaints == []
     visit.context.close()
+
+
+@pytest.fixture(scope="module")
+def compared(browser, tmp_path_factory):
+    path = tmp_path_factory.mktemp("compared") / "report.html"
+    path.write_text(render_html(MADE_UP["make_compared"]()), encoding="utf-8")
+    return path
+
+
+def test_strategies_are_drawn_for_the_device_that_is_shown(browser, compared):
+    visit = Visit(browser, compared, viewport={"width": 1200, "height": 900})
+    lines = visit.page.locator("#plot-strategies-1 .scatterlayer .trace")
+    assert lines.count() == 9
+    assert visit.page.locator("#plot-strategies-2 .scatterlayer").count() == 0
+    visit.page.locator("#layers-strategies-1").get_by_label("gated").uncheck()
+    assert lines.count() == 8
+    visit.page.locator("#tab-2").click()
+    visit.page.wait_for_selector("#plot-strategies-2 .scatterlayer .point")
+    visit.page.get_by_role("link", name="Strategies").click()
+    at = "document.querySelector('#device-2 .strategies').getBoundingClientRect().y"
+    assert 0 <= visit.page.evaluate(at) < 900
+    assert "#strategies" not in visit.page.url
+    assert visit.complaints == []
+    visit.context.close()
+
+
+def test_strategies_fit_a_phone(browser, compared):
+    visit = Visit(browser, compared, viewport={"width": 390, "height": 800}, color_scheme="dark")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert visit.page.locator("#plot-strategies-1").bounding_box()["width"] <= 390
+    box = visit.page.locator("table.strategies").first.locator("xpath=..")
+    assert box.evaluate("e => e.scrollWidth > e.clientWidth")  # the table scrolls, not the page
+    assert visit.complaints == []
+    visit.context.close()

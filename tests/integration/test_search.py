@@ -12,8 +12,9 @@ from eesearch.core.policy import Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.routing import path_outputs, route
-from eesearch.study.answers import COLUMNS, Point
+from eesearch.study.answers import Point
 from eesearch.study.bank_problem import BankProblem
+from eesearch.study.front_table import COLUMNS
 from eesearch.study.materials import load_study_data, prepare
 from eesearch.study.question import Objectives, Study
 from eesearch.study.run import Run
@@ -35,7 +36,7 @@ def test_everything_that_is_promised_is_there(searched):
 def test_trials_are_the_bank_three_seeds_and_the_sampler(searched):
     trials = searched.answers.trials
     assert [t.state for t in trials] == ["complete"] * 6
-    assert [t.strategy for t in trials] == ["separate"] + ["joint"] * 5
+    assert [t.strategy for t in trials] == ["separate"] + ["mixed"] * 5
     assert trials[0].origin == "bank"
     assert len({t.origin for t in trials[1:4]} - {"sampler"}) == 3
     assert {t.origin for t in trials[4:]} == {"sampler"}
@@ -177,7 +178,7 @@ def test_joint_trials_is_the_plain_way(tiny, tmp_path):
     run = search_study(Study.model_validate(tiny), tmp_path / "run")
     trials = run.answers.trials
     assert [t.origin for t in trials] == ["sampler"] * 6
-    assert {t.strategy for t in trials} <= {"joint", ""}, "no bank"
+    assert {t.strategy for t in trials} <= {"mixed", ""}, "no bank"
     assert not run.device().seeds
     assert all(len(t.exits) <= tiny["space"]["max_exits"] for t in trials)
     designs = {t.design for t in trials}
@@ -305,3 +306,36 @@ def test_oracle_static_networks_and_overthinking_are_told(searched):
         ideal = min(point.cost for point in device.oracle if point.error <= device.backbone.test.error)
         assert ideal < device.backbone.test.costs[device.axis].mean
         assert all(len(point.cal.policy.exits) == 1 for point in device.static)
+
+
+@pytest.fixture(scope="module")
+def of_learned_kinds(tiny_fields, tmp_path_factory):
+    space = tiny_fields["space"] | {
+        "heads": [{"pool": "mixed", "size": 2, "gate": "linear"}],
+        "criteria": ["own_gate", "learned", "learned_path", "margin"],
+        "answers": ["own", "most_confident", "average", "max"],
+        "strategies": ["separate", "combined"],
+        "gates": False,
+        "levels": 4,
+    }
+    fields = tiny_fields | {"space": space, "budget": {"trials": 2}, "objectives": {"max_drop": 0.2}}
+    return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "learned")
+
+
+def test_learned_criteria_and_pooled_answers_are_deployed_as_the_table_says(of_learned_kinds):
+    """Whether or not they reached the front: own gates, learned criteria, pooled and combined answers."""
+    run = of_learned_kinds
+    problem = BankProblem(prepare(run.directory.study(), run.directory))
+    (profile,), kinds = problem.materials.profiles, set()
+    trained = problem.proposed(problem.seeds()[0][1])
+    assert trained.key == run.answers.trials[1].design
+    for design in (problem.workshop.bank_design, trained):
+        for criterion, answer in problem.space.scorings_of(design.strategy, design.loss):
+            front = problem.solve(design, profile, problem.workshop.scoring(design, criterion, answer))
+            cal = max(front.points, key=lambda point: len(point.policy.exits))
+            assert len(cal.policy.exits) > 1
+            check_deployed(run, Point(cal=cal, test=problem.reported(cal, design, profile)))
+            kinds.add(cal.policy.decision)
+    pooled = {f"margin/{answer}" for answer in ("most_confident", "average", "max")}
+    assert {"own_gate", "learned", "learned/most_confident", "learned_path", "margin", *pooled} < kinds
+    assert any(kind.endswith("/combined") for kind in kinds)

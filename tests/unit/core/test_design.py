@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from eesearch.core.design import Design, ExitSpec, HeadSpec, TapSpec, TrainSpec, content_key
+from eesearch.core.design import Design, ExitSpec, HeadSpec, LossSpec, TapSpec, TrainSpec, content_key
+from eesearch.core.registry import STRATEGIES
 
 
 @pytest.mark.parametrize(
@@ -25,9 +26,18 @@ def test_a_head_on_the_full_map_reads_the_same_tap_whatever_its_size():
     assert HeadSpec(kind="conv", pool="none", size=3).tap == TapSpec(pool="none", size=1)
 
 
-def design(strategy="joint", alpha=1.0, seed=0, cut="a"):
+def design(strategy="joint", alpha=1.0, seed=0, cut="a", before=None, **loss):
     exits = (ExitSpec(cut=cut, head=HeadSpec(), alpha=alpha),)
-    return Design(backbone="b", data="d", strategy=strategy, exits=exits, train=TrainSpec(), seed=seed)
+    return Design(
+        backbone="b",
+        data="d",
+        strategy=strategy,
+        exits=exits,
+        train=TrainSpec(),
+        seed=seed,
+        loss=LossSpec(**loss),
+        before=before,
+    )
 
 
 def test_keys_differ_when_training_would():
@@ -37,6 +47,36 @@ def test_keys_differ_when_training_would():
 
 def test_alpha_does_not_count_where_the_strategy_ignores_it():
     assert design("separate", alpha=0.5).key == design("separate").key
+
+
+OTHERS = {
+    "alpha": 0.5,
+    "before": TrainSpec(epochs=1),
+    "ramp": "sdn",
+    "combine": "max",
+    "cost_weight": 0.7,
+    "distill": 0.9,
+    "temperature": 9.0,
+    "teacher": "final",
+    "freeze": "linear",
+    "costs": (0.5, 1.0),
+}
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_a_field_counts_if_and_only_if_the_strategy_uses_it(strategy):
+    assert OTHERS.keys() == {"alpha", "before", *LossSpec.model_fields}
+    plain = design(strategy)
+    counting = {name for name, value in OTHERS.items() if design(strategy, **{name: value}).key != plain.key}
+    assert counting == set(STRATEGIES[strategy].uses)
+
+
+def test_heads_with_and_without_a_gate_have_names_of_their_own():
+    assert [HeadSpec(gate=gate).name for gate in ("none", "linear", "mlp")] == [
+        "linear-avg1",
+        "linear-avg1-gate",
+        "linear-avg1-mlpgate",
+    ]
 
 
 def test_content_key_ignores_the_order_of_names():

@@ -10,9 +10,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
+from eesearch.core.design import HeadSpec
 from eesearch.core.errors import CostError
 from eesearch.costs import macs
 from eesearch.costs.macs import count_macs
+from eesearch.nets.heads import build_head
 
 
 class Apply(nn.Module):
@@ -26,6 +28,11 @@ class Apply(nn.Module):
 
     def forward(self, *args):
         return self.function(self, *args)
+
+
+def fitted(kind, **sizes):
+    """A head of three classes on six features."""
+    return build_head(HeadSpec(kind=kind, **sizes), (6,), 3)
 
 
 class Residual(nn.Module):
@@ -77,6 +84,10 @@ CASES = {
     "conv of padding same": (nn.Conv2d(3, 8, 3, padding="same"), (torch.zeros(1, 3, 6, 6),), 36 * 8 * 3 * 9),
     "conv1d": (nn.Conv1d(3, 8, 5), (torch.zeros(1, 3, 12),), 8 * 8 * 3 * 5),
     "transposed conv": (nn.ConvTranspose2d(3, 8, 3, stride=2), (torch.zeros(1, 3, 5, 5),), 25 * 3 * 8 * 9),
+    "logistic regression": (fitted("logistic"), (torch.zeros(2, 6),), 2 * 6 * 3),
+    "linear svm": (fitted("svm"), (torch.zeros(1, 6),), 6 * 3),
+    "decision tree": (fitted("tree", depth=4), (torch.zeros(1, 6),), 4),
+    "boosted trees": (fitted("boosting", depth=4, rounds=5), (torch.zeros(2, 6),), 2 * 5 * 3 * 4),
     "mlp": (nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4)), (torch.zeros(1, 8),), 8 * 16 + 16 * 4),
     "residual cnn": (
         Residual(),
@@ -116,7 +127,7 @@ CASES = {
 }
 
 
-UNKNOWN_TO_TORCH = ("gru", "rnn", "matrix and vector")
+UNKNOWN_TO_TORCH = ("gru", "rnn", "matrix and vector", "decision tree", "boosted trees")
 
 
 @pytest.mark.parametrize("name", CASES)

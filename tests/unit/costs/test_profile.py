@@ -32,6 +32,7 @@ from eesearch.nets.heads import build_head
 from eesearch.nets.split import split
 
 CPU = "cpu:eager:t1:b1"
+SVM, BOOSTING = HeadSpec(kind="svm"), HeadSpec(kind="boosting", rounds=2, depth=3)
 LINEAR = HeadSpec()
 MLP = HeadSpec(kind="mlp", hidden=(8,), pool="mixed", size=2)
 CRITERIA = ("entropy", "max_prob", "margin")
@@ -107,6 +108,10 @@ def test_macs_are_formulas_of_the_dimensions(backbone, heads):
     weights = [4 * 9 + 4, 4 * 4 * 9 + 4, 6 * 4 * 9 + 6, 96 * 16 + 16, 16 * 5 + 5]
     assert found.params_head["5"] == {"linear-avg1": 6 * 5 + 5, "mlp8-mixed2": 2 * 6 * 4 * 8 + 8 + 8 * 5 + 5}
     assert found.params_prefix == tuple(np.cumsum(weights))
+    fitted = quickly(backbone, {"5": [SVM, BOOSTING]}, "macs", refuse)
+    trees = 2 * 5
+    assert fitted.macs_head["5"] == {SVM.name: 6 * 5, BOOSTING.name: trees * 3}
+    assert fitted.params_head["5"] == {SVM.name: 6 + 6 * 5 + 5, BOOSTING.name: trees * (7 + 7 + 8) + 5}
     assert (found.cuts, found.latency, found.axes) == (("1", "3", "5", "8"), None, ("macs", "params"))
 
 
@@ -124,7 +129,13 @@ def test_latency_comes_from_prefixes_and_differences_in_place(backbone, heads):
     assert timed.timings["prefix 2"] == timing(4.0)
 
 
-@pytest.mark.parametrize("decision", ["max_prob", "patience", "margin/mean", "entropy/most_confident", "gate"])
+@pytest.mark.parametrize(
+    "decision",
+    [
+        *("max_prob", "patience", "gate", "own_gate", "learned", "learned_path"),
+        *("margin/mean", "entropy/most_confident", "margin/average", "margin/max", "margin/combined"),
+    ],
+)
 def test_every_kind_of_decision_can_be_timed(backbone, decision):
     place = InPlace(backbone, 1, build_head(LINEAR, backbone.cuts[1].shape, 5))
     with torch.inference_mode():

@@ -10,7 +10,8 @@ import torch
 
 from eesearch.core.design import ASK, Design, ExitSpec, HeadSpec, TrainSpec
 from eesearch.core.front import CostSummary, Evaluation
-from eesearch.core.policy import Fit, Policy, Scoring, Stop
+from eesearch.core.policy import Fit, Policy, Scoring, Stop, decision_name, decision_named
+from eesearch.exits.learned import parameter_widths
 from eesearch.exporters.chosen import Chosen
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.heads import build_head
@@ -38,29 +39,45 @@ SAMPLES = 64
 @pytest.fixture(scope="session")
 def small_net():
     """The network, and raw samples like images of digits; read them, do not change them."""
+    return net_of(HEADS)
+
+
+@pytest.fixture(scope="session")
+def gated_net():
+    """The same with a gate in each head."""
+    return net_of([head.model_copy(update={"gate": gate}) for head, gate in zip(HEADS, ("mlp", "linear"), strict=True)])
+
+
+def net_of(heads):
+    """A network with these heads, and samples."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         cnn = residual_cnn(channels=(8, 16), blocks=1, classes=10, in_channels=1)
         x = np.random.default_rng(0).integers(0, 17, (SAMPLES, 1, 8, 8)).astype(np.uint8)
         backbone = split(Preprocessed(Normalize(1 / 16, (0.3,), (0.37,)), cnn), x[:8])
-        heads = {
+        hanging = {
             (cut.name, head.name): build_head(head, cut.shape, 10)
-            for cut, head in zip(backbone.cuts, HEADS, strict=False)
+            for cut, head in zip(backbone.cuts, heads, strict=False)
         }
-        return ExitNet(backbone, heads).eval(), x
+        return ExitNet(backbone, hanging).eval(), x
+
+
+def fits_of(criterion, answer, exits):
+    """Made-up fits of what a decision needs."""
+    rng, widths = np.random.default_rng(5), parameter_widths(10)
+    made = {kind: rng.normal(size=(1, len(exits), width)) for kind, width in widths.items()}
+    made["ensemble"] = made["combination"] = np.array([[[1.0], [2.0], [3.0]]])
+    needs = decision_named(decision_name(criterion, answer)).needs
+    return tuple(Fit(kind, exits, made[kind].astype(np.float32), np.empty(0, np.int16)) for kind in needs)
 
 
 @pytest.fixture
-def make_chosen(small_net):
-    """`(strategy, criterion, answer, asks) -> Chosen`: a third of the samples leaves at each stop, more or less."""
-    net, x = small_net
+def make_chosen(small_net, gated_net):
+    """`(strategy, criterion, answer, asks, gated) -> Chosen`: a third of the samples leaves at each stop, or so."""
 
-    def make(strategy="joint", criterion="max_prob", answer="own", *, asks=False):
-        fits = ()
-        if answer == "mean":
-            weights = np.array([[[1.0], [2.0], [3.0]]], np.float32)
-            fits = (Fit("ensemble", net.exits, weights, np.empty(0, np.int16)),)
-        scoring = Scoring(criterion, answer, fits)
+    def make(strategy="joint", criterion="max_prob", answer="own", *, asks=False, gated=False):
+        net, x = gated_net if gated else small_net
+        scoring = Scoring(criterion, answer, fits_of(criterion, answer, net.exits))
         values = {kind: tuple(map(tuple, rows.tolist())) for kind, rows in scoring.parameters(net.exits).items()}
         draft = [Stop(exit=e, threshold=inf) for e in net.exits[:-1]] + [Stop(exit=net.exits[-1], threshold=-inf)]
         policy = Policy(stops=tuple(draft), criterion=criterion, answer=answer, fits=scoring.keys)
@@ -115,11 +132,12 @@ def between(scores, share):
 def config_of(net, policy, strategy, fits):
     """The configuration of a policy with made-up results."""
     exits = tuple(
-        ExitSpec(cut=cut, head=head, alpha=alpha)
-        for (cut, _), head, alpha in zip(net.places, HEADS, ALPHAS, strict=True)
+        ExitSpec(cut=cut, head=head.spec, alpha=alpha)
+        for (cut, _), head, alpha in zip(net.places, net.heads, ALPHAS, strict=True)
     )
     train = TrainSpec(epochs=2, batch_size=16, optimizer="sgd", lr=0.01, weight_decay=1e-4, augment=("flip", "crop"))
-    design = Design(backbone="b", data="d", strategy=strategy, exits=exits, train=train, seed=3)
+    before = net.network if strategy == "separate" else "b"  # others train the backbone, which changes its key
+    design = Design(backbone=before, data="d", strategy=strategy, exits=exits, train=train, seed=3)
     count = len(policy.stops)
     told = Evaluation(
         policy=policy,

@@ -7,22 +7,18 @@ import torch
 from eesearch.core.errors import ModelError
 from eesearch.core.policy import Criterion, decision_name, decision_named
 from eesearch.core.registry import ANSWERS, CRITERIA
-from eesearch.exits.gates import gate_width
+from eesearch.exits.answers import goes_with
+from eesearch.exits.learned import parameter_widths
 from eesearch.exporters.decisions import decision_graph, decision_source
 
-DECISIONS = [
-    decision_name(c, a) for c in sorted(CRITERIA) for a in sorted(ANSWERS) if a == "own" or CRITERIA[c].memory == "last"
-]
+DECISIONS = [decision_name(c, a) for c in sorted(CRITERIA) for a in sorted(ANSWERS) if goes_with(c, a)]
 CLASSES = 4
 
 
 def fitted(kinds, stops):
     rng = np.random.default_rng(1)
-    made = {
-        "temperature": rng.uniform(0.5, 2.0, (stops, 1)),
-        "ensemble": rng.uniform(0.0, 1.0, (stops, 1)),
-        "gate": rng.normal(size=(stops, gate_width(CLASSES))),
-    }
+    made = {kind: rng.normal(size=(stops, width)) for kind, width in parameter_widths(CLASSES).items()}
+    made |= {"temperature": rng.uniform(0.5, 2.0, (stops, 1)), "ensemble": rng.uniform(0.0, 1.0, (stops, 1))}
     made["gate"][:, 1 + 3 + CLASSES :][:, :15] = np.arange(15) % (3 + CLASSES)
     return {kind: torch.from_numpy(made[kind].astype(np.float32)) for kind in kinds}
 

@@ -3,7 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from eesearch.core.design import HeadSpec
 from eesearch.exporters.learning import Learning, head_layers, write_costs
+from eesearch.nets.heads import build_head
 from eesearch.training.data import Calibration
 
 
@@ -34,6 +36,14 @@ class TestLearning:
         alone = replace(chosen, stages=(replace(chosen.stages[0], head=None),))
         assert head_layers(alone) == ()
         assert Learning.of(alone).learns is None
+
+    def test_it_knows_the_heads_that_no_training_changes(self, make_chosen):
+        chosen = make_chosen("separate")
+        first, *rest = chosen.stages
+        assert Learning.of(chosen).fitted == ()
+        tree = build_head(HeadSpec(kind="tree", depth=1), first.head.cut_shape, 10).eval()
+        fitted = replace(chosen, stages=(replace(first, head=tree), *rest))
+        assert Learning.of(fitted).fitted == fitted.exits[:1]
 
     def test_without_a_design_the_backbone_s_training_goes_on(self, make_chosen):
         chosen = make_chosen()

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from eesearch.core.design import HeadSpec
 from eesearch.core.errors import InputError, ModelError
 from eesearch.exporters.formats import near_threshold
 from eesearch.exporters.onnx_stages import reload_onnx, runner_source, stage_model, write_onnx
 from eesearch.exporters.torch_folder import load_module
+from eesearch.nets.heads import build_head
 from eesearch.nets.lower import Lowered
 
 onnx = pytest.importorskip("onnx")
@@ -129,6 +131,26 @@ def test_the_runner_is_short_and_needs_little(runner, library):
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert imported == IMPORTS | {library}
+
+
+def test_fitted_heads_are_graphs():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            specs = (HeadSpec(kind=kind, depth=2, rounds=2) for kind in ("logistic", "svm", "tree", "boosting"))
+            self.heads = nn.ModuleList(build_head(spec, (4,), 3) for spec in specs)
+
+        def forward(self, *x):
+            return torch.stack([head(*x) for head in self.heads], 1)
+
+    heads, x = Heads().eval(), torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
+    for head in heads.heads:
+        head.body.fit(x, (x[:, 0] > 0).long() + (x[:, 1] > 0), 0)
+    model = stage_model(Lowered(heads, (x[:2],), ("x",), ("logits",), 0.5), 0)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for samples in (x, x[:1]):
+        (logits,) = session.run(["logits"], {"x": samples.numpy()})
+        np.testing.assert_allclose(logits, heads(samples).numpy(), rtol=0, atol=1e-5)
 
 
 def test_what_torch_cannot_export_is_told():

@@ -193,6 +193,20 @@ def test_what_nobody_can_follow_is_refused_by_name(x):
         rebuilt(stages_of(network(lambda: perceptron(Chooses()), ["1", "4"], x)), x)
 
 
+@pytest.mark.parametrize("kind", ["logistic", "svm", "tree", "boosting"])
+def test_fitted_heads(kind, x):
+    net = network(*MODELS["tied"], x)
+    head = build_head(HeadSpec(kind=kind, depth=2, rounds=2), net.backbone.cuts[0].shape, 3).eval()
+    stage = Stage(net.backbone.span(0, 1), head, net.exits[0], 0.0)
+    samples = torch.randint(0, 17, (60, 1, 8, 8), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    with torch.no_grad():
+        hidden = stage.segment(samples)[0]
+        head.body.fit(hidden, (hidden[:, 0] > hidden[:, 0].median()).long() + (hidden[:, 1] > 0), 0)
+        ((module, text),) = rebuilt([stage], x)
+        assert torch.equal(module(samples)[1], head(hidden))
+    assert "torch.ops" not in text
+
+
 class Picky(nn.Module):
     """A body that torch.fx cannot follow."""
 

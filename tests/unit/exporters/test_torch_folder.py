@@ -19,6 +19,12 @@ DECISIONS = [
     ("patience", "own", False),
     ("margin", "mean", False),
     ("entropy", "most_confident", True),
+    ("own_gate", "own", True),
+    ("learned", "most_confident", False),
+    ("learned_path", "own", False),
+    ("margin", "average", False),
+    ("margin", "max", False),
+    ("margin", "combined", False),
 ]
 
 
@@ -35,7 +41,7 @@ def loaded(chosen, folder):
 
 @pytest.mark.parametrize(("criterion", "answer", "asks"), DECISIONS)
 def test_it_answers_as_the_network(make_chosen, tmp_path, criterion, answer, asks):
-    chosen = make_chosen(criterion=criterion, answer=answer, asks=asks)
+    chosen = make_chosen(criterion=criterion, answer=answer, asks=asks, gated=criterion.startswith(("own", "learned_")))
     module = loaded(chosen, tmp_path)
     network, samples = module.load(), chosen.samples
     own, safe = chosen.answers(samples), ~near_threshold(chosen, chosen.scores(samples))

@@ -9,10 +9,11 @@ from torch import Tensor, fx, nn
 
 from eesearch.core.design import ABSTAINED, ASK, OUTPUT, OWN, HeadSpec
 from eesearch.core.errors import HeadError, ModelError, PolicyError
-from eesearch.core.policy import Criterion, Fit, Policy, Scoring, Stop
+from eesearch.core.policy import Criterion, Fit, Policy, Scoring, Stop, decision_name, decision_named
 from eesearch.core.registry import CRITERIA
 from eesearch.core.tables import ExitTable
-from eesearch.exits import routing
+from eesearch.exits.evaluate import replay
+from eesearch.exits.learned import parameter_widths
 from eesearch.exits.routing import path_outputs
 from eesearch.nets.exitnet import ExitNet, Prediction
 from eesearch.nets.heads import build_head
@@ -353,30 +354,29 @@ class TestPredict:
             assert prediction.exit.tolist() == torch.where(stays, 2, 1).tolist()
             assert np.isnan(prediction.score).tolist() == stays.tolist()
 
-    @pytest.mark.parametrize("answer", ["mean", "most_confident"])
-    def test_answers_of_several_exits_are_those_of_the_table(self, net, x, answer):
-        weights = np.array([0.5, 1.0, 0.2, 2.0, 1.5], np.float32)[None, :, None]
-        fits = [Fit("ensemble", net.exits, weights, NO_FOLDS)]
+    @pytest.mark.parametrize(
+        ("criterion", "answer"),
+        [("margin", a) for a in ("mean", "most_confident", "average", "max", "combined")]
+        + [("learned", "own"), ("learned", "most_confident"), ("learned_path", "own"), ("own_gate", "own")],
+    )
+    def test_scores_and_answers_of_all_kinds_are_those_of_the_table(self, net, x, criterion, answer):
+        rng, needs = np.random.default_rng(0), decision_named(decision_name(criterion, answer)).needs
+        made = {kind: rng.normal(size=(1, 5, width)) for kind, width in parameter_widths(3).items()}
+        made |= dict.fromkeys(("ensemble", "combination"), np.array([[[0.5], [1.0], [0.2], [2.0], [1.5]]]))
+        fits = tuple(Fit(kind, net.exits, made[kind].astype(np.float32), NO_FOLDS) for kind in needs)
         with torch.no_grad():
             logits = torch.stack(net(x)).numpy()
         table = ExitTable(logits, np.zeros(len(x), np.int64), net.exits, "test", "s")
-        rows = [0, 2, 4]
-        scores, _ = path_outputs(table, rows, Scoring("margin", answer, tuple(fits)))
+        rows, scoring = [0, 2, 4], Scoring(criterion, answer, fits)
+        scores, _ = path_outputs(table, rows, scoring)
         thresholds = [*np.sort(scores)[:2, 19:21].mean(-1).tolist(), -inf]
-        stop = routing.route(scores, thresholds)
-        chosen = policy(net, rows, thresholds, criterion="margin", answer=answer, fits=(fits[0].key,))
+        chosen = policy(net, rows, thresholds, criterion=criterion, answer=answer, fits=scoring.keys)
+        stop, answers = replay(chosen, table, fits)
         prediction = net.predict(x, chosen, fits)
+        assert len(set(stop)) == 3
         assert prediction.exit.tolist() == stop.tolist()
+        assert prediction.answer.tolist() == answers.tolist()
         np.testing.assert_allclose(prediction.score, scores[stop, np.arange(len(x))], atol=1e-6)
-        classes = [
-            Scoring("margin", answer, tuple(fits))
-            .decision.function(
-                logits[rows[: k + 1]], Scoring(fits=tuple(fits)).parameters([net.exits[r] for r in rows[: k + 1]])
-            )[0]
-            .argmax(-1)
-            for k in range(3)
-        ]
-        assert prediction.answer.tolist() == np.array(classes)[stop, np.arange(len(x))].tolist()
 
 
 class Scaled(nn.Module):

@@ -69,5 +69,68 @@ def test_mlp_has_the_widths_asked_for():
 
 
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(InputError, match="conv, dsconv, linear, mlp"):
+    with pytest.raises(InputError, match="boosting, conv, dsconv, linear, logistic, mlp, svm, tree"):
         build_head(HeadSpec(kind="forest"), (3, 4, 4), 2)
+
+
+def seeded(spec, cut_shape, classes=3):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build_head(spec, cut_shape, classes)
+
+
+def hidden(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+class TestGates:
+    """A gate in a head is the mean of its logits, and nothing else of them."""
+
+    @pytest.mark.parametrize("gate", ["linear", "mlp"])
+    def test_probabilities_are_those_of_the_head_without(self, gate):
+        spec = HeadSpec(pool="mixed", size=2)
+        plain, gated = seeded(spec, (4, 6, 6)), seeded(spec.model_copy(update={"gate": gate}), (4, 6, 6))
+        x = hidden(5, 4, 6, 6)
+        torch.testing.assert_close(gated(x).softmax(-1), plain(x).softmax(-1))
+        for name, tensor in plain.body.state_dict().items():  # a gate draws its weights after its head
+            assert torch.equal(gated.body.body.state_dict()[name], tensor)
+
+    def test_the_mean_of_the_logits_is_the_gate_on_features_and_figures(self):
+        head = seeded(HeadSpec(gate="linear"), (4, 6, 6))
+        x = hidden(5, 4, 6, 6)
+        p = head(x).softmax(-1)
+        top = p.sort(-1, descending=True).values
+        entropy = 1 + (p * p.log()).sum(-1) / torch.tensor(3.0).log()
+        seen = torch.cat([x.mean((2, 3)), p, top[:, :1], top[:, :1] - top[:, 1:2], entropy[:, None]], 1)
+        torch.testing.assert_close(head(x).mean(-1), head.body.gate(seen)[:, 0])
+
+    @pytest.mark.parametrize(
+        ("spec", "shape", "width"),
+        [
+            (HeadSpec(gate="mlp", pool="mixed", size=2), (4, 6, 6), 2 * 4 * 4),
+            (HeadSpec(gate="mlp", kind="conv", pool="none"), (4, 6, 6), 4),
+            (HeadSpec(gate="mlp", pool="avg", size=2), (7, 6), 6 * 2),
+            (HeadSpec(gate="mlp"), (12,), 12),
+        ],
+    )
+    def test_full_maps_are_averaged_over_positions(self, spec, shape, width):
+        first, relu, last = seeded(spec, shape).body.gate
+        assert (first.in_features, first.out_features, last.in_features) == (width + 3 + 3, 16, 16)
+        assert isinstance(relu, nn.ReLU)
+
+    def test_the_gate_teaches_its_head_nothing(self):
+        head = seeded(HeadSpec(gate="mlp", pool="mixed", size=2), (4, 6, 6))
+        x = hidden(5, 4, 6, 6).requires_grad_()
+        head(x).mean().backward()
+        still = [p.grad.abs().max() for p in (*head.body.body.parameters(),)]
+        assert max(*still, x.grad.abs().max()) < 1e-7
+        assert all(p.grad.abs().max() > 1e-4 for p in head.body.gate.parameters())
+
+    def test_sure_heads_stay_finite(self):
+        head = seeded(HeadSpec(gate="linear"), (4,))
+        logits = head(1e4 * hidden(50, 4))
+        assert logits.isfinite().all()
+
+    def test_fitted_heads_learn_no_gate(self):
+        with pytest.raises(HeadError, match="is fitted, and learns no gate; got gate 'linear'"):
+            build_head(HeadSpec(kind="tree", gate="linear"), (12,), 3)

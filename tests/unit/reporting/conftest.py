@@ -12,6 +12,7 @@ from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
 from eesearch.study.answers import (
     Answers,
+    DesignFacts,
     DeviceAnswer,
     ExitFacts,
     Layer,
@@ -19,6 +20,8 @@ from eesearch.study.answers import (
     Point,
     SeedAnswer,
     StopFacts,
+    StrategyAnswer,
+    TrainingCost,
     TrialAnswer,
     Tried,
 )
@@ -162,14 +165,15 @@ def stop_facts(point: Point) -> Point:
     )
 
 
-def baseline(name: str, points: tuple[Point, ...], kind: str = "baseline") -> Layer:
+def baseline(name: str, points: tuple[Point, ...], kind: str = "baseline", worse: float = 1.0) -> Layer:
     """A method that is a little worse than the front."""
 
-    def worse(e: Evaluation) -> Evaluation:
-        costs = {axis: cost.model_copy(update={"mean": 1.05 * cost.mean}) for axis, cost in e.costs.items()}
-        return e.model_copy(update={"accuracy": e.accuracy - 0.004, "costs": costs})
+    def moved(e: Evaluation) -> Evaluation:
+        factor = 1.0 + 0.05 * worse
+        costs = {axis: cost.model_copy(update={"mean": factor * cost.mean}) for axis, cost in e.costs.items()}
+        return e.model_copy(update={"accuracy": e.accuracy - 0.004 * worse, "costs": costs})
 
-    return Layer(name=name, kind=kind, points=tuple(Point(cal=worse(p.cal), test=worse(p.test)) for p in points))
+    return Layer(name=name, kind=kind, points=tuple(Point(cal=moved(p.cal), test=moved(p.test)) for p in points))
 
 
 def make_rich(**changes: object) -> Answers:
@@ -196,6 +200,37 @@ def make_rich(**changes: object) -> Answers:
         volumes = tuple(0.41 + 0.03 * n + 0.02 * k for k in range(len(devices)))
         trials.append(trial.model_copy(update=known | {"hypervolumes": volumes}))
     return plain.model_copy(update={"devices": tuple(devices), "trials": tuple(trials)})
+
+
+STRATEGIES = ("separate", "joint", "mixed", "combined", "gated", "layerwise", "freezeout", "distill", "<b>own")
+GAP = {"soft accuracy": 0.9310, "hard accuracy": 0.9280, "soft cost": 0.52, "hard cost": 0.551}
+
+
+def make_compared(**changes: object) -> Answers:
+    """The rich answers of a search that tried several strategies: each a little worse; the third stopped early only."""
+    plain = make_rich(**changes)
+    devices = []
+    for device in plain.devices:
+        strategies = []
+        for n, name in enumerate(STRATEGIES):
+            points = baseline(name, device.points, worse=0.5 * n).points if n != 2 else ()
+            strategies.append(
+                StrategyAnswer(
+                    strategy=name, trials=n + 1, designs=len(points) // 5, points=points,
+                    free=points[3] if n < 2 else None, half=points[1] if n < 2 else None,
+                    hypervolume=0.48 - 0.02 * n if points else None,
+                    hypervolume_test=0.47 - 0.02 * n if points else None, last_accuracy=0.9372 - 0.002 * n,
+                    cost=TrainingCost(samples=150_000 * (n + 1), forward=1_800_000 * n, backward=900_000 * n),
+                    uncounted=int(n == 4), best=n if points else None,
+                    best_cost=TrainingCost(samples=150_000, forward=1_800_000, backward=900_000) if points else None,
+                )
+            )  # fmt: skip
+        facts = DesignFacts(trial=1, last_accuracy=0.9282, notes=GAP)
+        known = {"strategies": tuple(strategies), "designs": {device.points[0].cal.design: facts}}
+        devices.append(device.model_copy(update=known))
+    noted = plain.trials[1].model_copy(update={"strategy": "gated", "notes": GAP, "last_accuracy": 0.9282})
+    trials = (plain.trials[0], noted, *plain.trials[2:])
+    return plain.model_copy(update={"devices": tuple(devices), "trials": trials})
 
 
 def make_examples(answers: Answers, kind: str = "image") -> Examples:
@@ -246,6 +281,11 @@ def stopped() -> Answers:
 @pytest.fixture
 def rich() -> Answers:
     return make_rich()
+
+
+@pytest.fixture
+def compared() -> Answers:
+    return make_compared()
 
 
 @pytest.fixture

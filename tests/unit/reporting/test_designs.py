@@ -79,3 +79,11 @@ def test_long_names_are_shortened_and_foreign_ones_escaped(rich):
     assert "…" in title
     assert "<img" not in title + plot["trials"][0]["hover"]
     assert plot["trials"][0]["y"][1] == pytest.approx(0.5)  # all the same
+
+
+def test_the_last_exit_is_told_against_the_backbone(compared):
+    line = plot_of(compared)["trials"][1]["hover"].split("<br>")
+    assert "last exit: -0.90 points" in line
+    assert line[-1].startswith("soft-hard gap: -0.30 points")
+    nowhere = compared.model_copy(update={"devices": ()})
+    assert "last exit" not in designs_plot(nowhere, {})["trials"][1]["hover"]

@@ -175,3 +175,33 @@ def test_the_same_answers_give_the_same_bytes(answers):
     one = answers.model_copy(update={"devices": answers.devices[:1]})
     for form in ("png", "svg", "pdf"):
         assert figure_bytes(draw_front(one), form) == figure_bytes(draw_front(one), form)
+
+
+def test_styles_tell_dozens_of_strategies_apart(compared):
+    device = compared.devices[0]
+    own = device.strategies[0]
+    many = tuple(own.model_copy(update={"strategy": f"s{n:02}"}) for n in range(40))
+    crowd = compared.model_copy(update={"devices": (device.model_copy(update={"strategies": many}),)})
+    styles = strategy_styles(crowd)
+    assert len(styles) == 42
+    for looks in ("marker", "symbol"):
+        assert len({(style.colour, getattr(style, looks)) for style in styles.values()}) == 42
+    assert {style.plotly_dash for style in list(styles.values())[6:12]} == {"dash"}
+
+
+def test_several_strategies_have_a_panel_with_a_line_each_that_has_points(compared):
+    fronts, strategies, *_ = draw_front(compared).axes
+    assert len(draw_front(compared).axes) == 2 * len(compared.devices)
+    device = compared.devices[0]
+    assert fronts.get_title() == "cifar10_resnet56 · macs"
+    assert strategies.get_title() == "cifar10_resnet56 · macs · training strategies"
+    lines = {line.get_label(): line for line in strategies.lines if not line.get_label().startswith("_")}
+    with_points = [own.strategy for own in device.strategies if own.points]
+    assert list(lines) == [*with_points, "backbone, no exits"]
+    assert "mixed" not in lines
+    assert lines["joint"].get_xdata() == pytest.approx([device.ratio(p) for p in device.strategies[1].points])
+    assert lines["joint"].get_ydata() == pytest.approx([100 * p.test.accuracy for p in device.strategies[1].points])
+    assert (lines["backbone, no exits"].get_xdata()[0], strategies.get_xlabel()) == (
+        1,
+        "Mean cost on test (x backbone)",
+    )

@@ -10,8 +10,11 @@ from eesearch.reporting.formats import (
     AXIS_TITLES,
     UNITS,
     cost_words,
+    count_words,
     duration,
     in_unit,
+    last_words,
+    note_words,
     percent,
     points_words,
     significant,
@@ -77,3 +80,33 @@ def test_a_last_resort_is_asked(answers):
     first, last = stop_words(point.model_copy(update={"policy": policy}))
     assert (last.exit, last.head, last.rule) == ("last resort", "asked", "always")
     assert first.rule == "max_prob/most_confident ≥ 0.9731"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0"), (940, "940"), (1000, "1.00 k"), (12_450, "12.4 k"), (1_800_000, "1.80 M"), (2_345_000_000, "2.35 G")],
+)  # fmt: skip
+def test_counts_have_three_digits(count, words):
+    assert count_words(count) == words
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "words"),
+    [
+        (0.8910, "89.10% on calibration, 0.90 points below the backbone"),
+        (0.9, "90.00% on calibration, equal to the backbone"),
+        (0.9031, "90.31% on calibration, 0.31 points above the backbone"),
+    ],
+)
+def test_a_last_classifier_is_told_against_the_backbone(accuracy, words):
+    assert last_words(accuracy, 0.9) == words
+
+
+def test_notes_of_gated_are_a_gap_and_others_stay_as_they_are():
+    gap = {"soft accuracy": 0.931, "hard accuracy": 0.928, "soft cost": 0.52, "hard cost": 0.5}
+    (first, words), other = note_words({"depth": 2.5} | gap)
+    assert first == "soft-hard gap"
+    assert words.startswith("-0.30 points, -0.020 x backbone")
+    assert other == ("depth", "2.500")
+    assert note_words({"soft cost": 0.5}) == [("soft cost", "0.5000")]
+    assert note_words({}) == []

@@ -1,5 +1,5 @@
 from eesearch.core.front import CostSummary
-from eesearch.reporting.hovers import made_words, oracle_hover, point_hover
+from eesearch.reporting.hovers import design_facts, made_words, oracle_hover, point_hover
 
 
 def test_hover_shows_the_whole_configuration(answers):
@@ -47,3 +47,21 @@ def test_an_oracle_tells_where_samples_leave_and_is_escaped(answers, hostile):
 
 def test_the_backbone_has_no_design(answers):
     assert made_words(answers.devices[0].backbone.test) == "backbone, criterion max_prob"
+
+
+def test_a_design_tells_its_last_exit_and_what_its_strategy_notes(compared, answers):
+    device = compared.devices[0]
+    lines = point_hover(device, device.points[2], "Point 2").split("<br>")
+    assert lines[-2:] == [
+        "own classifier: 92.82% on calibration, 0.90 points below the backbone",
+        "soft-hard gap: -0.30 points, +0.031 x backbone: as trained, with soft gates, 93.10% at 0.520 x; with hard "
+        "ones 92.80% at 0.551 x",
+    ]  # fmt: skip
+    assert design_facts(device, device.backbone.test.design) == []
+    assert design_facts(answers.devices[0], "9d1e5a7b03c2f418") == []
+
+
+def test_what_a_strategy_notes_is_escaped(compared):
+    device = compared.devices[0]
+    evil = {key: facts.model_copy(update={"notes": {"<img>": 1.0}}) for key, facts in device.designs.items()}
+    assert "<img>" not in point_hover(device.model_copy(update={"designs": evil}), device.points[0], "Point 0")

@@ -145,7 +145,7 @@ def test_trials_show_failures_and_the_last_exit_against_the_backbone(page, answe
     _, bank, joint, failed = page.tables["trials"]
     assert bank[:3] == ["0", "bank", "separate"]
     assert bank[3].startswith("12 exits layer1.0:linear-avg1")
-    assert joint[4:] == ["0.470", "93.01%", "-0.71", "6 min 52 s", "complete"]
+    assert joint[4:] == ["0.470", "93.01%", "lost -0.71", "6 min 52 s", "complete"]
     assert failed[4:8] == ["-", "-", "-", "3.1 s"]
     assert failed[8] == f"failed: {answers.trials[2].error}"
     assert ("tr", {"class": "failed"}) in page.elements
@@ -327,3 +327,34 @@ def test_an_empty_search_has_a_page(answers):
     assert [row[0] for row in page.tables["front"]] == ["Point", "backbone"]
     assert "seeds" not in page.tables
     assert "phases" not in page.tables
+
+
+def test_strategies_are_compared_where_there_are_several(compared, page):
+    drawn = Page(render_html(compared))
+    head, first, second, third, *_ = drawn.tables["strategies"]
+    assert len(drawn.tables["strategies"]) == 2 * (1 + len(compared.devices[0].strategies))
+    assert len(first) == len(second) == len(third) == len(head)
+    assert first[:2] == ["separate", "1 of 1 best: trial 0"]
+    assert second == [
+        "joint", "1 of 2 best: trial 1", "0.4600", "0.4500", "0.714", "93.20%", "+0.26", "93.52%", "-0.20",
+        "300 k 150 k", "1.80 M 1.80 M", "900 k 900 k",
+    ]  # fmt: skip
+    assert third[1:7] == ["0 of 3", "-", "-", "-", "-", "-"]
+    assert ("a", {"href": "#strategies"}) in drawn.elements
+    figures = [device["strategies"] for device in shown_on(drawn)["devices"]]
+    assert [len(figure["data"]) for figure in figures] == [9, 9]  # all but the one without points, and the backbone
+    assert "strategies" not in page.tables
+    assert ("a", {"href": "#strategies"}) not in page.elements
+    assert [device["strategies"] for device in shown_on(page)["devices"]] == [None, None]
+
+
+def test_a_strategy_of_any_name_stays_text(compared):
+    source = own_part(render_html(compared))
+    assert "&lt;b&gt;own" in source
+    assert "<b>own" not in source
+
+
+def test_what_a_strategy_notes_stands_with_its_trial(compared):
+    rows = Page(render_html(compared)).tables["trials"]
+    assert rows[2][8].startswith("complete soft-hard gap: -0.30 points, +0.031 x backbone")
+    assert rows[2][6] == "lost -0.90"

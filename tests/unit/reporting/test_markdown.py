@@ -74,7 +74,7 @@ def test_foreign_text_stays_text(hostile):
     text = markdown_report(hostile)
     assert "<script" not in text.replace(r"\<", "")
     assert r"\<img" in text
-    assert {len(row) for row in tables(text)["Trials"]} == {7}
+    assert {len(row) for row in tables(text)["Trials"]} == {8}
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,18 @@ def test_foreign_text_stays_text(hostile):
 )
 def test_escapes(text, shown):
     assert escaped(text) == shown
+
+
+def test_strategies_are_compared_where_there_are_several(compared, rich):
+    rows = tables(markdown_report(compared))["Strategies"]
+    assert [row[0] for row in rows[2:11]] == [escaped(own.strategy) for own in compared.devices[0].strategies]
+    assert rows[3] == [
+        "joint", "1 of 2", "0.4600", "0.4500", "0.714", "+0.26", "-0.20", "300 k<br>150 k", "1.80 M<br>1.80 M",
+        "900 k<br>900 k",
+    ]  # fmt: skip
+    assert "Strategies" not in tables(markdown_report(rich))
+
+
+def test_a_last_exit_that_lost_much_is_bold(answers):
+    rows = tables(markdown_report(answers))["Trials"][2:]
+    assert [row[6] for row in rows] == ["0.00", "**-0.71**", "-"]

@@ -107,3 +107,9 @@ def test_a_key_is_of_the_design_and_the_policy_and_of_nothing_else(answers):
 
 def test_it_is_json_without_infinities(rich):
     json.dumps(facts_of(rich), allow_nan=False)
+
+
+def test_a_point_tells_its_last_exit_and_the_soft_hard_gap(compared):
+    facts = dict(facts_of(compared)["points"][3]["facts"])
+    assert facts["Own classifier"] == "92.82% on calibration, 0.90 points below the backbone"
+    assert facts["Soft-hard gap"].startswith("-0.30 points, +0.031 x backbone")

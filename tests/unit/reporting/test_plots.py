@@ -6,7 +6,7 @@ from eesearch.reporting.designs import designs_plot
 from eesearch.reporting.figures import strategy_styles
 from eesearch.reporting.frontdata import front_data
 from eesearch.reporting.hovers import point_hover
-from eesearch.reporting.plots import front_plot, page_layout
+from eesearch.reporting.plots import front_plot, page_layout, strategies_plot
 from eesearch.reporting.progress import volume_plot
 
 
@@ -76,3 +76,52 @@ def test_a_crowd_has_small_markers_and_faint_intervals(answers):
 def test_the_points_of_the_front_lie_above_everything_to_compare_with(rich):
     names = list(traces(rich))
     assert names.index("BranchyNet") < names.index("joint, on test")
+
+
+def test_each_strategy_has_a_line_in_the_same_axes_and_the_backbone_is_marked(compared):
+    device = compared.devices[1]
+    data, styles = front_data(device), strategy_styles(compared)
+    plot = strategies_plot(device, data, styles)
+    *lines, backbone = plot["data"]
+    assert [line["meta"]["label"] for line in lines] == [own.strategy for own in device.strategies if own.points]
+    assert lines[-1]["name"] == "&lt;b&gt;own"
+    for line, own in zip(lines, [own for own in device.strategies if own.points], strict=True):
+        assert line["x"] == pytest.approx([device.ratio(point) for point in own.points])
+        assert line["y"] == pytest.approx([100.0 * point.test.accuracy for point in own.points])
+        assert line["line"]["color"] == styles[own.strategy].colour
+    assert (backbone["x"], backbone["y"]) == ([1.0], pytest.approx([93.46]))
+    low, high = plot["layout"]["yaxis"]["range"]
+    assert low < 93.46 < high
+    assert plot["layout"]["xaxis"]["rangemode"] == "tozero"
+    json.dumps(plot, allow_nan=False)
+
+
+def test_crowded_strategies_get_a_logarithmic_axis_too(compared):
+    device = compared.devices[0]
+
+    def cheaper(point):
+        costs = {axis: cost.model_copy(update={"mean": cost.mean / 20}) for axis, cost in point.test.costs.items()}
+        return point.model_copy(update={"test": point.test.model_copy(update={"costs": costs})})
+
+    crowded = tuple(o.model_copy(update={"points": tuple(map(cheaper, o.points))}) for o in device.strategies)
+    device = device.model_copy(update={"strategies": crowded})
+    axis = strategies_plot(device, front_data(device), strategy_styles(compared))["layout"]["xaxis"]
+    assert axis["type"] == "log"
+    assert 10.0 ** axis["range"][1] == pytest.approx(1.2)
+    assert "1" in axis["ticktext"]
+
+
+def test_one_strategy_has_nothing_to_be_compared_with(compared):
+    device = compared.devices[0]
+    alone = device.model_copy(update={"strategies": device.strategies[:1]})
+    assert strategies_plot(alone, front_data(alone), strategy_styles(compared)) is None
+
+
+def test_strategies_without_any_point_leave_the_backbone(compared):
+    device = compared.devices[0]
+    bare = tuple(own.model_copy(update={"points": ()}) for own in device.strategies)
+    device = device.model_copy(update={"strategies": bare})
+    plot = strategies_plot(device, front_data(device), strategy_styles(compared))
+    assert [trace["meta"]["label"] for trace in plot["data"]] == ["backbone, no exits"]
+    low, high = plot["layout"]["yaxis"]["range"]
+    assert low < 93.46 < high

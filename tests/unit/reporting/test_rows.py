@@ -24,3 +24,12 @@ def test_phases_add_up():
     assert phase_rows({"a": 1.0, "b": 3.0})[-1] == ("together", "4.0 s", "")
     assert phase_rows({"a": 0.0})[0] == ("a", "0.0 s", "-")
     assert phase_rows({}) == []
+
+
+def test_a_last_exit_that_lost_more_than_half_a_point_is_marked(answers):
+    assert [(row.change, row.paid) for row in trial_rows(answers)] == [("0.00", False), ("-0.71", True), ("-", False)]
+
+
+def test_what_a_strategy_notes_is_told_with_its_trial(compared):
+    _, gated, _ = trial_rows(compared)
+    assert [name for name, _ in gated.notes] == ["soft-hard gap"]

@@ -7,7 +7,7 @@ from eesearch.core.costs import Axis
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.answers import COLUMNS, SPENT, Answers, DeviceAnswer, ExitFacts, OracleAnswer, Point, table_rows
+from eesearch.study.answers import SPENT, Answers, DesignFacts, DeviceAnswer, ExitFacts, OracleAnswer, Point
 
 EARLY = ExitId(network="n", cut="cut1", head="linear-avg1")
 END = ExitId(network="n", cut=OUTPUT, head=OWN)
@@ -62,14 +62,6 @@ def test_what_there_is_to_compare_with_survives_the_file(device):
     assert Answers.model_validate_json(answers.model_dump_json()) == answers
 
 
-def test_a_row_has_the_ratios_of_its_axes_and_the_parameters_deployed(device):
-    rows = table_rows([device])
-    assert tuple(rows.columns) == COLUMNS
-    first = rows.iloc[0]
-    assert (first["latency_ratio"], first["macs_ratio"]) == (0.75, 0.5)
-    assert (first["latency_ms"], first["macs"], first["params"]) == (6.0, 2e6, 6e5)
-
-
 @pytest.mark.parametrize("axis", get_args(Axis))
 def test_a_verdict_names_what_is_saved_on_any_axis(axis):
     answer = DeviceAnswer(
@@ -79,3 +71,41 @@ def test_a_verdict_names_what_is_saved_on_any_axis(axis):
         points=(point([EARLY, END], 0.9, **{axis: 6.0}),),
     )
     assert f"0.75 x the backbone's {SPENT[axis]};" in answer.verdict()
+
+
+def with_design(device, *last, samples=100):
+    """Points of designs whose own classifiers reach these accuracies on calibration."""
+    (own,) = device.points
+    backbone = device.backbone.cal.model_copy(update={"samples": samples})
+    points = [own.model_copy(update={"cal": own.cal.model_copy(update={"design": f"d{n}"})}) for n in range(len(last))]
+    designs = {f"d{n}": DesignFacts(trial=n + 1, last_accuracy=accuracy) for n, accuracy in enumerate(last)}
+    whole = device.backbone.model_copy(update={"cal": backbone})
+    return device.model_copy(update={"backbone": whole, "points": tuple(points), "designs": designs})
+
+
+def test_a_verdict_tells_that_early_exits_were_paid_for_by_the_last_one(device):
+    assert with_design(device, 0.891, samples=10_000).verdict().endswith(
+        " The own classifier of design d0 (trial 1) is 0.90 points below the backbone on calibration: early exits were "
+        "paid for by the last one."
+    )  # fmt: skip
+
+
+def test_with_several_such_designs_a_verdict_names_the_worst(device):
+    words = with_design(device, 0.897, 0.88, 0.87, samples=10_000).verdict()
+    assert "design d2 (trial 3) is 3.00 points below" in words
+    assert words.endswith("paid for by the last one; 2 designs on the front lost more than 0.5.")
+
+
+def test_what_few_samples_cannot_tell_is_called_chance(device):
+    assert "with 100 samples that may be chance." in with_design(device, 0.88).verdict()
+
+
+@pytest.mark.parametrize("last", [0.895, 0.91, None])
+def test_half_a_point_is_no_loss_to_speak_of(device, last):
+    assert "own classifier" not in with_design(device, last, samples=10_000).verdict()
+
+
+def test_a_design_that_is_not_on_the_front_is_not_blamed(device):
+    found = with_design(device, 0.9, samples=10_000)
+    others = found.designs | {"elsewhere": DesignFacts(trial=7, last_accuracy=0.5)}
+    assert "own classifier" not in found.model_copy(update={"designs": others}).verdict()

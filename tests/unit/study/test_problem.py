@@ -2,6 +2,7 @@
 
 import pytest
 
+from eesearch.core.design import LossSpec
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.trial import StoppedEarlyError
 from eesearch.training.checkpoint import weights_hash
@@ -66,8 +67,18 @@ def test_reports_come_after_each_epoch_but_the_last_and_change_nothing(made):
 def test_a_value_so_far_is_that_of_the_front_of_the_table_so_far(made):
     problem = made(space=FIELDS["space"] | {"levels": "all"})  # there is nothing to refine then
     outcome = problem.run(proposal(problem))
-    so_far = problem.value_so_far(problem.workshop.network(outcome.design))
+    so_far = problem.value_so_far(problem.workshop.network(outcome.design), outcome.design)
     assert so_far == pytest.approx(outcome.values[0])
+
+
+def test_a_value_so_far_looks_at_what_the_strategy_trains_for(made, monkeypatch):
+    problem = made()
+    outcome = problem.run(proposal(problem))
+    net, looks, look = problem.workshop.network(outcome.design), [], problem.workshop.look
+    monkeypatch.setattr(problem.workshop, "look", lambda net, *how: looks.append(how) or look(net, *how))
+    pooled = outcome.design.model_copy(update={"strategy": "combined", "loss": LossSpec(combine="max")})
+    assert problem.value_so_far(net, pooled) >= problem.value_so_far(net, outcome.design)
+    assert looks == [("max_prob", "own"), ("max_prob", "max"), ("max_prob", "own")]
 
 
 def test_what_is_stopped_leaves_nothing_behind(made):
@@ -99,3 +110,12 @@ def test_a_training_that_was_killed_tells_only_what_is_new(made):
     assert [epochs for epochs, _ in told] == [1, 2, 2]
     assert told[1] == told[2]
     assert outcome == made("alone").run(proposal(problem))
+
+
+def test_joint_trials_weigh_the_exits_that_they_train(made):
+    """Exits beyond `max_exits` are not trained, so the costs that gates learn are of a network without them."""
+    space = FIELDS["space"] | {"heads": [{"kind": "linear", "gate": "linear"}], "strategies": ["gated"]}
+    problem = made(kind=JointTrials, mode="joint-trials", space=space)
+    design = problem.proposed(proposal(problem, strategy="gated"))
+    assert len(problem.cuts) > len(design.exits) == 1
+    assert len(design.loss.costs) == 2

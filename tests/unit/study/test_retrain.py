@@ -2,7 +2,7 @@ from math import inf
 
 import pytest
 
-from eesearch.core.design import Design, ExitId, ExitSpec, HeadSpec, TrainSpec
+from eesearch.core.design import Design, ExitId, ExitSpec, HeadSpec, LossSpec, TrainSpec
 from eesearch.core.errors import InputError, RunError, StudyError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
@@ -81,6 +81,22 @@ def test_a_backbone_that_came_with_weights_is_kept_and_fine_tuned(config):
     design = retraining(config).design
     assert not design.scratch
     assert (design.train.epochs, design.train.lr) == (3, 0.5)
+
+
+LOSS = LossSpec(ramp="cosine", distill=0.7, temperature=2.0, teacher="final")
+
+
+def test_the_loss_survives(config):
+    """Costs do not: they are those of exits that may not all be there any more."""
+    loss = LOSS.model_copy(update={"costs": (0.2, 0.4, 0.6, 1.0)})
+    changed = config.design.model_copy(update={"strategy": "distill", "loss": loss})
+    config = config.model_copy(update={"design": changed})
+    again = ExportedConfig.model_validate_json(config.model_dump_json())
+    assert again.design.loss == loss
+    design = retraining(again).design
+    assert (design.strategy, design.loss) == ("distill", LOSS)
+    start = warm_start(again)
+    assert start.loss.model_copy(update={"costs": ()}) == LOSS
 
 
 def test_from_scratch_the_studys_own_training_section_is_used(config):

@@ -24,7 +24,11 @@ FIELDS = {
     "training": {"epochs": 0, "heads": {"epochs": 1, "batch_size": 64, "lr": 0.02}},
     "devices": ["macs"],
     "space": {
-        "heads": [{"kind": "linear", "pool": "mixed", "size": 2}, {"kind": "conv", "pool": "none", "channels": 4}]
+        "heads": [
+            {"kind": "linear", "pool": "mixed", "size": 2},
+            {"kind": "conv", "pool": "none", "channels": 4},
+            {"kind": "tree", "depth": 2},
+        ]
     },
 }
 
@@ -177,8 +181,21 @@ def test_a_bank_whose_deepest_part_is_as_long_as_the_whole_is_not_spread(materia
     profile, bank = materials.profiles[0], workshop.bank_design
     free = {cut: dict.fromkeys(heads, 0.0) for cut, heads in profile.macs_head.items()}
     steep = profile.model_copy(update={"macs_head": free})
-    pooled = bank.model_copy(update={"exits": tuple(e for e in bank.exits if e.head.pool != "none")})
+    pooled = bank.model_copy(update={"exits": tuple(e for e in bank.exits if e.head.kind == "linear")})
     assert part_bank(pooled, materials.backbone, steep, samples=10**9, cached=True, workers=4) == []
+
+
+def test_fitting_takes_time_too(materials, tmp_path):
+    """It is shared out, even where heads cost nothing to run."""
+    workshop = workshop_in(tmp_path, materials)
+    profile, bank = materials.profiles[0], workshop.bank_design
+    free = {cut: dict.fromkeys(heads, 0.0) for cut, heads in profile.macs_head.items()}
+    fitted = bank.model_copy(update={"exits": tuple(e for e in bank.exits if e.head.kind == "tree")})
+    cheap = profile.model_copy(update={"macs_head": free, "macs_prefix": (0.0,) * len(profile.macs_prefix)})
+    for cached in (True, False):
+        parts = part_bank(fitted, materials.backbone, cheap, samples=10**9, cached=cached, workers=2)
+        assert [len(part.design.exits) for part in parts] == [1, 1]
+        assert all(part.cached == cached for part in parts)
 
 
 def test_shards_are_whole_batches_and_cover_every_sample(materials, tmp_path):

@@ -7,23 +7,16 @@ from eesearch.core.errors import EesearchError, HeadError, InputError
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import split
 from eesearch.nets.zoo import mlp, residual_cnn
-from eesearch.training.bank import (
-    Tap,
-    build_heads,
-    cache_taps,
-    count_samples,
-    find_cut,
-    plan_cache,
-    read_taps,
-    train_bank,
-)
+from eesearch.training.bank import build_heads, count_samples, plan_cache, train_bank
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.data import Split
 from eesearch.training.plans import train_design
+from eesearch.training.taps import Tap, cache_taps, find_cut, read_taps
 
 LINEAR = HeadSpec(kind="linear", pool="avg", size=1)
 MIXED = HeadSpec(kind="mlp", hidden=(8,), pool="mixed", size=2)
 POOLED_CONV = HeadSpec(kind="conv", channels=4, pool="avg", size=2)
+LOGISTIC = HeadSpec(kind="logistic", pool="avg", size=2)
 MAP_CONV = HeadSpec(kind="dsconv", channels=4, pool="none")
 SPEC = TrainSpec(epochs=2, batch_size=16, lr=0.01)
 
@@ -145,7 +138,15 @@ def test_the_plan_is_what_the_cache_takes(backbone, data):
 
 @pytest.mark.parametrize(
     ("heads", "max_cache_gb", "passes"),
-    [((LINEAR,), 1.0, 1), ((MAP_CONV,), 1.0, 2), ((LINEAR, MAP_CONV), 1.0, 3), ((LINEAR, MAP_CONV), 0.0, 2)],
+    [
+        ((LINEAR,), 1.0, 1),
+        ((MAP_CONV,), 1.0, 2),
+        ((LINEAR, MAP_CONV), 1.0, 3),
+        ((LINEAR, MAP_CONV), 0.0, 2),
+        ((LOGISTIC, LINEAR), 1.0, 1),
+        ((LOGISTIC, MAP_CONV), 1.0, 3),
+        ((LOGISTIC, LINEAR), 0.0, 2 + 2),
+    ],
 )
 def test_samples_are_counted_as_they_go_through_the_backbone(backbone, data, heads, max_cache_gb, passes):
     wanted, runs = design(*everywhere(backbone, *heads)), count_runs(backbone, 0)

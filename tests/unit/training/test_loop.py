@@ -91,7 +91,7 @@ def test_frozen_parts_stay_bit_identical_and_flags_come_back():
 def test_a_failing_training_restores_flags_too():
     model = TwoExits()
 
-    def fail(logits, labels):
+    def fail(logits, labels, done):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -109,9 +109,49 @@ def test_each_part_has_a_rate_of_its_own():
 
     model = trained(phase(rate=rate, epochs=1, batch_size=16))
     fresh = TwoExits()
-    assert all(torch.equal(a, b) for a, b in zip(model.trunk.parameters(), fresh.trunk.parameters(), strict=True))
+    assert weights_hash(model.trunk) == weights_hash(fresh.trunk), "statistics included"
     assert not torch.equal(model.heads[0].weight, fresh.heads[0].weight)
     assert asked == [("trunk", 0, 2), ("heads", 0, 2), ("trunk", 1, 2), ("heads", 1, 2)]
+
+
+def rest_after(frozen_at):
+    """A rate of the trunk that comes to 0 at some step."""
+    return lambda part, step, steps: float(part != "trunk" or step < frozen_at)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_part_whose_rate_comes_to_0_is_frozen_in_the_middle_of_an_epoch(optimizer):
+    """Momentum, weight decay and statistics of normalisations move it no more; dropout in it ends, too."""
+    seen, model = [], TwoExits()
+    given = phase(rate=rest_after(6), optimizer=optimizer, weight_decay=0.1)
+    model.trunk.register_forward_hook(lambda module, *_: seen.append((module.training, weights_hash(module))))
+    train(model, given, samples())
+    modes, states = zip(*seen, strict=True)
+    assert modes == (True,) * 6 + (False,) * 6
+    assert len(set(states[:7])) == 7
+    assert set(states[6:]) == {weights_hash(model.trunk)}
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("at", [4, 6, 9, 11])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_what_is_frozen_on_the_way_stays_so_after_a_kill(tmp_path, at, optimizer):
+    given, checkpoint = phase(rate=rest_after(6), optimizer=optimizer), Checkpoint(tmp_path / "run.pt")
+    with pytest.raises(Interrupted):
+        trained(given, checkpoint=checkpoint, progress=interrupt(at))
+    assert weights_hash(trained(given, checkpoint=checkpoint)) == weights_hash(trained(given))
+
+
+def test_losses_are_told_which_share_of_the_steps_is_done():
+    told = []
+
+    def loss(logits, labels, done):
+        told.append(done)
+        return separate_loss(logits, labels, done)
+
+    trained(phase(loss=loss, epochs=2))
+    assert told == [step / 8 for step in range(8)]
 
 
 def test_no_epochs_change_nothing():

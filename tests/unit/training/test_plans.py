@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from eesearch.core.design import Design, ExitSpec, HeadSpec, TrainSpec
+from eesearch.core.design import Design, ExitSpec, HeadSpec, LossSpec, TrainSpec
 from eesearch.core.errors import InputError
 from eesearch.core.registry import STRATEGIES
 from eesearch.nets.exitnet import ExitNet
@@ -12,7 +14,7 @@ from eesearch.training.bank import build_heads
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.collect import collect
 from eesearch.training.data import Split
-from eesearch.training.plans import Strategy, count_epochs, train_design
+from eesearch.training.plans import Strategy, Work, count_work, train_design
 
 
 def backbone():
@@ -24,13 +26,21 @@ def backbone():
     return split(model, torch.zeros(1, 4))
 
 
-def case(strategy="joint", alphas=(1.0,), seed=0):
+def case(strategy="joint", alphas=(1.0,), seed=0, before=None, **loss):
     network = backbone()
     exits = tuple(
         ExitSpec(cut=cut.name, head=HeadSpec(), alpha=a) for cut, a in zip(network.cuts, alphas, strict=False)
     )
-    train = TrainSpec(epochs=2, batch_size=8, lr=0.01)
-    design = Design(backbone="b", data="d", strategy=strategy, exits=exits, train=train, seed=seed)
+    design = Design(
+        backbone="b",
+        data="d",
+        strategy=strategy,
+        exits=exits,
+        train=TrainSpec(epochs=2, batch_size=8, lr=0.01),
+        seed=seed,
+        loss=LossSpec(**loss),
+        before=before,
+    )
     return ExitNet(network, build_heads(network, exits, 0)), design
 
 
@@ -66,23 +76,87 @@ def test_epochs_are_told_with_the_network_as_it_is_and_looking_changes_nothing()
 
     watched = train_design(net, design, samples(), after_epoch=look)
     assert weights_hash(watched) == weights_hash(train_design(net, design, samples()))
-    assert [epochs for epochs, _ in tables] == [1, 2] == list(range(1, count_epochs(design) + 1))
+    work = count_work(net, design, 40)
+    assert [epochs for epochs, _ in tables] == [1, 2] == list(range(1, work.epochs + 1))
     assert np.array_equal(tables[-1][1], collect(watched, samples()).logits)
     assert not np.array_equal(tables[0][1], tables[1][1])
 
 
-def test_epochs_are_counted_over_all_phases(monkeypatch):
-    net, design = case()
-    twice = Strategy("twice", True, lambda asked: 2 * STRATEGIES["joint"].phases(asked))
-    monkeypatch.setattr("eesearch.training.plans.STRATEGIES", {"joint": twice})
+@pytest.fixture
+def registered(monkeypatch):
+    """Makes strategies that only this test knows."""
+
+    def register(strategy):
+        monkeypatch.setitem(STRATEGIES._entries, strategy.name, strategy)
+        return strategy
+
+    return register
+
+
+def test_epochs_are_counted_over_all_phases(registered):
+    registered(Strategy("twice", lambda net, asked: 2 * STRATEGIES["joint"].phases(net, asked)))
+    net, design = case("twice")
     told = []
     train_design(net, design, samples(), after_epoch=lambda network, epochs: told.append(epochs))
     assert told == [1, 2, 3, 4]
-    assert count_epochs(design) == 4
+    assert count_work(net, design, 40).epochs == 4
 
 
-def test_alpha_counts_where_it_matters():
-    assert [STRATEGIES[name].uses_alpha for name in ("separate", "joint")] == [False, True]
+def test_a_phase_learns_from_what_the_phase_before_learnt_from(registered):
+    seen = []
+
+    def shifted(given):
+        seen.append(given.inputs[0, 0].item())
+        return replace(given, inputs=given.inputs + 1.0)
+
+    def phases(net, asked):
+        (phase,) = STRATEGIES["joint"].phases(net, asked)
+        return [replace(phase, inputs=shifted), replace(phase, inputs=shifted), phase]
+
+    registered(Strategy("shifting", phases))
+    train_design(*case("shifting"), samples())
+    first = samples().x[0, 0]
+    assert seen == pytest.approx([first, first + 1.0])
+
+
+def test_a_strategy_may_finish_what_its_phases_leave(registered):
+    def finish(net, asked):
+        with torch.no_grad():
+            net.heads[0].body[1].bias.fill_(asked.seed + 7.0)
+
+    registered(Strategy("finishing", STRATEGIES["joint"].phases, finish=finish))
+    trained = train_design(*case("finishing"), samples())
+    assert (trained.heads[0].body[1].bias == 7.0).all()
+
+
+class TestWork:
+    """Segments that samples go through, forward and backward; the toy has two, and one exit."""
+
+    @pytest.mark.parametrize(
+        ("strategy", "options", "work"),
+        [
+            ("separate", {}, Work(epochs=2, last=2, samples=80, forward=160, backward=0)),
+            ("joint", {}, Work(epochs=2, last=2, samples=80, forward=160, backward=160)),
+            ("mixed", {}, Work(epochs=2, last=2, samples=80, forward=160, backward=160)),
+            ("mixed", {"before": TrainSpec(epochs=3)}, Work(epochs=5, last=2, samples=200, forward=400, backward=400)),
+            ("combined", {}, Work(epochs=2, last=2, samples=80, forward=160, backward=160)),
+            ("distill", {"teacher": "final"}, Work(epochs=2, last=2, samples=80, forward=160, backward=160)),
+            ("distill", {"teacher": "backbone"}, Work(epochs=2, last=2, samples=160, forward=320, backward=160)),
+            ("layerwise", {}, Work(epochs=4, last=2, samples=100, forward=200, backward=160)),
+            ("freezeout", {}, Work(epochs=2, last=2, samples=80, forward=160, backward=round(80 * 1.512))),
+        ],
+    )
+    def test_is_what_the_phases_say(self, strategy, options, work):
+        net, design = case(strategy, **options)
+        before = weights_hash(net)
+        assert count_work(net, design, 40) == work
+        assert weights_hash(net) == before
+
+    def test_is_shared_among_the_epochs(self):
+        work = Work(epochs=4, last=2, samples=80, forward=160, backward=100)
+        assert work.upto(1) == Work(epochs=1, last=2, samples=20, forward=40, backward=25)
+        assert work.upto(4) == work
+        assert Work(0, 0, 0, 0, 0).upto(0) == Work(0, 0, 0, 0, 0)
 
 
 def test_refuses_a_network_with_other_exits():

@@ -1,0 +1,42 @@
+"""The rows of `front.csv`: what a front's points do and cost, a column for each figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from eesearch.core.costs import Axis
+from eesearch.core.front import describe
+from eesearch.study.answers import DeviceAnswer, Point, wilson
+
+COLUMNS = (
+    "point", "device", "strategy", "exits", "heads", "criterion", "thresholds", "exit_rate",
+    "accuracy_cal", "accuracy_test", "accuracy_test_low", "accuracy_test_high",
+    "macs", "latency_ms", "latency_ms_p95", "latency_ms_worst", "macs_ratio", "latency_ratio", "params", "design",
+)  # fmt: skip
+
+_RATIOS: dict[Axis, str] = {"macs": "macs_ratio", "latency_ms": "latency_ratio"}
+
+
+def table_rows(devices: Sequence[DeviceAnswer]) -> pd.DataFrame:
+    """The rows of `front.csv`: per device its front by rising cost, then the backbone.
+
+    Rates, accuracies and costs are those on test, unless a column ends in `_cal`; latencies in milliseconds.
+    """
+    rows = []
+    for device in devices:
+        named: list[tuple[int | str, Point]] = [*enumerate(device.points), ("backbone", device.backbone)]
+        rows += [_row(device, name, point) for name, point in named]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _row(device: DeviceAnswer, name: int | str, point: Point) -> dict[str, object]:
+    low, high = wilson(point.test.accuracy, point.test.samples)
+    row: dict[str, object] = dict(describe(point.test))
+    row |= {"point": name, "device": device.device, "accuracy_cal": point.cal.accuracy}
+    row |= {"accuracy_test": point.test.accuracy, "accuracy_test_low": low, "accuracy_test_high": high}
+    for axis, cost in point.test.costs.items():
+        if axis in _RATIOS:
+            row[_RATIOS[axis]] = cost.mean / device.backbone.test.costs[axis].mean
+    return row

@@ -1,0 +1,86 @@
+"""What heads read of a frozen backbone: taps, and their values for every sample of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eesearch.core.design import TapSpec
+from eesearch.core.errors import InputError
+from eesearch.core.progress import Progress, silent
+from eesearch.nets.heads import read_tap, tap_shape
+from eesearch.nets.inputs import as_tensor
+from eesearch.nets.modes import evaluating
+from eesearch.nets.split import Backbone, Cut
+from eesearch.training.accelerator import device_of, full_precision
+from eesearch.training.data import Split
+
+PASS_BATCH = 256
+"""Samples per batch while the backbone fills the cache."""
+
+
+class Tap(NamedTuple):
+    """What one or more heads read: a cut, and how it is pooled."""
+
+    cut: Cut
+    spec: TapSpec
+
+    @classmethod
+    def of(cls, cut: Cut, spec: TapSpec) -> Tap:
+        """The tap of a head; a vector is never pooled, so all heads on a vector share one."""
+        return cls(cut, TapSpec(pool="none") if cut.kind == "vector" else spec)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is read, without the batch."""
+        return tap_shape(self.cut.shape, self.spec)
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether it is small: pooled, or a vector."""
+        return self.spec.pool != "none" or self.cut.kind == "vector"
+
+
+def cache_taps(
+    backbone: Backbone, taps: Sequence[Tap], split: Split, *, progress: Progress = silent
+) -> dict[Tap, Tensor]:
+    """What the heads read, for every sample: float32 [N, ...] per tap. The backbone runs once."""
+    total = len(split)
+    cache = {tap: torch.empty(total, *tap.shape) for tap in taps}
+    x = as_tensor(split.x)
+    with evaluating(backbone), torch.inference_mode(), full_precision(device_of(backbone)):
+        for first in range(0, total, PASS_BATCH):
+            last = min(first + PASS_BATCH, total)
+            for tap, values in read_taps(backbone, taps, x[first:last].to(device_of(backbone))):
+                cache[tap][first:last] = values
+            progress("cache hidden states", last, total)
+    return cache
+
+
+def read_taps(backbone: Backbone, taps: Sequence[Tap], x: Tensor) -> Iterator[tuple[Tap, Tensor]]:
+    """Run the backbone as far as the deepest tap, and give each tap its values on the way."""
+    left = len(taps)
+    carry = backbone.start(x)
+    for k, cut in enumerate(backbone.cuts):
+        if not left:
+            return
+        carry = backbone.run(carry, k, k + 1)
+        for tap in taps:
+            if tap.cut == cut:
+                left -= 1
+                yield tap, read_tap(backbone.tap(k, carry), tap.spec)
+
+
+def find_cut(backbone: Backbone, name: str) -> Cut:
+    """The cut of this name.
+
+    Raises:
+        InputError: the backbone has no such cut.
+    """
+    cuts = {cut.name: cut for cut in backbone.cuts}
+    if name not in cuts:
+        raise InputError("the backbone has no such cut", got=name, expected=f"one of {', '.join(cuts)}")
+    return cuts[name]

@@ -1,0 +1,42 @@
+from math import inf
+
+import pytest
+
+from eesearch.core.design import OUTPUT, OWN, ExitId
+from eesearch.core.front import CostSummary, Evaluation
+from eesearch.core.policy import Policy, Stop
+from eesearch.study.answers import DeviceAnswer, Point
+from eesearch.study.front_table import COLUMNS, table_rows
+
+
+def point(accuracy, **means):
+    """Everybody leaves at the end; p95 is twice the mean cost, the worst case three times as much."""
+    costs = {axis: CostSummary(mean=mean, p95=2.0 * mean, worst=3.0 * mean) for axis, mean in means.items()}
+    policy = Policy(stops=(Stop(exit=ExitId(network="n", cut=OUTPUT, head=OWN), threshold=-inf),), criterion="max_prob")
+    own = Evaluation(policy=policy, accuracy=accuracy, samples=100, exit_rate=(1.0,), costs=costs)
+    return Point(cal=own, test=own)
+
+
+@pytest.fixture
+def device():
+    return DeviceAnswer(
+        device="cpu",
+        axis="latency_ms",
+        backbone=point(0.9, latency_ms=8.0, macs=4e6, params=1e5),
+        points=(point(0.8, latency_ms=6.0, macs=2e6, params=2e5),),
+    )
+
+
+def test_a_row_has_the_ratios_of_its_axes_and_the_parameters_deployed(device):
+    rows = table_rows([device])
+    assert tuple(rows.columns) == COLUMNS
+    first = rows.iloc[0]
+    assert (first["latency_ratio"], first["macs_ratio"]) == (0.75, 0.5)
+    assert (first["latency_ms"], first["macs"], first["params"]) == (6.0, 2e6, 6e5)
+
+
+def test_the_backbone_comes_last_of_each_device(device):
+    rows = table_rows([device, device.model_copy(update={"device": "macs", "axis": "macs"})])
+    assert list(zip(rows["device"], rows["point"], strict=True)) == [
+        ("cpu", 0), ("cpu", "backbone"), ("macs", 0), ("macs", "backbone"),
+    ]  # fmt: skip
