@@ -106,8 +106,8 @@ class Training:
         self._results.put({**result, "done": True})
 
     def _report(self, epochs: int, value: float) -> bool:
-        data = self._problem.materials.dataset.train if isinstance(self._problem, Problem) else ()
-        self._results.put({EPOCH: epochs, VALUE: value, SAMPLES: epochs * len(data)})
+        taken = self._problem.taken(self._params, epochs) if isinstance(self._problem, Problem) else 0
+        self._results.put({EPOCH: epochs, VALUE: value, SAMPLES: taken})
         return self._stops.get()
 
 

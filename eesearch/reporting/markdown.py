@@ -112,7 +112,7 @@ def _strategies(device: DeviceAnswer) -> str:
         "accuracy on test of the point that is most accurate on calibration at half the backbone's cost. Last exit: "
         "the worst own classifier of the designs on the front against the backbone, in points on calibration; bold: "
         f"more than {100.0 * LAST_LOST:g} lost. Forward and backward: samples times segments of the backbone that "
-        "training ran, of all trials (≥: not all of them counted); below, of the design with the highest value alone."
+        "training ran, of all trials; below, of the design with the highest value alone."
     )
     return _table(head, rows, left=1) + f"\n\n{note}"
 

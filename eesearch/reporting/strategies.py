@@ -19,8 +19,7 @@ _NOTE = (
     "designs: trained to the end, of the trials; at no loss: cost of the cheapest point without loss on calibration, "
     "on test, x backbone (points lost); at half: accuracy on test of the best point at half the backbone's cost; last "
     "exit: worst own classifier on the front against the backbone, in points on calibration, ! where more than "
-    f"{100.0 * LAST_LOST:g} are lost; sample-segments run forward and backward: of all trials, ≥ where some did not "
-    "count theirs"
+    f"{100.0 * LAST_LOST:g} are lost; sample-segments run forward and backward: of all trials"
 )
 """What the columns of `strategies_table` are."""
 
@@ -61,7 +60,7 @@ def strategy_rows(device: DeviceAnswer) -> list[StrategyRow]:
 
 def _row(device: DeviceAnswer, own: StrategyAnswer) -> StrategyRow:
     free, last, whole = own.free, own.last_accuracy, device.backbone.cal
-    all_trials = _cost_words(own.cost, least="≥ " if own.uncounted else "")
+    all_trials = _cost_words(own.cost)
     best = [] if own.best_cost is None else [_cost_words(own.best_cost)]
     return StrategyRow(
         strategy=own.strategy,
@@ -88,9 +87,9 @@ def _drop(device: DeviceAnswer, point: Point) -> str:
     return points_words(device.backbone.test.accuracy - point.test.accuracy)
 
 
-def _cost_words(cost: TrainingCost, least: str = "") -> tuple[str, str, str]:
+def _cost_words(cost: TrainingCost) -> tuple[str, str, str]:
     """Samples, forward, backward; passes that nobody counted are missing."""
-    passes = [f"{least}{count_words(n)}" if cost.forward else NONE for n in (cost.forward, cost.backward)]
+    passes = [count_words(n) if cost.forward else NONE for n in (cost.forward, cost.backward)]
     return count_words(cost.samples), passes[0], passes[1]
 
 

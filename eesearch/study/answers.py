@@ -168,7 +168,6 @@ class StrategyAnswer(Value):
         hypervolume_test: Of the same points in the same order, on test.
         last_accuracy: The worst calibration accuracy of an own last classifier, of the designs on the front.
         cost: Of all its trials; a design that several trials proposed was trained once.
-        uncounted: Number of trials that learnt from samples and did not tell their passes.
         best: Number of the trial with the highest value.
         best_cost: What that one took.
     """
@@ -183,7 +182,6 @@ class StrategyAnswer(Value):
     hypervolume_test: float | None = None
     last_accuracy: float | None = None
     cost: TrainingCost = TrainingCost()
-    uncounted: int = 0
     best: int | None = None
     best_cost: TrainingCost | None = None
 

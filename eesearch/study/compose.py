@@ -36,6 +36,7 @@ from eesearch.study.problem import SOLVER_VERSION, solved_for
 from eesearch.study.strategies import MOST_OF_A_LAYER, compare_strategies, counted_volume, spread
 from eesearch.study.trial import Finished
 from eesearch.study.workshop import SplitName
+from eesearch.training.plans import Work
 
 Mode = BankProblem | JointTrials | OneDesign
 
@@ -289,6 +290,7 @@ def _trials(
 def _trial(problem: Mode, trial: Finished) -> TrialAnswer:
     outcome = trial.outcome
     design = outcome.design if outcome else problem.proposed(trial.params) if trial.params else None
+    taken = _taken(problem, design, trial.samples) if design and trial.state == "pruned" else outcome
     return TrialAnswer(
         number=trial.number,
         state=trial.state,
@@ -302,14 +304,14 @@ def _trial(problem: Mode, trial: Finished) -> TrialAnswer:
         seconds=trial.seconds,
         error=trial.error,
         samples=trial.samples,
-        forward=outcome.forward if outcome else 0,
-        backward=outcome.backward if outcome else 0,
+        forward=taken.forward if taken else 0,
+        backward=taken.backward if taken else 0,
         notes=outcome.notes if outcome else {},
-        epochs=_epochs(problem, design, trial) if design and trial.state == "pruned" else None,
+        epochs=taken.epochs if isinstance(taken, Work) else None,
     )
 
 
-def _epochs(problem: Mode, design: Design, trial: Finished) -> int:
-    """How many epochs a design had, by the samples that it took."""
+def _taken(problem: Mode, design: Design, samples: int) -> Work:
+    """What a training took that was stopped after so many samples."""
     work = problem.workshop.work(design)
-    return round(trial.samples * work.epochs / max(work.samples, 1))
+    return work.upto(round(samples * work.epochs / max(work.samples, 1)))

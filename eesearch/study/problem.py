@@ -136,6 +136,18 @@ class Problem:
             exits = tuple(e.model_copy(update={"alpha": cost}) for e, cost in zip(exits, costs, strict=False))
         return design.model_copy(update={"loss": loss, "exits": exits})
 
+    def proposed(self, params: Params) -> Design | None:
+        """The design that the parameters stand for; None: the backbone itself."""
+        raise NotImplementedError
+
+    def taken(self, params: Params, epochs: int) -> int:
+        """Samples that the training of proposed parameters takes until so many epochs are reported."""
+        design = self.proposed(params)
+        if design is None:
+            return 0
+        work = self.workshop.work(design)
+        return work.upto(work.before + epochs).samples
+
     def replay(
         self, design: Design, profile: DeviceProfile, decision: str, split: SplitName
     ) -> tuple[ExitTable, tuple[StageCosts, ...]]:
@@ -259,7 +271,7 @@ class FrontProblem(Problem):
         work = self.workshop.work(design)
 
         def tell(net: ExitNet, epochs: int) -> None:
-            done = epochs - (work.epochs - work.last)
+            done = epochs - work.before
             if 0 < done < work.last and report(done, self.value_so_far(net, design)):
                 raise StoppedEarlyError(work.upto(epochs).samples)
 

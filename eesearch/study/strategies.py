@@ -68,7 +68,6 @@ def _answer(problem: Problem, profile: DeviceProfile, tried: Sequence[Tried], lo
         hypervolume_test=None if volume is None else _volume_on_test(problem, profile, points),
         last_accuracy=min(last, default=None),
         cost=_cost(once),
-        uncounted=sum(trial.samples > 0 and not trial.forward for trial in once),
         best=best.number if best else None,
         best_cost=_cost([best]) if best else None,
     )

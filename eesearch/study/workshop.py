@@ -23,7 +23,7 @@ from eesearch.nets.split import Backbone
 from eesearch.study.materials import Arrays, Materials, recall
 from eesearch.study.spread import BankPart, Spread, SpreadJob, TableShard, part_bank, shard_table
 from eesearch.study.trial import StoppedEarlyError
-from eesearch.training.accelerator import CPU, find_device, placed
+from eesearch.training.accelerator import CPU, Room, find_device, placed
 from eesearch.training.bank import Heads, build_heads, count_samples, plan_cache, train_bank
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.collect import collect
@@ -189,7 +189,7 @@ class Workshop:
                 checkpoint=checkpoint,
                 progress=self.progress,
                 after_epoch=after_epoch,
-                device=self._device,
+                room=Room(self._device, self.materials.study.budget.max_cache_gb),
             )
         except StoppedEarlyError:
             self._forget_training(design.key)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
@@ -19,6 +20,22 @@ from eesearch.training.samples import Inputs
 Accelerator = Literal["auto", "cpu", "cuda"]
 
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a training runs, and how much memory it may fill.
+
+    Attributes:
+        max_cache_gb: Most memory for what is computed once and read in every epoch.
+    """
+
+    device: torch.device = CPU
+    max_cache_gb: float = 4.0
+
+
+HERE = Room()
+"""On the CPU."""
 
 
 def find_device(asked: Accelerator) -> torch.device:

@@ -53,7 +53,8 @@ class Phase:
         rate: Factor of `spec.lr` for each part at each step; None: `spec.schedule` for all parts. A part whose rate is
             0 is frozen from there on: in eval mode, without gradients.
         model: What is trained; None: the network with its exits. It shares all weights that learn with the network.
-        inputs: Makes what the model learns from out of what the phase before learnt from; None: that is it.
+        inputs: Makes what the model learns from out of what the phase before learnt from, in so many GB; None: that
+            is it.
         passes: How many of the backbone's segments a sample goes through in each epoch, forward and backward; None:
             all, and from the last to the first that learns.
     """
@@ -64,7 +65,7 @@ class Phase:
     spec: TrainSpec
     rate: Rate | None = None
     model: nn.Module | None = None
-    inputs: Callable[[Samples], Samples] | None = None
+    inputs: Callable[[Samples, float], Samples] | None = None
     passes: tuple[float, float] | None = None
 
     def lr(self, part: str, step: int, steps: int) -> float:

@@ -15,9 +15,6 @@ from eesearch.nets.modes import evaluating
 from eesearch.training.accelerator import device_of, moved
 from eesearch.training.samples import Samples
 
-MAX_CACHE_BYTES = 4_000_000_000
-"""Embeddings that would take more are computed anew in every epoch."""
-
 PASS_BATCH = 256
 """Samples per batch while the embeddings are cached."""
 
@@ -92,12 +89,13 @@ def carry_of(backbone: Backbone, inputs: Tensor | Embedded) -> tuple[int, Carry]
     return next(iter(inputs))[0], tuple(inputs.values())
 
 
-def embed(backbone: Backbone, samples: Samples, segments: int) -> Samples:
+def embed(backbone: Backbone, samples: Samples, max_cache_gb: float, *, segments: int) -> Samples:
     """Replace samples by what the first segments make of them; the samples as they are where that is too large.
 
     Args:
         backbone: Those segments are trained; stays as it is.
         samples: Raw, or what fewer segments made of them.
+        max_cache_gb: What is too large; it is then computed anew in every epoch.
         segments: How many have run afterwards.
     """
     inputs, total = samples.inputs, len(samples.labels)
@@ -109,7 +107,7 @@ def embed(backbone: Backbone, samples: Samples, segments: int) -> Samples:
 
     with evaluating(backbone), torch.no_grad():
         example = run(0, 1)
-        if total * sum(prod(tensor.shape) * tensor.element_size() for tensor in example) > MAX_CACHE_BYTES:
+        if total * sum(prod(tensor.shape) * tensor.element_size() for tensor in example) > max_cache_gb * 1e9:
             return samples
         kept = [torch.empty(total, *tensor.shape[1:], dtype=tensor.dtype) for tensor in example]
         for first in range(0, total, PASS_BATCH):

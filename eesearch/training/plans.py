@@ -7,15 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from eesearch.core.design import Design, LossSpec
 from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import STRATEGIES
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
-from eesearch.training.accelerator import CPU
+from eesearch.training.accelerator import CPU, HERE, Room
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Split
 from eesearch.training.fitting import fit_heads, is_fitted
@@ -62,7 +60,7 @@ def train_design(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
     after_epoch: AfterEpoch | None = None,
-    device: torch.device = CPU,
+    room: Room = HERE,
 ) -> ExitNet:
     """Train the exits of a design by its strategy; returns a trained copy, on the CPU.
 
@@ -74,7 +72,7 @@ def train_design(
         progress: Called after each batch.
         after_epoch: Called after each epoch that is run now, counted over all phases; must leave the network as it is.
             It may raise to stop the training.
-        device: Where the training runs.
+        room: Where the training runs, and what it may cache.
 
     Raises:
         InputError: the network and the design have different exits; there is no such strategy; it cannot train them.
@@ -82,21 +80,21 @@ def train_design(
         RunError: the checkpoint cannot be written.
     """
     _check_exits(net, design)
-    trained = copy.deepcopy(net).eval().to(device)
+    trained = copy.deepcopy(net).eval().to(room.device)
     samples = Samples.of(split, design.seed)
     strategy, before = STRATEGIES[design.strategy], 0
     phases = strategy.phases(trained, design)
     for index, phase in enumerate(phases):
         own = checkpoint.phase(index, design.key) if checkpoint else None
         tell = partial(_tell, after_epoch, trained, before) if after_epoch else unheard
-        samples = phase.inputs(samples) if phase.inputs else samples
+        samples = phase.inputs(samples, room.max_cache_gb) if phase.inputs else samples
         train(phase.model or trained, phase, samples, checkpoint=own, progress=progress, after_epoch=tell)
         before += phase.spec.epochs
     if strategy.finish is not None:
         strategy.finish(trained, design)
     trained.to(CPU).refresh()
     own = checkpoint.phase(len(phases), design.key) if checkpoint else None
-    fit_heads(trained, split, design.seed, checkpoint=own, progress=progress)
+    fit_heads(trained, split, design.seed, max_cache_gb=room.max_cache_gb, checkpoint=own, progress=progress)
     return trained
 
 
@@ -121,6 +119,11 @@ class Work:
     samples: int
     forward: int
     backward: int
+
+    @property
+    def before(self) -> int:
+        """Epochs before the last phase."""
+        return self.epochs - self.last
 
     def upto(self, epochs: int) -> Work:
         """What the first so many epochs take, about: each as much as another."""

@@ -1,12 +1,14 @@
 """Every registered strategy keeps the contract, with each of its options."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from eesearch.core.design import LossSpec, TrainSpec
 from eesearch.core.registry import STRATEGIES
 from eesearch.testing import StrategyContract
-from eesearch.training import models
+from eesearch.training import strategies
 
 LOSSES = {
     "joint, linear ramp": LossSpec(ramp="linear"),
@@ -34,6 +36,10 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+def _never_cached(embed, backbone, samples, max_cache_gb, *, segments):
+    return embed(backbone, samples, 0.0, segments=segments)
+
+
 class TestEveryStrategy(StrategyContract):
     @pytest.fixture(params=CASES, autouse=True)
     def _case(self, request, monkeypatch):
@@ -44,4 +50,4 @@ class TestEveryStrategy(StrategyContract):
         if request.param in GATED or name == "gated":
             self.gate = "mlp" if "mlp" in option else "linear"
         if request.param == UNCACHED:
-            monkeypatch.setattr(models, "MAX_CACHE_BYTES", 0)
+            monkeypatch.setattr(strategies, "embed", partial(_never_cached, strategies.embed))

@@ -217,7 +217,8 @@ class TestVerbs:
 
     def test_doctor(self):
         result = run("doctor")
-        for word in ("torch", "2.13", "pinning", "entropy, gate, margin, max_prob, patience", "cpu:eager:t1:b1"):
+        criteria = "entropy, gate, learned, learned_path, margin, max_prob, own_gate, patience"
+        for word in ("torch", "2.13", "pinning", criteria, "cpu:eager:t1:b1"):
             assert word in result.output
 
 

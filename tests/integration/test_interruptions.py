@@ -46,6 +46,10 @@ def answers(run):
     for device in found["devices"]:
         for tried in device["dominated"]:
             tried["trial"] = places[tried["trial"]]
+        for design in device["designs"].values():
+            design["trial"] = places[design["trial"]]
+        for strategy in device["strategies"]:
+            strategy["best"] = places[strategy["best"]]
         for certificate in device["certificates"].values():
             certificate.pop("seconds")
     return found["devices"], trials

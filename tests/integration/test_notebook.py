@@ -23,6 +23,8 @@ def test_from_a_run_to_a_network_that_stops_early(searched):
 
 def test_the_backbone_s_own_front_and_pictures(searched):
     run = load_run(searched.directory.path)
-    assert len(run.plot().axes) == len(run.answers.devices)
+    several = [device for device in run.answers.devices if len(device.strategies) > 1]
+    assert len(run.plot().axes) == len(run.answers.devices) + len(several), "a device's strategies have a panel, too"
+    assert several
     assert len(run.front("macs").to_pandas()) == len(run.device("macs").points)
     assert run._repr_html_().count("backbone</td>") == len(run.answers.devices)

@@ -221,7 +221,7 @@ def make_compared(**changes: object) -> Answers:
                     hypervolume=0.48 - 0.02 * n if points else None,
                     hypervolume_test=0.47 - 0.02 * n if points else None, last_accuracy=0.9372 - 0.002 * n,
                     cost=TrainingCost(samples=150_000 * (n + 1), forward=1_800_000 * n, backward=900_000 * n),
-                    uncounted=int(n == 4), best=n if points else None,
+                    best=n if points else None,
                     best_cost=TrainingCost(samples=150_000, forward=1_800_000, backward=900_000) if points else None,
                 )
             )  # fmt: skip

@@ -336,7 +336,7 @@ def test_strategies_are_compared_where_there_are_several(compared, page):
     assert len(first) == len(second) == len(third) == len(head)
     assert first[:2] == ["separate", "1 of 1 best: trial 0"]
     assert second == [
-        "joint", "1 of 2 best: trial 1", "0.4600", "0.4500", "0.714", "93.20%", "+0.26", "93.52%", "-0.20",
+        "joint", "1 of 2 best: trial 1", "0.4600", "0.4500", "0.714", "93.20%", "+0.26", "83.68%", "93.52%", "-0.20",
         "300 k 150 k", "1.80 M 1.80 M", "900 k 900 k",
     ]  # fmt: skip
     assert third[1:7] == ["0 of 3", "-", "-", "-", "-", "-"]

@@ -95,8 +95,8 @@ def test_strategies_are_compared_where_there_are_several(compared, rich):
     rows = tables(markdown_report(compared))["Strategies"]
     assert [row[0] for row in rows[2:11]] == [escaped(own.strategy) for own in compared.devices[0].strategies]
     assert rows[3] == [
-        "joint", "1 of 2", "0.4600", "0.4500", "0.714", "+0.26", "-0.20", "300 k<br>150 k", "1.80 M<br>1.80 M",
-        "900 k<br>900 k",
+        "joint", "1 of 2", "0.4600", "0.4500", "0.714", "+0.26", "83.68%", "-0.20", "300 k<br>150 k",
+        "1.80 M<br>1.80 M", "900 k<br>900 k",
     ]  # fmt: skip
     assert "Strategies" not in tables(markdown_report(rich))
 

@@ -71,11 +71,14 @@ def test_the_cheapest_without_loss_is_that_of_its_own_front(searched):
 
 
 def test_training_is_counted_once_for_each_design_and_for_what_was_stopped(searched):
-    _, answers = searched
+    problem, answers = searched
     separate, joint = answers.devices[0].strategies
-    assert (separate.trials, separate.designs, separate.uncounted) == (1, 1, 0)
-    assert (joint.trials, joint.designs, joint.uncounted) == (4, 1, 1)  # the stopped one did not tell its passes
-    assert tuple(joint.cost.model_dump().values()) == (5 * TRAINED, 700, 600)
+    assert (separate.trials, separate.designs) == (1, 1)
+    assert (joint.trials, joint.designs) == (4, 1)
+    segments = len(problem.materials.backbone.segments)
+    stopped = 2 * TRAINED * segments  # two of three epochs, forward and as far backward
+    assert tuple(joint.cost.model_dump().values()) == (5 * TRAINED, 700 + stopped, 600 + stopped)
+    assert answers.trials[3].epochs == 2
     assert joint.best == 1
     assert tuple(joint.best_cost.model_dump().values()) == (3 * TRAINED, 700, 600)
 
