@@ -38,6 +38,7 @@ from eesearch.solve.exact import solve_front
 from eesearch.study.answers import Answers
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.compose import Mode
+from eesearch.study.estimate import expected_work
 from eesearch.study.files import validate
 from eesearch.study.materials import (
     Given,
@@ -270,7 +271,8 @@ class Plan:
 
     Attributes:
         cache_bytes: Size of the cached hidden states.
-        samples: Training samples that go through the backbone: for the bank, and for each design.
+        samples: Training samples that go through the backbone: for the bank, and for a design of the strategy that
+            takes most; 0 if there is none.
         seconds: Estimates by phase.
     """
 
@@ -298,18 +300,20 @@ def plan(study: Study) -> Plan:
     samples = len(dataset.train)
     forward, step = _seconds_per_sample(backbone, dataset.train.x)
     collected = len(dataset.cal) + len(dataset.test)
-    joint = step * samples * study.training.joint.epochs + forward * collected
+    works = expected_work(study, backbone, heads, samples).values()
+    back, passes = step - forward, len(works) * len(backbone.segments)
+    learning = sum(back * work.backward + forward * work.forward for work in works) / max(passes, 1)
     passed = count_samples(
         backbone, exits, samples, epochs=study.training.heads.epochs, max_cache_gb=study.budget.max_cache_gb
     )
-    used = passed, samples * study.training.joint.epochs
+    used = passed, max((work.samples for work in works), default=0)
     trials = _trials(study, *used)
     seconds = {"train backbone": 0.0 if study.backbone.weights else step * samples * study.training.epochs}
     seconds["profile"] = sum(
         estimate_seconds(backbone, heads, d, decisions=decisions, protocol=study.measuring) for d in study.devices
     )
     seconds["bank (trial 0)"] = forward * (samples + collected)
-    seconds["joint trials"] = joint * (trials - 1)
+    seconds["trained designs"] = (learning + forward * collected) * (trials - 1)
     return Plan(cuts, plan_cache(backbone, exits, samples), trials, used, seconds)
 
 

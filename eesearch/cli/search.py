@@ -232,7 +232,7 @@ def _print_plan(plan: Plan) -> None:
     summary = {
         "cached hidden states": f"{plan.cache_bytes / 1e6:,.1f} MB",
         "trainings": f"{plan.trials} (the bank, then {plan.trials - 1} designs)",
-        "training samples": f"{plan.samples[0]:,} for the bank, {plan.samples[1]:,} for each design",
+        "training samples": f"{plan.samples[0]:,} for the bank, at most {plan.samples[1]:,} for each design",
         "time": f"about {estimate_words(plan.seconds)}",
     }
     console().print(plan_table(cuts, summary))

@@ -286,10 +286,10 @@ def _check_listed(space: SearchSpace) -> None:
     if "combined" in space.answers:
         raise ValueError("answer 'combined' comes with the strategy `combined`, whose designs learn its weights")
     without = [head.name for head in space.heads if head.gate == "none"]
-    if "own_gate" in space.criteria and without:
-        raise ValueError(
-            f"criterion 'own_gate' needs a gate in every head; {without[0]} has none: write `gate: linear`"
-        )
+    asking = ["criterion 'own_gate'"] if "own_gate" in space.criteria else []
+    asking += ["strategy 'gated'"] if "gated" in space.strategies else []
+    if asking and without:
+        raise ValueError(f"{asking[0]} needs a gate in every head; {without[0]} has none: write `gate: linear`")
     for criterion, answer in product(space.criteria, space.answers):
         needs = decision_named(decision_name(criterion, answer)).needs if goes_with(criterion, answer) else ()
         unknown = sorted(set(needs) - {*FITTED})
