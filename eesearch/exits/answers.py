@@ -7,7 +7,7 @@ and solver need not tell them apart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -96,7 +96,7 @@ def average(criterion: Criterion) -> Criterion:
     Raises:
         PolicyError: the criterion cannot score it.
     """
-    return _together(criterion, "average", lambda logits, parameters: _log(_pooled(logits, parameters, largest=False)))
+    return _together(criterion, "average", partial(_pooled, how="mean"))
 
 
 @ANSWERS.register("max")
@@ -107,19 +107,14 @@ def largest(criterion: Criterion) -> Criterion:
     Raises:
         PolicyError: the criterion cannot score it.
     """
-    return _together(criterion, "max", lambda logits, parameters: _log(_pooled(logits, parameters, largest=True)))
+    return _together(criterion, "max", partial(_pooled, how="max"))
 
 
-def _pooled(logits: Array, parameters: Parameters, *, largest: bool) -> Array:
-    """Mean or largest of the exits' tempered probabilities. [N, C]"""
+def _pooled(logits: Array, parameters: Parameters, *, how: str) -> Array:
+    """Logits that softmax turns into the `mean` or `max` over exits of tempered probabilities, normalised. [N, C]"""
     xp = array_namespace(logits)
     said = probabilities(logits, parameters["temperature"][:, :, None])  # [k, N, C]
-    return xp.max(said, axis=0) if largest else xp.mean(said, axis=0)
-
-
-def _log(pooled: Array) -> Array:
-    """Logits that softmax turns into these values, divided by their sum."""
-    xp = array_namespace(pooled)
+    pooled = getattr(xp, how)(said, axis=0)
     return xp.log(xp.where(pooled > TINY, pooled, xp.full_like(pooled, TINY)))
 
 

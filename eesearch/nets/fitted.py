@@ -229,22 +229,12 @@ def fitted_linear(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn
 
 
 @HEADS.register("tree")
-def tree(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
-    """A calibrated decision tree of `spec.depth`, on a vector, or a pooled map or sequence.
-
-    Raises:
-        HeadError: it is to read a full map or sequence.
-    """
-    refuse_full_map(features, spec)
-    return TreeBody(classes, spec)
-
-
 @HEADS.register("boosting")
-def boosting(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
-    """`spec.rounds` calibrated trees per class, on a vector, or a pooled map or sequence.
+def fitted_trees(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
+    """A calibrated decision tree of `spec.depth`, or `spec.rounds` of them per class; on what linear heads read.
 
     Raises:
         HeadError: it is to read a full map or sequence.
     """
     refuse_full_map(features, spec)
-    return BoostingBody(classes, spec)
+    return TreeBody(classes, spec) if spec.kind == "tree" else BoostingBody(classes, spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -60,7 +61,7 @@ def solved_for(profile: DeviceProfile) -> dict[str, str]:
     return {"solver": str(SOLVER_VERSION), "device": profile.device}
 
 
-class Problem:
+class Problem(ABC):
     """What all modes share: costs, evaluations and fronts of designs.
 
     Args:
@@ -136,9 +137,9 @@ class Problem:
             exits = tuple(e.model_copy(update={"alpha": cost}) for e, cost in zip(exits, costs, strict=False))
         return design.model_copy(update={"loss": loss, "exits": exits})
 
+    @abstractmethod
     def proposed(self, params: Params) -> Design | None:
         """The design that the parameters stand for; None: the backbone itself."""
-        raise NotImplementedError
 
     def taken(self, params: Params, epochs: int) -> int:
         """Samples that the training of proposed parameters takes until so many epochs are reported."""
@@ -215,9 +216,9 @@ class Problem:
         errors = [self.backbone(profile, "cal").error for profile in self.materials.profiles]
         return tuple((error, error + self.study.objectives.max_drop) for error in errors)
 
+    @abstractmethod
     def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
         """What a trial found on a device, on calibration."""
-        raise NotImplementedError
 
     def fronts(self, outcome: Outcome) -> tuple[tuple[tuple[float, float], ...], ...]:
         """Per device: (error, cost / backbone's cost) of the trial's front; empty where it keeps no constraint."""

@@ -32,11 +32,9 @@ from eesearch.training.fitting import fit_heads, is_fitted
 from eesearch.training.loop import Phase, train
 from eesearch.training.losses import Loss, separate_loss
 from eesearch.training.samples import Samples, derive_seed
-from eesearch.training.taps import Tap, cache_taps, find_cut, read_taps
+from eesearch.training.taps import FLOAT32_BYTES, Tap, cache_taps, find_cut, read_taps
 
 log = logging.getLogger(__name__)
-
-FLOAT32_BYTES = 4
 
 Heads = dict[tuple[str, str], Head]
 """By (cut, head name)."""

@@ -16,9 +16,7 @@ from eesearch.nets.inputs import as_tensor
 from eesearch.training.checkpoint import Checkpoint, weights_hash
 from eesearch.training.data import Split
 from eesearch.training.samples import derive_seed
-from eesearch.training.taps import Tap, cache_taps, find_cut
-
-FLOAT32_BYTES = 4
+from eesearch.training.taps import FLOAT32_BYTES, Tap, cache_taps, find_cut
 
 
 def is_fitted(head: Head) -> bool:

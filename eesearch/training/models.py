@@ -14,9 +14,7 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.modes import evaluating
 from eesearch.training.accelerator import device_of, moved
 from eesearch.training.samples import Samples
-
-PASS_BATCH = 256
-"""Samples per batch while the embeddings are cached."""
+from eesearch.training.taps import PASS_BATCH
 
 Embedded = Mapping[tuple[int, int], Tensor]
 """(number of segments that have run, place in the carry) -> [N, ...]."""

@@ -18,6 +18,8 @@ from eesearch.nets.split import Backbone, Cut
 from eesearch.training.accelerator import device_of, full_precision
 from eesearch.training.data import Split
 
+FLOAT32_BYTES = 4
+
 PASS_BATCH = 256
 """Samples per batch while the backbone fills the cache."""
 

@@ -1,20 +1,8 @@
 """Every registered head keeps the contract."""
 
-import pytest
-import torch
-
 from eesearch.core.design import HeadSpec
 from eesearch.core.registry import HEADS
 from eesearch.testing import FittedHeadContract, HeadContract
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small tensors are slower on several threads, much so beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class TestLinear(HeadContract):

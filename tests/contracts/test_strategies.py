@@ -3,7 +3,6 @@
 from functools import partial
 
 import pytest
-import torch
 
 from eesearch.core.design import LossSpec, TrainSpec
 from eesearch.core.registry import STRATEGIES
@@ -25,15 +24,6 @@ GATED = ("separate, gates", "joint, gates", "distill, gates", "combined, gates",
 BEFORE = {"mixed, untrained": TrainSpec(epochs=2, batch_size=16, lr=0.02)}
 UNCACHED = "layerwise, not cached"
 CASES = (*sorted(STRATEGIES), *LOSSES, *GATED, *BEFORE, UNCACHED)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small tensors are slower on several threads, much so beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _never_cached(embed, backbone, samples, max_cache_gb, *, segments):

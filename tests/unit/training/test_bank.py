@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -6,7 +5,7 @@ from eesearch.core.design import Design, ExitSpec, HeadSpec, TapSpec, TrainSpec
 from eesearch.core.errors import EesearchError, HeadError, InputError
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import split
-from eesearch.nets.zoo import mlp, residual_cnn
+from eesearch.nets.zoo import mlp
 from eesearch.training.bank import build_heads, count_samples, plan_cache, train_bank
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.data import Split
@@ -19,23 +18,6 @@ POOLED_CONV = HeadSpec(kind="conv", channels=4, pool="avg", size=2)
 LOGISTIC = HeadSpec(kind="logistic", pool="avg", size=2)
 MAP_CONV = HeadSpec(kind="dsconv", channels=4, pool="none")
 SPEC = TrainSpec(epochs=2, batch_size=16, lr=0.01)
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = residual_cnn(channels=(4, 6), blocks=1, classes=3, in_channels=1)
-    return split(model.eval(), torch.zeros(1, 1, 8, 8))
-
-
-@pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-    y = np.arange(65) % 3
-    x = rng.normal(size=(65, 1, 8, 8)).astype(np.float32)
-    x[:, 0, 0] += y[:, None] * 2.0
-    return Split("train", x, y.astype(np.int64))
 
 
 def design(*exits, train=SPEC, seed=0, strategy="separate"):

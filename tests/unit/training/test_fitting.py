@@ -1,14 +1,10 @@
-import numpy as np
 import pytest
 import torch
 
 from eesearch.core.design import Design, ExitSpec, HeadSpec, TrainSpec
 from eesearch.nets.exitnet import ExitNet
-from eesearch.nets.split import split
-from eesearch.nets.zoo import residual_cnn
 from eesearch.training.bank import build_heads, train_bank
 from eesearch.training.checkpoint import Checkpoint, weights_hash
-from eesearch.training.data import Split
 from eesearch.training.fitting import fit_heads
 from eesearch.training.taps import Tap, cache_taps
 
@@ -21,23 +17,6 @@ SPEC = TrainSpec(epochs=2, batch_size=16, lr=0.01)
 
 class KilledError(Exception):
     """Stands for SIGKILL."""
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = residual_cnn(channels=(4, 6), blocks=1, classes=3, in_channels=1)
-    return split(model.eval(), torch.zeros(1, 1, 8, 8))
-
-
-@pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-    y = np.arange(65) % 3
-    x = rng.normal(size=(65, 1, 8, 8)).astype(np.float32)
-    x[:, 0, 0] += y[:, None] * 3.0
-    return Split("train", x, y.astype(np.int64))
 
 
 def design(backbone, *heads):
