@@ -1,12 +1,15 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both make .venv from the pins in constraints.txt.
-# `make test` leaves out what takes long or needs more than Python: services, exporters, a browser, Ray, killed searches.
+# `make test` leaves out what takes long or needs more than Python: services, exporters, a browser, Ray, killed searches,
+# retraining, the tutorial.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 SLOW := tests/services tests/chaos tests/contracts/test_exporters.py tests/integration/test_report.py \
-	tests/integration/test_interruptions.py tests/integration/test_ray.py
+	tests/integration/test_interruptions.py tests/integration/test_ray.py tests/integration/test_store.py \
+	tests/integration/test_train.py tests/docs/test_extending.py tests/docs/test_tutorial.py \
+	tests/unit/exporters/test_openvino_stages.py
 
 .PHONY: setup demo test test-all lint docs bench clean
 
@@ -14,7 +17,7 @@ setup: .venv/.done
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) install --quiet -c constraints.txt torch -e '.[dev]'
+	$(PIP) install --quiet --no-compile -c constraints.txt torch -e '.[dev]'
 	@touch $@
 
 demo: setup

@@ -11,7 +11,7 @@ import torch
 from eesearch.core.errors import RunError
 from eesearch.core.store import Store
 from eesearch.drivers.ray_worker import Portable, Training
-from eesearch.study.problem import Problem
+from eesearch.study.bank_problem import BankProblem
 from eesearch.study.trial import Outcome, StoppedEarlyError
 
 
@@ -108,7 +108,7 @@ class Stores:
 
 def test_workers_look_into_the_stores_of_warm_starts_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    problem = object.__new__(Problem)
+    problem = object.__new__(BankProblem)
     problem.materials = Stores(Store(Path("run/store"), [Path("other/store"), Path("/far/store")]))
     Store(Path("other/store")).put_text("front", "k", "found", {})
     packed = Portable.of(problem).materials.store
