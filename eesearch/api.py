@@ -50,12 +50,12 @@ from eesearch.study.materials import (
     thinned,
 )
 from eesearch.study.modes import build_problem
-from eesearch.study.question import Study
+from eesearch.study.question import DataSpec, Study
 from eesearch.study.rundir import RunDir, open_run
 from eesearch.study.workers import working
 from eesearch.training.bank import count_samples, plan_cache
 from eesearch.training.checkpoint import weights_hash
-from eesearch.training.data import Calibration, Dataset, load_dataset, make_dataset
+from eesearch.training.data import Dataset, load_dataset, make_dataset
 
 __all__ = ["Run", "Watchers", "load_run", "plan", "profile", "report", "search", "search_study", "solve_front", "split"]
 
@@ -80,6 +80,7 @@ def search(
         data: The arrays `x_train y_train x_test y_test [x_cal y_cal]`, or an `.npz` file that holds them. Without
             `x_cal`, one half of test calibrates and the other is reported (`study={"data": {"calibration": ...}}`
             says otherwise): the model has learnt the training split, and thresholds chosen there are worth nothing.
+            `study={"data": {"certification": 0.5}}` sets a share of the calibration samples aside for risk control.
         device: Whose cost is minimised: `macs`, `cpu:eager:t1:b1`, or a profile's JSON file.
         max_drop: How far below the backbone's accuracy points still count, such as `"2%"`; None: 5 points.
         budget: Wall time of the trials, such as `"30m"`.
@@ -95,7 +96,7 @@ def search(
     dataset = _dataset(data, fields)
     fields.setdefault("name", type(model).__name__)
     fields["backbone"] = {"model": f"given:{type(model).__name__}", "args": {"weights": weights_hash(model)[:16]}}
-    splits = {each.name: each.key for each in (dataset.train, dataset.cal, dataset.test)}
+    splits = {each.name: each.key for each in dataset.splits}
     fields["data"] = {"source": "given:arrays", "args": splits}
     fields.setdefault("devices", [device])
     fields["budget"] = {"trials": 1000, "timeout": budget, **fields.get("budget", {})}
@@ -111,11 +112,11 @@ def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: dict[str, A
     """Arrays without a calibration split give one half of test for it: the model has learnt the training split."""
     if isinstance(data, Dataset):
         return data
-    given = fields.pop("data", {}).get("calibration", {"from": "test", "share": 0.5})
-    calibration, seed = validate(Calibration, given, "data.calibration"), int(fields.get("seed", 0))
+    given = {"calibration": {"from": "test", "share": 0.5}, **fields.pop("data", {}), "source": "given:arrays"}
+    spec, seed = validate(DataSpec, given, "the study's data"), int(fields.get("seed", 0))
     if isinstance(data, Mapping):
-        return make_dataset(data, calibration=calibration, seed=seed)
-    return load_dataset(str(data), calibration=calibration, seed=seed)
+        return make_dataset(data, calibration=spec.calibration, certification=spec.certification, seed=seed)
+    return load_dataset(str(data), calibration=spec.calibration, certification=spec.certification, seed=seed)
 
 
 @dataclass(frozen=True)

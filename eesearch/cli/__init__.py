@@ -9,6 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
+import eesearch.cli.certify
 import eesearch.cli.keep
 import eesearch.cli.search  # verbs register themselves, in the order of `--help`
 import eesearch.cli.show

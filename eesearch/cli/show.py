@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from eesearch.cli.verbs import (
+    NaiveOption,
     QuietOption,
     RunArgument,
     StorageOption,
@@ -31,18 +32,19 @@ def front(
     max_drop: Annotated[str | None, typer.Option(help="At most this far below the backbone: 0.5%.")] = None,
     budget_ms: Annotated[float | None, typer.Option(help="At most this latency.")] = None,
     at: Annotated[Literal["mean", "p95", "worst"], typer.Option(help="Which latency the budget is for.")] = "mean",
+    naive: NaiveOption = False,
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
 ) -> None:
-    """Show the points of a run's fronts; drops and budgets are judged on calibration."""
+    """Show the points of a run's fronts; drops are those to expect on new samples, budgets judged on calibration."""
     from eesearch.study.picks import Wanted, chosen_points, find_device
     from eesearch.study.rundir import RunDir
 
     answers = RunDir(run).answers()
     timed = [d for d in answers.devices if d.axis == "latency_ms" or budget_ms is None]
     devices = [find_device(answers.devices, device)] if device else timed or answers.devices
-    wanted = Wanted.parse(max_drop=max_drop, budget_ms=budget_ms, at=at)
+    wanted = Wanted.parse(max_drop=max_drop, budget_ms=budget_ms, at=at, naive=naive)
     chosen = [(d, chosen_points(d, wanted)) for d in devices]
-    _print_points(chosen, form)
+    _print_points(chosen, form, naive=naive)
 
 
 @app.command()
@@ -122,15 +124,18 @@ def policies(
         console().print(policies_table(compared))
 
 
-def _print_points(chosen: list[tuple[DeviceAnswer, list[int]]], form: str) -> None:
+def _print_points(chosen: list[tuple[DeviceAnswer, list[int]]], form: str, *, naive: bool) -> None:
     from eesearch.reporting.console import front_table
     from eesearch.reporting.frontdata import rivals
+    from eesearch.reporting.promises import promises, promises_table
     from eesearch.reporting.strategies import strategies_table
     from eesearch.study.front_table import table_rows
 
     if form == "table":
         for device, points in chosen:
-            console().print(front_table(device, points))
+            console().print(front_table(device, points, naive=naive))
+            if promises(device):
+                console().print(promises_table(device))
             if rivals(device):
                 console().print(strategies_table(device))
         return

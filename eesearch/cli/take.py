@@ -10,6 +10,7 @@ import typer
 
 from eesearch.cli.verbs import (
     SELECTION,
+    NaiveOption,
     RunArgument,
     TrustOption,
     app,
@@ -24,13 +25,14 @@ def predict(
     run: RunArgument,
     inputs: Annotated[Path, typer.Argument(metavar="INPUT.npz", help="Holds x, and maybe y.")],
     pick: Annotated[str, typer.Option(metavar="SEL", help=SELECTION)] = "max-drop=0.5%",
+    naive: NaiveOption = False,
     out: Annotated[Path | None, typer.Option(help="CSV file; standard output by default.")] = None,
     trust: TrustOption = False,
 ) -> None:
     """Answer samples with a chosen point, really stopping early: index,answer,exit,score; -1 is handed on."""
     from eesearch.study.predictions import predict_file
 
-    csv, summary = predict_file(run, pick, inputs, trust=trust)
+    csv, summary = predict_file(run, pick, inputs, naive=naive, trust=trust)
     write(out, csv)
     print(summary, file=sys.stderr)
 
@@ -43,6 +45,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is not there yet.")],
     pick: Annotated[str, typer.Option(metavar="SEL", help=SELECTION)] = "max-drop=0.5%",
+    naive: NaiveOption = False,
     check: Annotated[int, typer.Option(help="Test samples on which the export is compared; 0: none.")] = 256,
     trust: TrustOption = False,
 ) -> None:
@@ -50,7 +53,7 @@ def export(
     from eesearch.exporters.formats import export as write_export
     from eesearch.study.run import Run
 
-    done = write_export(Run.load(run, trust=trust), pick, to, out, check=check)
+    done = write_export(Run.load(run, trust=trust), pick, to, out, check=check, naive=naive)
     for file in done.files:
         print(done.path / file)
     print(done.verdict, file=sys.stderr)

@@ -46,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-SELECTION = "knee | point=N | max-drop=0.5% | budget-ms=X, each with an optional @device"
+SELECTION = "knee | point=N | max-drop=0.5% | certified=1% | budget-ms=X, each with an optional @device"
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped one.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/digits.")]
@@ -56,6 +56,9 @@ SetOption = Annotated[
 ]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Run the code that the file names, though no study of yours has run it.")
+]
+NaiveOption = Annotated[
+    bool, typer.Option("--naive", help="Believe losses on calibration, as others do: no optimism is taken off.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 

@@ -75,6 +75,25 @@ def replay(policy: Policy, table: ExitTable, fits: Sequence[Fit] = ()) -> tuple[
     return stop, answers[stop, np.arange(len(stop))]
 
 
+def outcomes(policy: Policy, table: ExitTable, fits: Sequence[Fit] = ()) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each sample leaves, and whether it is answered rightly; who is handed to a last resort is.
+
+    Args:
+        policy: Its exits must be rows of the table.
+        table: One split.
+        fits: Those that the policy's thresholds were chosen with.
+
+    Returns:
+        Index of the stop [N]; right or wrong [N].
+
+    Raises:
+        PolicyError: an exit is not in the table, or fits and policy do not belong together.
+    """
+    scores, correct = path_outputs(table, [table.row(e) for e in policy.exits], Scoring.of(policy, fits))
+    stop = route(scores, policy.thresholds)
+    return stop, correct[stop, np.arange(len(stop))]
+
+
 def tally(
     policy: Policy,
     scores: NDArray[np.float32],

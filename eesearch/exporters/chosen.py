@@ -91,20 +91,21 @@ def stop_name(exit_id: ExitId) -> str:
     return f"{exit_id.cut}:{exit_id.head}"
 
 
-def choose(run: Run, selection: str, *, check: int = 256) -> Chosen:
+def choose(run: Run, selection: str, *, check: int = 256, naive: bool = False) -> Chosen:
     """The point that a selection means, with its network.
 
     Args:
         run: A finished run.
         selection: Such as `max-drop=0.5%`.
         check: How many samples of the test split to keep for checks.
+        naive: Whether the selection believes losses on calibration, see `Run.pick`.
 
     Raises:
         PickError: the selection names no point.
         RunError: the run lacks the network, or does not tell how it was trained.
         DataError: the study's data cannot be read any more.
     """
-    device, point = run.pick(selection)
+    device, point = run.pick(selection, naive=naive)
     samples = _samples(run, check)
     net, fits = run.network(point, samples[:2])
     policy = point.cal.policy

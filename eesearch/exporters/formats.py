@@ -75,7 +75,7 @@ class Exported:
         return words + (f"; {self.differing} differ" if self.differing else "")
 
 
-def export(run: Run, selection: str, to: str, out: Path, *, check: int = CHECKED) -> Exported:
+def export(run: Run, selection: str, to: str, out: Path, *, check: int = CHECKED, naive: bool = False) -> Exported:
     """Write a point of a run in a format.
 
     Args:
@@ -84,6 +84,7 @@ def export(run: Run, selection: str, to: str, out: Path, *, check: int = CHECKED
         to: A name in the EXPORTERS registry.
         out: A folder that is not there, or is empty.
         check: Test samples to compare on; 0: none.
+        naive: Whether the selection believes losses on calibration, see `Run.pick`.
 
     Raises:
         InputError: there is no such format or point, a library is missing, or the format cannot hold this network.
@@ -93,7 +94,7 @@ def export(run: Run, selection: str, to: str, out: Path, *, check: int = CHECKED
     exporter: Exporter = EXPORTERS[to]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is there already", expected="a folder that does not exist, or an empty one")
-    chosen = choose(run, selection, check=check)
+    chosen = choose(run, selection, check=check, naive=naive)
     with _written_at_once(out) as folder:
         exporter.write(chosen, folder)
         checked, differing, near = _compared(exporter, chosen, folder, check)

@@ -21,6 +21,9 @@ from eesearch.study.answers import Answers, DeviceAnswer
 from eesearch.study.policies import ordered_hypervolume
 from eesearch.study.rundir import RunDir
 
+NAIVE = "Drops on calibration as they are, no optimism taken off: the same rule for all."
+"""How points within a loss were chosen, in the table of runs."""
+
 UNLIKE = 0.05
 """Backbones whose costs differ by more than this share were not measured alike."""
 
@@ -230,7 +233,7 @@ def _table(device: ComparedDevice) -> Table:
         picks = [within_words(run.device, run.device.points, drop) for drop in DROPS]
         areas = [f"{run.hypervolume_cal:.4f}", f"{run.hypervolume:.4f}"]
         table.add_row(*map(Text, (run.name, str(len(run.device.points)), *picks, *areas, duration(run.seconds))))
-    table.caption = Text(reference_words(device))
+    table.caption = Text(f"{NAIVE} {reference_words(device)}")
     return table
 
 

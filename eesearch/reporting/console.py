@@ -18,8 +18,19 @@ from rich.table import Table
 from rich.text import Text
 
 from eesearch.core.front import MAX_DROP
-from eesearch.reporting.formats import UNITS, cost_words, duration, percent, points_words, stop_words
-from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.reporting.formats import (
+    UNITS,
+    cost_words,
+    duration,
+    percent,
+    points_words,
+    short_interval,
+    stop_words,
+)
+from eesearch.reporting.promises import free_words
+from eesearch.study.answers import Answers, DeviceAnswer
+from eesearch.study.front_table import drop_interval
+from eesearch.study.points import Point
 
 PATIENCE = 2.0
 """Seconds that an operation may take before it gets a bar."""
@@ -30,28 +41,37 @@ def verdict_text(answers: Answers) -> Text:
     return Text("\n".join(device.verdict() for device in answers.devices), style="bold")
 
 
-def front_table(device: DeviceAnswer, points: Sequence[int] | None = None) -> Table:
+def front_table(device: DeviceAnswer, points: Sequence[int] | None = None, *, naive: bool = False) -> Table:
     """The front of a device and its backbone, readable at 100 columns.
 
     Args:
         device: Whose front.
         points: Numbers of the points to show; all by default.
+        naive: Mark the cheapest point without loss on calibration, and not the one that is expected to have none.
     """
     table = Table(title=Text(device.device), box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
-    table.caption = Text("* knee   = cheapest without loss on calibration   drop: percentage points, on test")
+    table.collapse_padding = True
     table.add_column("point", no_wrap=True)
     table.add_column("leave at: exit (head)", overflow="fold")
-    for name in ("cal %", "test %", "drop", UNITS[device.axis], "ratio"):
+    shown = range(len(device.points)) if points is None else points
+    paired = any(drop_interval(device.points[number]) for number in shown)
+    for name in ("cal %", "test %", "drop", *(["95 %"] if paired else []), UNITS[device.axis], "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.caption = Text(_caption(device, naive=naive, paired=paired))
     knee = device.front().knee() if device.points else None
-    free = device.at_no_loss()
-    for number in range(len(device.points)) if points is None else points:
+    free = device.within(0.0, naive=naive)
+    for number in shown:
         point = device.points[number]
         marks = ("*" if point.cal == knee else "") + ("=" if point == free else "")
-        table.add_row(*_cells(device, point, f"{number}{marks}"))
+        table.add_row(*_cells(device, point, f"{number}{marks}", paired=paired))
     table.add_section()
-    table.add_row(*_cells(device, device.backbone, "backbone"), style="bold")
+    table.add_row(*_cells(device, device.backbone, "backbone", paired=paired), style="bold")
     return table
+
+
+def _caption(device: DeviceAnswer, *, naive: bool, paired: bool) -> str:
+    words = f"* knee   = the cheapest that {free_words(device, naive=naive)}   drop: percentage points, on test"
+    return words + ("; 95 %: its paired interval" if paired else "")
 
 
 def highlights(device: DeviceAnswer, count: int = 7) -> list[int]:
@@ -69,13 +89,14 @@ def highlights(device: DeviceAnswer, count: int = 7) -> list[int]:
     return sorted(marked | spread)
 
 
-def _cells(device: DeviceAnswer, point: Point, name: str) -> list[Text]:
+def _cells(device: DeviceAnswer, point: Point, name: str, *, paired: bool) -> list[Text]:
     """Text, not markup: an exit may be called `[red]`."""
     stops = "\n".join(f"{s.share:>6} {s.exit} ({s.head})" for s in stop_words(point.test))
     drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
     cost = cost_words(point.test.costs[device.axis].mean, device.axis, unit=False)
     accuracies = [percent(e.accuracy).rstrip("%") for e in (point.cal, point.test)]
-    return [Text(cell) for cell in (name, stops, *accuracies, drop, cost, f"{device.ratio(point):.3f}")]
+    told = [short_interval(drop_interval(point))] if paired else []
+    return [Text(cell) for cell in (name, stops, *accuracies, drop, *told, cost, f"{device.ratio(point):.3f}")]
 
 
 class ProgressBars:

@@ -92,6 +92,16 @@ def points_words(difference: float) -> str:
     return f"{rounded:+.2f}" if rounded else "0.00"
 
 
+def interval_words(interval: tuple[float, float] | None) -> str:
+    """An interval of such a difference, such as `-0.10 to +0.54`; nothing where there is none."""
+    return "" if interval is None else " to ".join(points_words(end) for end in interval)
+
+
+def short_interval(interval: tuple[float, float] | None) -> str:
+    """The same where there is little room, to a tenth of a point: `-0.1..+0.5`."""
+    return "" if interval is None else "..".join(f"{round(100.0 * end, 1) + 0.0:+.1f}" for end in interval)
+
+
 def duration(seconds: float) -> str:
     """Wall time, such as `0.4 s`, `3 min 05 s`, `1 h 02 min`."""
     if seconds < 59.95:

@@ -12,7 +12,8 @@ import pandas as pd
 from eesearch.core.costs import Axis
 from eesearch.core.front import Front
 from eesearch.reporting.formats import in_unit
-from eesearch.study.answers import DeviceAnswer, Point, SeedAnswer, StrategyAnswer, wilson
+from eesearch.study.answers import DeviceAnswer, SeedAnswer, StrategyAnswer, wilson
+from eesearch.study.points import Point
 
 DEPTH = 0.12
 """Plots begin this far below the backbone's accuracy, or at their lowest point if that is higher."""

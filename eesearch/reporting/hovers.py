@@ -8,17 +8,40 @@ from __future__ import annotations
 from html import escape
 
 from eesearch.core.front import Evaluation, exit_name
-from eesearch.reporting.formats import cost_words, head_words, last_words, note_words, percent, points_words, stop_words
-from eesearch.study.answers import DeviceAnswer, OracleAnswer, Point
+from eesearch.reporting.formats import (
+    cost_words,
+    head_words,
+    interval_words,
+    last_words,
+    note_words,
+    percent,
+    points_words,
+    stop_words,
+)
+from eesearch.study.answers import DeviceAnswer, OracleAnswer
+from eesearch.study.front_table import drop_interval
+from eesearch.study.points import Point
 
 
-def point_hover(device: DeviceAnswer, point: Point, title: str) -> str:
-    """The whole configuration of a point: where samples leave and when, what it answers and costs. Escaped."""
+def point_hover(device: DeviceAnswer, point: Point, title: str, *, chosen: bool = False) -> str:
+    """The whole configuration of a point: where samples leave and when, what it answers and costs. Escaped.
+
+    Args:
+        device: Whose point.
+        point: On its front, or beside it.
+        title: The first line.
+        chosen: It is on the front: only for those is known what to expect on new samples.
+    """
     lines = [f"<b>{escape(title)}</b>", escape(made_words(point.test))]
     lines += [escape(f"{s.share} leave at {s.exit}, {s.head} ({s.rule})") for s in stop_words(point.test)]
     drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
-    lines.append(f"accuracy {percent(point.test.accuracy)} on test (drop {drop} points)")
-    lines.append(f"accuracy {percent(point.cal.accuracy)} on calibration")
+    interval = interval_words(drop_interval(point))
+    drop += f" points, 95 % {interval}" if interval else " points"
+    lines.append(f"accuracy {percent(point.test.accuracy)} on test (drop {drop})")
+    told = f"accuracy {percent(point.cal.accuracy)} on calibration"
+    if chosen and device.optimism:
+        told += f" (drop {points_words(device.drop(point))} points, {points_words(device.corrected(point))} promised)"
+    lines.append(told)
     for axis, cost in point.test.costs.items():
         if axis == "params":
             lines.append(f"{cost_words(cost.worst, axis)} deployed")

@@ -29,6 +29,7 @@ from eesearch.reporting.layers import GROUPS
 from eesearch.reporting.pins import pins
 from eesearch.reporting.plots import front_plot, strategies_plot
 from eesearch.reporting.progress import volume_plot
+from eesearch.reporting.promises import NOTE, TITLE, PromiseRow, free_words, promise_rows, promise_sentences
 from eesearch.reporting.rows import (
     ExitRow,
     PointRow,
@@ -50,7 +51,14 @@ SCRIPTS = ("dom.js", "plot.js", "network.js", "panel.js", "pick.js", "trials.js"
 
 @dataclass(frozen=True)
 class DeviceView:
-    """What the page shows of one device. `costs`: titles of the columns of costs, those of the own axis first."""
+    """What the page shows of one device.
+
+    Attributes:
+        costs: Titles of the columns of costs, those of the own axis first.
+        free: What is true of the point that is marked as one without loss.
+        promised: Whether the optimism of picks is known; `promises`: what picks promised and what came, `told`: the
+            same in sentences.
+    """
 
     name: str
     axis: Axis
@@ -66,6 +74,10 @@ class DeviceView:
     dominated_left_out: int
     has_baselines: bool
     strategies: list[StrategyRow]
+    free: str
+    promised: bool
+    promises: list[PromiseRow]
+    told: list[str]
 
 
 def render_html(answers: Answers, examples: Examples | None = None, *, run: str = "", live: bool = False) -> str:
@@ -108,6 +120,8 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         written=datetime.now(UTC) if live else None,
         tie=TIE,
         last_lost=100.0 * LAST_LOST,
+        promises_title=TITLE,
+        promises_note=NOTE,
         percent=percent,
         style=Markup(_part("report.css")),
         scripts=Markup("\n".join(map(_part, SCRIPTS))),
@@ -153,4 +167,8 @@ def _device_view(device: DeviceAnswer, data: FrontData) -> DeviceView:
         dominated_left_out=device.left_out,
         has_baselines=any(layer.kind == "baseline" and layer.points for layer in device.layers),
         strategies=strategy_rows(device),
+        free=free_words(device),
+        promised=bool(device.optimism),
+        promises=promise_rows(device),
+        told=promise_sentences(device),
     )

@@ -11,7 +11,8 @@ from eesearch.reporting.figures import INK, ORACLE, STATIC, Line
 from eesearch.reporting.frontdata import FrontData, in_unit_column
 from eesearch.reporting.hovers import oracle_hover, point_hover
 from eesearch.reporting.policies import NAMES
-from eesearch.study.answers import DeviceAnswer, Layer
+from eesearch.study.answers import DeviceAnswer
+from eesearch.study.points import Layer
 
 Trace = dict[str, Any]
 

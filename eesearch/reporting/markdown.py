@@ -10,6 +10,7 @@ from eesearch.reporting.formats import (
     cost_words,
     duration,
     in_unit,
+    interval_words,
     percent,
     points_words,
     significant,
@@ -18,9 +19,12 @@ from eesearch.reporting.formats import (
 )
 from eesearch.reporting.frontdata import front_data, records, rivals
 from eesearch.reporting.policies import NAMES
+from eesearch.reporting.promises import NOTE, TITLE, free_words, promise_rows, promise_sentences
 from eesearch.reporting.rows import trial_rows
 from eesearch.reporting.strategies import strategy_rows
-from eesearch.study.answers import LAST_LOST, Answers, DeviceAnswer, Point
+from eesearch.study.answers import LAST_LOST, Answers, DeviceAnswer
+from eesearch.study.front_table import drop_interval
+from eesearch.study.points import Point
 
 DROPS = (0.0, 0.005, 0.01, 0.02)
 """Losses on calibration within which methods are compared."""
@@ -33,6 +37,7 @@ def markdown_report(answers: Answers) -> str:
     parts = [f"# {escaped(answers.study)}", "\n".join(f"- {escaped(d.verdict())}" for d in answers.devices)]
     for device in answers.devices:
         parts += [f"## {escaped(device.device)}", _front(device)]
+        parts += [f"### {TITLE}", _promises(device)] if promise_rows(device) else []
         parts += ["### Strategies", _strategies(device)] if rivals(device) else []
         parts += ["### Methods of others", _layers(device)] if device.layers else []
         parts += ["### Seeding rules", _seeds(device)] if device.seeds else []
@@ -58,9 +63,14 @@ def _front(device: DeviceAnswer) -> str:
     knee = device.front().knee() if device.points else None
     free = device.at_no_loss()
     named = [(f"{n}{_marks(point, knee, free)}", point) for n, point in enumerate(device.points)]
-    head = ["point", "leave at", "accuracy cal", "accuracy test", "drop", UNITS[device.axis], "ratio"]
+    promised = ["promised"] if device.optimism else []
+    head = ["point", "leave at", "accuracy cal", *promised, "accuracy test", "drop", UNITS[device.axis], "ratio"]
     rows = ([name, *_cells(device, point)] for name, point in [*named, ("**backbone**", device.backbone)])
-    note = "Drops are percentage points lost on test; ratios are over the backbone's mean cost on test."
+    note = "Drops are percentage points lost on test"
+    note += " (95 % interval of the paired difference)" if any(map(drop_interval, device.points)) else ""
+    note += "; promised: those to expect on new samples" if promised else ""
+    note += "; ratios are over the backbone's mean cost on test. No loss: the cheapest point that "
+    note += f"{free_words(device)}."
     return _table(head, rows, left=2) + f"\n\n{note}"
 
 
@@ -70,14 +80,28 @@ def _marks(point: Point, knee: object, free: Point | None) -> str:
 
 def _cells(device: DeviceAnswer, point: Point) -> list[str]:
     stops = [f"{escaped(s.exit)} ({escaped(s.head)}) {s.share}, {escaped(s.rule)}" for s in stop_words(point.test)]
-    return ["<br>".join(stops), percent(point.cal.accuracy), *_told(device, point)]
+    promised = [points_words(device.corrected(point))] if device.optimism else []
+    return ["<br>".join(stops), percent(point.cal.accuracy), *promised, *_told(device, point)]
 
 
 def _told(device: DeviceAnswer, point: Point) -> list[str]:
     """Accuracy, drop, cost and ratio on test."""
     drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
+    interval = interval_words(drop_interval(point))
+    drop += f" ({interval})" if interval else ""
     cost = cost_words(point.test.costs[device.axis].mean, device.axis, unit=False)
     return [percent(point.test.accuracy), drop, cost, f"{device.ratio(point):.3f}"]
+
+
+def _promises(device: DeviceAnswer) -> str:
+    """Picks by the drop on calibration beside picks by the drop to expect: in sentences, then in figures."""
+    head = ["limit", "pick", "point", "drop on calibration", "promised", "drop on test", "95 %", "ratio"]
+    rows = (
+        [row.limit, row.rule, row.point, row.calibration, row.promised, row.reported, row.interval, row.ratio]
+        for row in promise_rows(device)
+    )
+    told = "\n".join(f"- {escaped(words)}" for words in promise_sentences(device))
+    return f"{told}\n\n{_table(head, rows, left=2)}\n\n{NOTE}"
 
 
 def _layers(device: DeviceAnswer) -> str:
@@ -90,7 +114,8 @@ def _layers(device: DeviceAnswer) -> str:
     )
     note = (
         "The cheapest within so many percentage points on calibration, and what it does on test: cost over the "
-        "backbone's (points lost). The methods see the bank's exits; this run may have trained further designs."
+        "backbone's (points lost). No optimism is taken off, the same rule for all of them. The methods see the bank's "
+        "exits; this run may have trained further designs."
     )
     return _table(head, rows, left=1) + f"\n\n{note}"
 

@@ -68,12 +68,13 @@ class Front {
     this.picker.tell(`Point ${number} was chosen by hand; moving a slider picks anew.`);
   }
 
-  /** What is pinned where nobody chose anything: the cheapest point that loses nothing, else the knee. */
+  /** What is pinned where nobody chose anything: the cheapest point without loss, else the knee. */
   begin() {
-    const { points, start, accuracy } = this.device;
-    if (points[start]?.accuracy >= accuracy - 1e-12) return this.picker.set({ drop: 0, cost: null }, "drop");
+    const { points, start, promised } = this.device;
+    if (points[start]?.lost <= 1e-12) return this.picker.set({ drop: 0, cost: null }, "drop");
     this.pin(start ?? 0, "start");
-    this.picker.tell(`Every point loses something on calibration; point ${this.pinned} is the knee of the front.`);
+    const lost = promised ? "is expected to lose something on new samples" : "loses something on calibration";
+    this.picker.tell(`Every point ${lost}; point ${this.pinned} is the knee of the front.`);
   }
 
   /** Choose the point with this key, whatever its number is by now; if it has left the front, begin anew and say so. */

@@ -1,10 +1,10 @@
-/* Two limits that move the pick. They are on calibration: picks never read test. */
+/* Two limits that move the pick. They are on what is expected of new samples, and never on test. */
 
 const STEPS = 200;
 
 /** Points lost: fine steps near nothing, where it matters; the last one is no limit. */
 function dropSteps(device) {
-  const most = Math.max(...device.points.map((point) => 100 * (device.accuracy - point.accuracy)));
+  const most = Math.max(...device.points.map((point) => 100 * point.lost));
   const steps = [];
   for (const [end, step] of [[2, 0.05], [5, 0.25], [10, 0.5], [100, 1]]) {
     while (steps.length === 0 || steps.at(-1) < Math.min(end, most) - 1e-9) {
@@ -32,10 +32,9 @@ const finite = (limit) => (limit === Infinity ? null : limit);
 
 /** The point that the limits leave: by `drop` the cheapest, by `cost` the most accurate; undefined: none. */
 function choose(device, limits, by) {
-  const floor = limits.drop === Infinity ? -Infinity : device.accuracy - limits.drop * 0.01 - 1e-12;
   const kept = device.points.map((point, number) => ({ ...point, number }))
-    .filter((point) => point.accuracy >= floor && point.cost <= limits.cost);
-  const better = by === "drop" ? (a, b) => b.cost < a.cost : (a, b) => b.accuracy > a.accuracy;
+    .filter((point) => point.lost <= limits.drop * 0.01 + 1e-12 && point.cost <= limits.cost);
+  const better = by === "drop" ? (a, b) => b.cost < a.cost : (a, b) => b.lost < a.lost;
   return kept.reduce((best, point) => (best === undefined || better(best, point) ? point : best), undefined)?.number;
 }
 
@@ -49,10 +48,12 @@ function selection(device, limits, by, number) {
 /** The two sliders of a device. `moved(number)` hears the pick; returns what else one can do to it. */
 function picker(holder, device, id, moved) {
   const steps = { drop: dropSteps(device), cost: costSteps(device) };
-  const titles = { drop: "At most this many points of accuracy lost", cost: `At most this cost on average (${device.unit})` };
+  const titles = { drop: `At most this many points of accuracy ${device.promised ? "expected to be " : ""}lost`, cost: `At most this cost on average (${device.unit})` };
   const rules = {
-    drop: "Picks the cheapest point that loses no more than this to the backbone, on calibration.",
-    cost: "Picks the most accurate point that needs no more than this on average, on calibration.",
+    drop: device.promised ? "Picks the cheapest point that is expected to lose no more than this to the backbone on new samples."
+      : "Picks the cheapest point that loses no more than this to the backbone, on calibration.",
+    cost: device.promised ? "Picks the point that is expected to lose least, of those that need no more than this on average on calibration."
+      : "Picks the most accurate point that needs no more than this on average, on calibration.",
   };
   const words = {
     drop: (limit) => (limit === Infinity ? "any loss" : `${limit.toFixed(2)} points`),
@@ -71,7 +72,7 @@ function picker(holder, device, id, moved) {
     const number = choose(device, limits(), by);
     said.classList.toggle("none", number === undefined);
     if (number === undefined) {
-      said.textContent = `No point loses at most ${words.drop(limit("drop"))} at ${words.cost(limit("cost"))}: allow more of one.`;
+      said.textContent = `No point ${device.promised ? "is expected to lose" : "loses"} at most ${words.drop(limit("drop"))} at ${words.cost(limit("cost"))}: allow more of one.`;
     } else {
       const how = by === "drop" ? "the cheapest" : "the most accurate";
       said.replaceChildren(`Point ${number} is ${how} within both limits. The same by name: `,

@@ -14,6 +14,7 @@ from eesearch.reporting.formats import (
     StopWords,
     cost_words,
     in_unit,
+    interval_words,
     percent,
     points_words,
     stop_words,
@@ -21,7 +22,9 @@ from eesearch.reporting.formats import (
 from eesearch.reporting.frontdata import FrontData, records
 from eesearch.reporting.hovers import design_facts, made_words
 from eesearch.reporting.rows import shared_axes
-from eesearch.study.answers import Answers, DeviceAnswer, Point, StopFacts
+from eesearch.study.answers import Answers, DeviceAnswer
+from eesearch.study.front_table import drop_interval
+from eesearch.study.points import Point, StopFacts
 
 Facts = dict[str, Any]
 
@@ -40,8 +43,8 @@ KEY_DIGITS = 12
 def pins(answers: Answers, device: DeviceAnswer, data: FrontData) -> Facts:
     """Everything that the page needs to pin points of a device's front, and to pick them by limits.
 
-    The limits are on calibration, which is what picks read: `accuracy` and `cost` are those, and `drawn` is where the
-    point is in the plot.
+    The limits are on what picks read, and never on test: `lost` is the drop to expect on new samples (on calibration
+    where that is not known: then not `promised`), `cost` that on calibration. `drawn`: where the point is in the plot.
     """
     free, numbers, axes = device.at_no_loss(), records(data.points), shared_axes(device)
     start = next((n for n, point in enumerate(device.points) if point == free), None)
@@ -51,7 +54,7 @@ def pins(answers: Answers, device: DeviceAnswer, data: FrontData) -> Facts:
         "unit": UNITS[device.axis],
         "units": [UNITS[axis] for axis in axes],
         "cuts": cuts_in_order(answers, device),
-        "accuracy": device.backbone.cal.accuracy,
+        "promised": bool(device.optimism),
         "full": in_unit(device.backbone.test.costs[device.axis].mean, device.axis),
         "start": start if start is not None else next((n for n, row in enumerate(numbers) if row["knee"]), None),
         "points": [
@@ -78,15 +81,20 @@ def _point(device: DeviceAnswer, point: Point, axes: Sequence[Axis], interval: t
     axis = device.axis
     drop = device.backbone.test.accuracy - point.test.accuracy
     low, high = (f"{100 * end:.2f}" for end in interval)
+    paired = interval_words(drop_interval(point))
+    promised = (
+        f"{points_words(device.corrected(point))} points promised, {points_words(device.drop(point))} on calibration"
+    )
     return {
         "key": point_key(point),
-        "accuracy": point.cal.accuracy,
+        "lost": device.expected(point),
         "cost": in_unit(point.cal.costs[axis].mean, axis),
         "drawn": [in_unit(point.test.costs[axis].mean, axis), 100.0 * point.test.accuracy],
         "made": made_words(point.test),
         "facts": [
             ["Accuracy on test", f"{percent(point.test.accuracy)}, 95 % interval {low} to {high}"],
-            ["Lost on test", f"{points_words(drop)} points"],
+            ["Lost on test", f"{points_words(drop)} points" + (f", 95 % interval {paired}" if paired else "")],
+            *([["Lost on new samples", promised]] if device.optimism else []),
             ["Accuracy on calibration", percent(point.cal.accuracy)],
             *([_TITLES[name], _cost(device, point, name)] for name in axes),
             *([name.capitalize(), words] for name, words in design_facts(device, point.test.design)),

@@ -133,7 +133,7 @@ def _strategy_trace(device: DeviceAnswer, group: pd.DataFrame, style: Style, siz
         "color": f"{style.colour}{'99' if size > 4 else '33'}",  # of thousands, bars are a cloud behind the markers
     }
     numbers = group["point"].tolist()
-    hover = [point_hover(device, device.points[number], f"Point {number}") for number in numbers]
+    hover = [point_hover(device, device.points[number], f"Point {number}", chosen=True) for number in numbers]
     return {
         "x": in_unit_column(group["cost"], device.axis),
         "y": accuracy.tolist(),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from eesearch.core.front import MAX_DROP
 from eesearch.reporting.formats import percent, points_words
-from eesearch.study.answers import Point
+from eesearch.study.points import Point
 
 if TYPE_CHECKING:
     from eesearch.study.policies import Comparison
@@ -67,6 +67,6 @@ def _caption(comparison: Comparison) -> str:
         f"paid{paid}; no last resort, no constraints.",
         "area: what the steps through the calibration front dominate of the rectangle up to the backbone's cost and "
         f"{100.0 * MAX_DROP:g} points above its error; test: the same steps in the same order, as they are on test.",
-        "-: no policy of the method loses so little on calibration.",
+        "-: no policy of the method loses so little on calibration; no optimism is taken off, the same rule for all.",
     ]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from eesearch.reporting.formats import (
     cost_words,
     duration,
     head_words,
+    interval_words,
     note_words,
     percent,
     points_words,
@@ -23,7 +24,9 @@ from eesearch.reporting.formats import (
     stop_words,
 )
 from eesearch.reporting.frontdata import FrontData, records
-from eesearch.study.answers import Answers, DeviceAnswer, ExitFacts, Point, TrialAnswer, pays_for_exits
+from eesearch.study.answers import Answers, DeviceAnswer, ExitFacts, TrialAnswer, pays_for_exits
+from eesearch.study.front_table import drop_interval
+from eesearch.study.points import Point
 
 ROWS = 200
 """Rows of a table of front points; of longer fronts it shows points spread evenly, and says so."""
@@ -34,7 +37,13 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class PointRow:
-    """A line of the table of front points, in words. `costs`: a cell for each of `cost_titles`."""
+    """A line of the table of front points, in words.
+
+    Attributes:
+        interval: Of the accuracy on test; `drop_interval`: of the drop, empty where nobody compared sample by sample.
+        promised: Drop to expect on new samples.
+        costs: A cell for each of `cost_titles`.
+    """
 
     name: str
     marks: tuple[str, ...]
@@ -44,6 +53,8 @@ class PointRow:
     accuracy_test: str
     interval: str
     drop: str
+    drop_interval: str
+    promised: str
     costs: list[str]
     design: str
 
@@ -144,6 +155,8 @@ def _point_row(
         accuracy_test=percent(point.test.accuracy),
         interval=f"{100 * numbers['low']:.2f} to {100 * numbers['high']:.2f}",
         drop=points_words(numbers["drop"]),
+        drop_interval=interval_words(drop_interval(point)),
+        promised=points_words(device.corrected(point)),
         costs=[cell for axis in axes for cell in _cost_cells(device, point, axis)],
         design=point.test.design,
     )

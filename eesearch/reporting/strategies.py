@@ -10,7 +10,8 @@ from rich.text import Text
 
 from eesearch.reporting.formats import count_words, percent, points_words
 from eesearch.reporting.frontdata import rivals
-from eesearch.study.answers import LAST_LOST, DeviceAnswer, Point, StrategyAnswer, TrainingCost, pays_for_exits
+from eesearch.study.answers import LAST_LOST, DeviceAnswer, StrategyAnswer, TrainingCost, pays_for_exits
+from eesearch.study.points import Point
 
 NONE = "-"
 """What a table shows where there is nothing to show."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from eesearch.core.costs import Axis
 from eesearch.reporting.formats import UNITS, cost_words
 from eesearch.reporting.frontdata import DEPTH
-from eesearch.study.answers import DeviceAnswer, Point
+from eesearch.study.answers import DeviceAnswer
+from eesearch.study.points import Point
 
 MARGIN = 8
 """Columns left of a plot, for the accuracies."""
@@ -41,7 +42,7 @@ class TextFront:
 
     Attributes:
         points: (mean cost, accuracy), by rising cost.
-        pick: Index of the cheapest point that loses nothing; None if there is none.
+        pick: Index of the cheapest point that is expected to lose nothing on new samples; None if there is none.
         backbone: The same of the backbone.
     """
 

@@ -6,11 +6,13 @@ from math import sqrt
 from statistics import NormalDist
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from eesearch.core.costs import Axis
 from eesearch.core.design import Design, ExitId, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
+from eesearch.study.points import Layer, Point, Tried, is_backbone
 
 TIE = 0.03
 """Relative cost differences below this are ties: the noise floor of the timer between processes."""
@@ -32,53 +34,6 @@ SPENT: dict[Axis, str] = {
     "params": "mean parameters",
 }
 """What a verdict calls the costs of an axis."""
-
-
-class StopFacts(Value):
-    """What happens at one stop of a point, on test.
-
-    Attributes:
-        share: Of the samples that leaves here.
-        accuracy: Of those; None if nobody leaves here.
-        costs: By axis, what a sample that leaves here has paid in all, from the input on.
-    """
-
-    share: float
-    accuracy: float | None
-    costs: dict[Axis, float]
-
-
-class Point(Value):
-    """One policy: what it was selected by (`cal`), and what it is reported to do (`test`).
-
-    Attributes:
-        stops: One per stop of the policy; empty where nobody looked (baselines, seeds).
-    """
-
-    cal: Evaluation
-    test: Evaluation
-    stops: tuple[StopFacts, ...] = ()
-
-
-class Layer(Value):
-    """Points beside the front, to compare with.
-
-    Attributes:
-        kind: What they are: a method of the literature on the same exits; a cascade of several networks; points
-            measured again end to end.
-        points: By rising cost on calibration.
-    """
-
-    name: str
-    kind: Literal["baseline", "cascade", "verified"]
-    points: tuple[Point, ...]
-
-
-class Tried(Value):
-    """A point of a trial's own front that is not on the merged one."""
-
-    trial: int
-    point: Point
 
 
 class SeedAnswer(Value):
@@ -199,6 +154,8 @@ class DeviceAnswer(Value):
         certificates: By decision (`max_prob`): how far from the best of all policies on the bank its front can be.
         broken: Constraints that no policy was found to keep; the front is then the one point that breaks them least.
         skipped: Limits on what was not measured on this device.
+        optimism: By rising drop on calibration (a share): how much more is lost, on samples that had no part in it, by
+            the cheapest policy within that drop (`eesearch.solve.optimism`). Empty: not estimated.
         layers: Points of others, to compare with.
         dominated: Points of the trials' own fronts that the merged front leaves out, by rising cost.
         left_out: Number of further such points; those that are there are spread evenly.
@@ -220,6 +177,7 @@ class DeviceAnswer(Value):
     certificates: dict[str, Certificate] = Field(default_factory=dict)
     broken: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    optimism: tuple[tuple[float, float], ...] = ()
     layers: tuple[Layer, ...] = ()
     dominated: tuple[Tried, ...] = ()
     left_out: int = 0
@@ -237,29 +195,76 @@ class DeviceAnswer(Value):
         """The point's mean cost over the backbone's, on test."""
         return point.test.costs[self.axis].mean / self.backbone.test.costs[self.axis].mean
 
+    def drop(self, point: Point) -> float:
+        """Accuracy that a point loses to the backbone on calibration, as a share: what others would promise."""
+        return self.backbone.cal.accuracy - point.cal.accuracy
+
+    def corrected(self, point: Point) -> float:
+        """The drop to expect on new samples: that on calibration, and the optimism of having been chosen there."""
+        drop = self.drop(point)
+        return drop if is_backbone(point) else drop + self.optimism_at(drop)
+
+    def expected(self, point: Point, *, naive: bool = False) -> float:
+        """The drop that limits are compared with: no point counts as better on new samples than it was on calibration.
+
+        `naive`: that on calibration.
+        """
+        return self.drop(point) if naive else max(self.drop(point), self.corrected(point))
+
+    def within(self, drop: float, *, naive: bool = False) -> Point | None:
+        """The cheapest point that is expected to lose no more than this share; None if there is none."""
+        return next((p for p in self.points if self.expected(p, naive=naive) <= drop + 1e-12), None)
+
+    def optimism_at(self, drop: float) -> float:
+        """How much more than a drop on calibration is lost on new samples; between the estimates in proportion."""
+        if not self.optimism:
+            return 0.0
+        drops, gaps = zip(*self.optimism, strict=True)
+        return float(np.interp(drop, drops, gaps))
+
     def at_no_loss(self) -> Point | None:
-        """The cheapest point that loses nothing on calibration."""
-        found = self.front().within(0.0)
-        return next((p for p in self.points if p.cal == found), None)
+        """The cheapest point that is expected to lose nothing on new samples."""
+        return self.within(0.0)
 
     def verdict(self) -> str:
         """Do exits pay on this device, how much, at what drop: one plain sentence."""
         if self.broken:
             wanted = ", ".join(self.broken)
             return f"{self.device}: no policy was found that keeps {wanted}; this one breaks it least.{self._caution()}"
-        point = self.at_no_loss()
-        unit = SPENT[self.axis]
-        if point is None or self.ratio(point) > 1.0 - max(TIE, self.noise):
-            return (
-                f"{self.device}: exits do not pay at no loss on calibration{self._alternative(unit)}.{self._caution()}"
-            )
-        drop = 100.0 * (self.backbone.test.accuracy - point.test.accuracy)
-        pays = "exits pay" if drop <= UNKEPT else "exits save, but do not keep their promise on test"
-        change = f"{abs(drop):.2f} points {'below' if drop > 0 else 'above'}" if round(drop, 2) else "equal to"
+        point, unit = self.at_no_loss(), SPENT[self.axis]
+        if point is None or not self._saves(point):
+            return f"{self.device}: {self._no_promise(unit)}{self._caution()}"
+        kept = self.backbone.test.accuracy - point.test.accuracy <= 0.01 * UNKEPT
+        pays = "exits pay" if kept else "exits save, but do not keep their promise on test"
+        expected = "At no loss expected on new samples" if self.optimism else "At no loss on calibration"
         return (
-            f"{self.device}: {pays}. At no loss on calibration {self.ratio(point):.2f} x the backbone's {unit}; "
-            f"accuracy on test {point.test.accuracy:.2%}, {change} the backbone's {self.backbone.test.accuracy:.2%}."
-            f"{self._caution()}"
+            f"{self.device}: {pays}. {expected} {self.ratio(point):.2f} x the backbone's {unit}; "
+            f"accuracy on test {point.test.accuracy:.2%}, {self._change(point)}.{self._caution()}"
+        )
+
+    def _saves(self, point: Point) -> bool:
+        return self.ratio(point) <= 1.0 - max(TIE, self.noise)
+
+    def _change(self, point: Point) -> str:
+        """A point's accuracy on test against the backbone's."""
+        drop, words = 100.0 * (self.backbone.test.accuracy - point.test.accuracy), "equal to"
+        if round(drop, 2):
+            words = f"{abs(drop):.2f} points {'below' if drop > 0 else 'above'}"
+        if point.paired is not None:
+            low, high = sorted((100.0 if drop > 0 else -100.0) * end for end in point.paired.interval())
+            words += f" (95 %: {low:.2f} to {high:.2f})" if round(drop, 2) else ""
+        return f"{words} the backbone's {self.backbone.test.accuracy:.2%}"
+
+    def _no_promise(self, unit: str) -> str:
+        """That nothing is expected to come for free, and what calibration says."""
+        naive = self.within(0.0, naive=True)
+        if not self.optimism or naive is None or not self._saves(naive):
+            on = "" if self.optimism else " on calibration"
+            return f"exits do not pay at no loss{on}{self._alternative(unit)}."
+        return (
+            f"no saving can be promised at no loss{self._alternative(unit)}. What loses nothing on the "
+            f"{naive.cal.samples:,} calibration samples needs {self.ratio(naive):.2f} x and is expected to lose "
+            f"{100.0 * self.corrected(naive):.2f} points on new ones; on test it is {self._change(naive)}."
         )
 
     def _caution(self) -> str:
@@ -298,12 +303,12 @@ class DeviceAnswer(Value):
         )
 
     def _alternative(self, unit: str) -> str:
-        """What a drop of one point would buy, if anything."""
-        found = self.front().within(0.01)
-        point = next((p for p in self.points if p.cal == found), None)
-        if point is None or self.ratio(point) > 1.0 - max(TIE, self.noise):
-            return ", nor at one point lost"
-        return f"; at one point lost they need {self.ratio(point):.2f} x the backbone's {unit}"
+        """What a drop of one point would buy, or of two."""
+        for drop, words in ((0.01, "one point"), (0.02, "two points")):
+            point = self.within(drop)
+            if point is not None and self._saves(point):
+                return f"; at {words} lost they need {self.ratio(point):.2f} x the backbone's {unit}"
+        return ", nor at two points lost"
 
 
 class TrialAnswer(Value):

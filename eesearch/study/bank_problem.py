@@ -16,8 +16,8 @@ from eesearch.exits.routing import score_table
 from eesearch.seeding.bank import propose, reference_thresholds
 from eesearch.seeding.placement import Seed
 from eesearch.study.answers import Answers
+from eesearch.study.front_problem import FrontProblem
 from eesearch.study.materials import Materials
-from eesearch.study.problem import FrontProblem
 from eesearch.study.question import WarmStart
 from eesearch.study.space import NO_EXIT, Parameter, parameters
 from eesearch.study.trial import Outcome, Params, Report

@@ -12,26 +12,16 @@ from pydantic import ValidationError
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import Design, content_key
 from eesearch.core.front import Evaluation, Front
+from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy
-from eesearch.exits.evaluate import replay
-from eesearch.study.answers import (
-    Answers,
-    DesignFacts,
-    DeviceAnswer,
-    ExitFacts,
-    Layer,
-    OracleAnswer,
-    Point,
-    SeedAnswer,
-    StopFacts,
-    TrialAnswer,
-    Tried,
-)
+from eesearch.exits.evaluate import outcomes, replay
+from eesearch.study.answers import Answers, DesignFacts, DeviceAnswer, ExitFacts, OracleAnswer, SeedAnswer, TrialAnswer
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import recall_text
 from eesearch.study.one_design import OneDesign
+from eesearch.study.points import Layer, Point, StopFacts, Tried
 from eesearch.study.problem import SOLVER_VERSION, solved_for
 from eesearch.study.strategies import MOST_OF_A_LAYER, compare_strategies, counted_volume, spread
 from eesearch.study.trial import Finished
@@ -145,6 +135,7 @@ class Composer:
             backbone=self._backbone(profile),
             points=tuple(self._point(e, designs, profile) for e in front.points),
             broken=tuple(problem.constraints(profile).broken(front[0], front.backbone)) if len(front) else (),
+            optimism=self._optimism(finished, profile),
             skipped=tuple(str(limit) for limit in limits if limit.axis not in profile.axes),
             dominated=dominated,
             left_out=left_out,
@@ -178,10 +169,18 @@ class Composer:
         tried = tuple(Tried(trial=number, point=self._point(e, designs, profile)) for number, e in kept)
         return tried, len(others) - len(kept)
 
+    def _optimism(self, finished: Sequence[Finished], profile: DeviceProfile) -> tuple[tuple[float, float], ...]:
+        """Of picks from the merged front."""
+        from eesearch.solve.optimism import optimism  # loads numba
+
+        found = [self.problem.unseen(trial.outcome, profile) for trial in finished if trial.outcome]
+        return optimism([folds for folds in found if folds])
+
     def _backbone(self, profile: DeviceProfile) -> Point:
         cal, test = (self.problem.backbone(profile, split) for split in SPLITS)
         costs = {axis: cost.mean for axis, cost in test.costs.items()}
-        return Point(cal=cal, test=test, stops=(StopFacts(share=1.0, accuracy=test.accuracy, costs=costs),))
+        stops = (StopFacts(share=1.0, accuracy=test.accuracy, costs=costs),)
+        return Point(cal=cal, test=test, stops=stops, paired=Paired(lost=0, gained=0, samples=test.samples))
 
     def _point(self, cal: Evaluation, designs: Mapping[str, Design], profile: DeviceProfile) -> Point:
         """The same policy on test, and what happens at each of its stops."""
@@ -191,7 +190,8 @@ class Composer:
         if cal.policy not in known:
             design = designs[cal.design]
             test = self.problem.reported(cal, design, profile)
-            known[cal.policy] = Point(cal=cal, test=test, stops=_stop_facts(self.problem, cal, design, profile))
+            stops, paired = _facts_on_test(self.problem, cal, design, profile)
+            known[cal.policy] = Point(cal=cal, test=test, stops=stops, paired=paired)
         return known[cal.policy]
 
 
@@ -209,14 +209,16 @@ def _facts(trials: Sequence[TrialAnswer]) -> dict[str, DesignFacts]:
     }
 
 
-def _stop_facts(problem: Mode, cal: Evaluation, design: Design, profile: DeviceProfile) -> tuple[StopFacts, ...]:
+def _facts_on_test(
+    problem: Mode, cal: Evaluation, design: Design, profile: DeviceProfile
+) -> tuple[tuple[StopFacts, ...], Paired]:
+    """What happens at each stop, and where the policy differs from the backbone."""
     policy = cal.policy
     table, costs = problem.replay(design, profile, policy.decision, "test")
-    stop, answer = replay(policy, table, problem.workshop.fits(policy.fits))
-    right = (answer == table.labels) | np.array([e.is_last_resort for e in policy.exits])[stop]
+    stop, right = outcomes(policy, table, problem.workshop.fits(policy.fits))
     paid = {cost.axis: cost.cumulative(policy.exits) for cost in costs}
     here = [stop == k for k in range(len(policy.stops))]
-    return tuple(
+    facts = tuple(
         StopFacts(
             share=float(left.mean()),
             accuracy=float(right[left].mean()) if left.any() else None,
@@ -224,6 +226,7 @@ def _stop_facts(problem: Mode, cal: Evaluation, design: Design, profile: DeviceP
         )
         for k, left in enumerate(here)
     )
+    return facts, Paired.of(right, problem.backbone_right("test"))
 
 
 def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:

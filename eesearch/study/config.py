@@ -17,8 +17,9 @@ from eesearch.core.errors import RunError, StudyError
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy
 from eesearch.core.registry import STRATEGIES
-from eesearch.study.answers import DeviceAnswer, Point, StopFacts
+from eesearch.study.answers import DeviceAnswer
 from eesearch.study.files import validate
+from eesearch.study.points import Point, StopFacts
 from eesearch.study.question import Study
 from eesearch.study.run import Run
 

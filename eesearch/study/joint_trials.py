@@ -15,6 +15,7 @@ from eesearch.core.design import Design
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy, Stop
 from eesearch.exits.evaluate import evaluate
+from eesearch.solve.optimism import FoldPoints, fixed_points
 from eesearch.study.problem import Problem
 from eesearch.study.space import Parameter, parameters
 from eesearch.study.trial import Outcome, Params, Report
@@ -88,3 +89,12 @@ class JointTrials(Problem):
         table, costs = self.replay(design, profile, policy.decision, "cal")
         fits = self.workshop.scoring(design, policy.criterion).fits
         return (evaluate(policy, table, costs, fits).made_by(design),)
+
+    def unseen(self, outcome: Outcome, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
+        """The trial's one point, fold by fold: its thresholds were proposed, not chosen on calibration."""
+        design, policy = outcome.design, outcome.policy
+        if design is None or policy is None:
+            return ()
+        table, costs = self.replay(design, profile, policy.decision, "cal")
+        scoring, right = self.workshop.scoring(design, policy.criterion), self.backbone_right("cal")
+        return fixed_points(policy, table, costs[0], scoring.fits, right, fold=scoring.fold)

@@ -120,7 +120,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         check_classes(backbone, dataset)
     if given is None:
         remember(study)
-    splits = {f"{each.name} split": each.key for each in (dataset.train, dataset.cal, dataset.test)}
+    splits = {f"{each.name} split": each.key for each in dataset.splits}
     run.check_inputs({**splits, "network": backbone.key})
     untrained, backbone = backbone, thinned(backbone, study.space.cuts.max_cuts)
     heads = fitting_heads(study.space, backbone)
@@ -159,7 +159,14 @@ def load_study_data(study: Study) -> Dataset:
             f"the data {study.data.source} were given as arrays, and are not there any more",
             do="Go on from where they are: eesearch.search with the same model and data.",
         )
-    return load_dataset(study.data.source, study.data.args, calibration=calibration_of(study), seed=study.seed)
+    data = study.data
+    return load_dataset(
+        data.source,
+        data.args,
+        calibration=calibration_of(study),
+        certification=data.certification,
+        seed=study.seed,
+    )
 
 
 def calibration_of(study: Study) -> Calibration:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from eesearch.core.design import Design
 from eesearch.core.errors import StudyError
 from eesearch.core.progress import Progress, silent
+from eesearch.study.front_problem import FrontProblem
 from eesearch.study.materials import Materials
-from eesearch.study.problem import FrontProblem
 from eesearch.study.space import Parameter
 from eesearch.study.trial import Outcome, Params, Report
 

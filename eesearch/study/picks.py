@@ -1,17 +1,23 @@
-"""Selections: which point of a front a person means. Picks read calibration only, never test."""
+"""Selections: which point of a front a person means. Picks read calibration only, never test.
+
+Drops are those to expect on new samples: the one on calibration, corrected for having been chosen there. A naive pick
+believes calibration.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, NamedTuple, get_args
 
 from eesearch.core.errors import PickError
-from eesearch.study.answers import SPENT, DeviceAnswer, Point
+from eesearch.study.answers import SPENT, DeviceAnswer
+from eesearch.study.points import Point
 from eesearch.study.question import LARGEST_BARE_SHARE
 
-SYNTAX = "knee | point=N | max-drop=0.5% | budget-ms=X, each with an optional @device"
+SYNTAX = "knee | point=N | max-drop=0.5% | certified=1% | budget-ms=X, each with an optional @device"
 
 At = Literal["mean", "p95", "worst"]
 
@@ -40,7 +46,7 @@ class Pick:
     """A parsed selection.
 
     Attributes:
-        rule: `knee`, `point`, `max-drop`, `budget-ms`.
+        rule: `knee`, `point`, `max-drop`, `certified`, `budget-ms`.
         amount: The number behind the rule; a drop as a fraction.
         device: None: the study's first device.
     """
@@ -57,7 +63,9 @@ class Pick:
             PickError: it is written otherwise.
         """
         rule, _, device = text.partition("@")
-        match = re.fullmatch(r"(knee)|(point)=(\d+)|(max-drop)=([\d.eE-]+%?)|(budget-ms)=([\d.eE-]+)", rule.strip())
+        match = re.fullmatch(
+            r"(knee)|(point)=(\d+)|(max-drop|certified)=([\d.eE-]+%?)|(budget-ms)=([\d.eE-]+)", rule.strip()
+        )
         if match is None:
             raise PickError(f"'{text}' is no selection", expected=SYNTAX)
         name, number = [*(part for part in match.groups() if part is not None), "0"][:2]
@@ -67,7 +75,7 @@ class Pick:
             raise PickError(f"'{number}' in '{text}' is no number", expected=SYNTAX) from None
         if amount < 0.0:
             raise PickError(f"'{text}' is below zero", expected=SYNTAX)
-        if name == "max-drop" and not number.endswith("%") and amount > LARGEST_BARE_SHARE:
+        if name in ("max-drop", "certified") and not number.endswith("%") and amount > LARGEST_BARE_SHARE:
             raise PickError(
                 f"a drop of {number} would be {amount:.0%}", expected=f"{number}%, or a fraction such as 0.005"
             )
@@ -98,16 +106,20 @@ class Pick:
         parsed = cls.parse(rule if rule == "knee" else f"{rule}={amount}")
         return cls(parsed.rule, parsed.amount, device)
 
-    def choose(self, devices: Sequence[DeviceAnswer]) -> Picked:
+    def choose(self, devices: Sequence[DeviceAnswer], *, naive: bool = False) -> Picked:
         """The device and the point that are meant.
+
+        Args:
+            devices: Of a run; what is certified is known to the run alone, see `Run.pick`.
+            naive: Believe the drops on calibration.
 
         Raises:
             PickError: there is no such device or point, or nothing on the front satisfies the rule.
         """
         device = find_device(devices, self.device)
-        return Picked(device, self._point(device))
+        return Picked(device, self._point(device, naive=naive))
 
-    def _point(self, device: DeviceAnswer) -> Point:
+    def _point(self, device: DeviceAnswer, *, naive: bool) -> Point:
         if not device.points:
             raise PickError(f"the front of {device.device} has no points yet", do="Search until a trial is done.")
         if self.rule == "point":
@@ -120,15 +132,17 @@ class Pick:
         if self.rule == "knee":
             knee = device.front().knee()
             return next(p for p in device.points if p.cal == knee)
+        if self.rule == "certified":
+            raise PickError("certificates are in the run directory", do="Use Run.pick, or --pick on the command line.")
         if self.rule == "max-drop":
-            return _within_drop(device, self.amount)
+            return _within_drop(device, self.amount, naive=naive)
         fitting = [p for p in device.points if _latency(device, p, "mean") <= self.amount]
         if not fitting:
             raise PickError(
                 f"no point of {device.device} needs at most {self.amount} ms",
                 got=f"the cheapest needs {_latency(device, device.points[0], 'mean'):.4g} ms",
             )
-        return max(fitting, key=lambda p: p.cal.accuracy)
+        return min(fitting, key=lambda p: device.expected(p, naive=naive))
 
 
 def find_device(devices: Sequence[DeviceAnswer], name: str | None) -> DeviceAnswer:
@@ -143,17 +157,27 @@ def find_device(devices: Sequence[DeviceAnswer], name: str | None) -> DeviceAnsw
     return found[0]
 
 
-def _within_drop(device: DeviceAnswer, drop: float) -> Point:
-    """The cheapest point within a drop of the backbone's calibration accuracy."""
-    found = device.front().within(drop)
-    if found is None:
-        best = max(p.cal.accuracy for p in device.points)
+def _within_drop(device: DeviceAnswer, drop: float, *, naive: bool) -> Point:
+    """The cheapest point within a drop from the backbone's accuracy."""
+    found = device.within(drop, naive=naive)
+    if found is not None:
+        return found
+    best = min(device.points, key=lambda p: device.expected(p, naive=naive))
+    on_calibration = f"{device.drop(best):.2%} on calibration"
+    if naive:
         raise PickError(
             f"no point of {device.device} loses at most {drop:.2%} on calibration",
-            got=f"the best one loses {device.backbone.cal.accuracy - best:.2%}",
+            got=f"the best one loses {on_calibration}",
             do="Search longer, or allow a larger drop.",
         )
-    return next(p for p in device.points if p.cal == found)
+    samples, known = best.cal.samples, device.within(drop, naive=True) is not None
+    raise PickError(
+        f"no point of {device.device} is expected to lose at most {drop:.2%} on new samples",
+        got=f"the best one loses {on_calibration} and is expected to lose {device.corrected(best):.2%}: it was chosen "
+        f"on {samples:,} samples",
+        do="Allow a larger drop, calibrate on more samples"
+        + (", or believe calibration with --naive (naive=True)." if known else ", or search longer."),
+    )
 
 
 def _latency(device: DeviceAnswer, point: Point, at: At) -> float:
@@ -169,17 +193,19 @@ class Wanted:
     """Constraints on the points of a front.
 
     Attributes:
-        max_drop: Largest loss of calibration accuracy against the backbone, as a fraction; None: any.
+        max_drop: Largest loss of accuracy against the backbone, as a fraction; None: any.
         budget_ms: Largest calibration latency; None: any.
         at: Which latency.
+        naive: Believe the drops on calibration.
     """
 
     max_drop: float | None
     budget_ms: float | None
     at: At
+    naive: bool = False
 
     @classmethod
-    def parse(cls, *, max_drop: str | None, budget_ms: float | None, at: str) -> Wanted:
+    def parse(cls, *, max_drop: str | None, budget_ms: float | None, at: str, naive: bool = False) -> Wanted:
         """Read a drop such as `0.5%`.
 
         Raises:
@@ -188,7 +214,7 @@ class Wanted:
         drop = Pick.parse(f"max-drop={max_drop}").amount if max_drop is not None else None
         if at not in get_args(At):
             raise PickError(f"there is no latency '{at}'", expected=" | ".join(get_args(At)))
-        return cls(drop, budget_ms, at)  # type: ignore[arg-type]  # checked above
+        return cls(drop, budget_ms, at, naive)  # type: ignore[arg-type]  # checked above
 
 
 def chosen_points(device: DeviceAnswer, wanted: Wanted) -> list[int]:
@@ -197,8 +223,8 @@ def chosen_points(device: DeviceAnswer, wanted: Wanted) -> list[int]:
     Raises:
         PickError: none does.
     """
-    floor = -1.0 if wanted.max_drop is None else device.backbone.cal.accuracy - wanted.max_drop - 1e-12
-    fitting = [p for p in device.points if p.cal.accuracy >= floor]
+    most = inf if wanted.max_drop is None else wanted.max_drop + 1e-12
+    fitting = [p for p in device.points if device.expected(p, naive=wanted.naive) <= most]
     if wanted.budget_ms is not None:
         fitting = [p for p in fitting if _latency(device, p, wanted.at) <= wanted.budget_ms]
     if not fitting:

@@ -24,8 +24,8 @@ from eesearch.seeding.bolukbasi import Learned, bolukbasi
 from eesearch.solve.baselines import BASELINES, Baseline, evaluations
 from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
-from eesearch.study.answers import Point
 from eesearch.study.picks import find_device
+from eesearch.study.points import Point
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
 from eesearch.training.scoring import fitted_scoring

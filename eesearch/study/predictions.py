@@ -18,13 +18,16 @@ from eesearch.study.run import Run
 from eesearch.training.checks import read_samples
 
 
-def predict_file(run: Path, selection: str, inputs: Path, *, trust: bool = False) -> tuple[str, str]:
+def predict_file(
+    run: Path, selection: str, inputs: Path, *, naive: bool = False, trust: bool = False
+) -> tuple[str, str]:
     """Run the chosen network over a file with real early stopping.
 
     Args:
         run: A run directory.
         selection: Such as `max-drop=0.5%`.
         inputs: An `.npz` file with raw samples `x` [N, ...], and maybe labels `y` [N].
+        naive: Whether the selection believes losses on calibration, see `Run.pick`.
         trust: Whether the code that the run's study names may run, though no study of the user's has run it.
 
     Returns:
@@ -35,7 +38,7 @@ def predict_file(run: Path, selection: str, inputs: Path, *, trust: bool = False
         PickError: the selection names no point.
     """
     found = Run.load(run, trust=trust)
-    _, point = found.pick(selection)
+    _, point = found.pick(selection, naive=naive)
     x, y = _read(inputs)
     prediction = found.predict(point, x)
     names = np.array([exit_name(e) for e in point.cal.policy.exits])

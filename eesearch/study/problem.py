@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from pydantic import ValidationError
+import numpy as np
+from numpy.typing import NDArray
 
 from eesearch.core.constraints import Constraints
 from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
-from eesearch.core.design import OUTPUT, OWN, Design, ExitId, ExitSpec, Value, content_key
+from eesearch.core.design import OUTPUT, OWN, Design, ExitId, ExitSpec, content_key
 from eesearch.core.errors import CostError
-from eesearch.core.front import Certificate, Evaluation, Front
-from eesearch.core.policy import Scoring, decision_name
+from eesearch.core.front import Evaluation, Front
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import STRATEGIES
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import backbone_evaluation, evaluate
 from eesearch.exits.last_resort import with_last_resort
-from eesearch.nets.exitnet import ExitNet
-from eesearch.seeding.bolukbasi import Learned, bolukbasi, fewer, seeds
-from eesearch.solve.exact import solve_front
-from eesearch.solve.family import Effort, Family
-from eesearch.study.materials import Materials, recall_text
+from eesearch.solve.optimism import FoldPoints
+from eesearch.study.materials import Materials
 from eesearch.study.space import NO_EXIT
-from eesearch.study.trial import BANK, Outcome, Params, Report, StoppedEarlyError
+from eesearch.study.trial import BANK, Outcome, Params
 from eesearch.study.workshop import SplitName, Workshop
-from eesearch.training.plans import AfterEpoch
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +33,6 @@ SOLVER_VERSION = 2
 
 RECENT_REPLAYS = 4
 """Tables with their costs that are kept in memory: a front is looked up point by point."""
-
-SOLVED_BY = {"criteria", "answers", "gates", "max_exits", "levels", "last_resort"}
-"""What of a search space decides what the solver finds."""
-
-
-class Solved(Value):
-    """What the solver found on a trained design for a device.
-
-    Attributes:
-        certificates: By decision: how far from the best of all policies its front can be.
-        gates: Placements that learnt gates led to, by name.
-    """
-
-    points: tuple[Evaluation, ...]
-    certificates: dict[str, Certificate]
-    gates: dict[str, tuple[ExitId, ...]]
 
 
 def solved_for(profile: DeviceProfile) -> dict[str, str]:
@@ -77,7 +56,6 @@ class Problem(ABC):
         self.progress = progress
         self.study = materials.study
         self.space = materials.study.space
-        self._gates: dict[tuple[str, str], tuple[list[Learned], list[Learned]]] = {}
         self._replays: dict[tuple[str, ...], tuple[ExitTable, tuple[StageCosts, ...]]] = {}
 
     @property
@@ -176,6 +154,10 @@ class Problem(ABC):
         costs = [stage_costs(profile, table.exits, self.space.decisions[0], axis) for axis in profile.axes]
         return backbone_evaluation(table, costs, table.exits[-1])
 
+    def backbone_right(self, split: SplitName) -> NDArray[np.bool_]:
+        """Whether the unmodified backbone is right about each sample. [N]"""
+        return np.asarray(self.workshop.backbone_table(split).correct[-1])
+
     def reported(self, evaluation: Evaluation, design: Design, profile: DeviceProfile) -> Evaluation:
         """The same policy on the test split."""
         policy = evaluation.policy
@@ -220,6 +202,10 @@ class Problem(ABC):
     def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
         """What a trial found on a device, on calibration."""
 
+    @abstractmethod
+    def unseen(self, outcome: Outcome, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
+        """What a trial found without each fold of calibration, and what that does there; () if it found nothing."""
+
     def fronts(self, outcome: Outcome) -> tuple[tuple[tuple[float, float], ...], ...]:
         """Per device: (error, cost / backbone's cost) of the trial's front; empty where it keeps no constraint."""
         fronts = []
@@ -228,171 +214,3 @@ class Problem(ABC):
             broken = len(front) and self.constraints(profile).broken(front[0], front.backbone)
             fronts.append(() if broken else tuple((float(error), float(cost)) for error, cost in front.values))
         return tuple(fronts)
-
-
-class FrontProblem(Problem):
-    """A trial trains a design, and is worth the front that the solver finds for it."""
-
-    directions: tuple[Literal["minimize", "maximize"], ...] = ("maximize",)
-
-    def revalue(self, outcome: Outcome) -> Outcome:
-        """The same design under the present devices and objectives: solved again, not trained."""
-        if outcome.design is None:
-            return outcome
-        anew = self.outcome(outcome.design)
-        return anew.model_copy(update={"samples": outcome.samples or anew.samples})  # what it did cost stays
-
-    def outcome(self, design: Design, report: Report | None = None) -> Outcome:
-        """Train a design, solve for its fronts, and value them.
-
-        Args:
-            design: What to train.
-            report: Told what the design is worth after each epoch but the last, if it is trained now.
-
-        Raises:
-            StoppedEarlyError: `report` said so.
-        """
-        if report is not None:
-            self.workshop.table(design, "cal", self._reporting(design, report))
-        value = self.value([self.device_front(design, p) for p in self.materials.profiles])
-        table, work = self.workshop.table(design, "cal"), self.workshop.work(design)
-        notes = STRATEGIES[design.strategy].notes
-        return Outcome(
-            design=design,
-            values=(value,),
-            last_accuracy=float(table.accuracy[-1]),
-            samples=work.samples,
-            forward=work.forward,
-            backward=work.backward,
-            notes=notes(table, design) if notes else {},
-        )
-
-    def _reporting(self, design: Design, report: Report) -> AfterEpoch:
-        """Reports come after each epoch of the last phase but its last: a network in the making is worth little yet."""
-        work = self.workshop.work(design)
-
-        def tell(net: ExitNet, epochs: int) -> None:
-            done = epochs - work.before
-            if 0 < done < work.last and report(done, self.value_so_far(net, design)):
-                raise StoppedEarlyError(work.upto(epochs).samples)
-
-        return tell
-
-    def value_so_far(self, net: ExitNet, design: Design) -> float:
-        """What a network is worth in the middle of its training: as a placement, by the criteria that its losses mean.
-
-        These are the first of the space, and those of the strategy.
-        """
-        strategy, scorings = STRATEGIES[design.strategy], self.space.scorings[:1]
-        if strategy.finish is not None:
-            net = copy.deepcopy(net)
-            strategy.finish(net, design)
-        looks = [self.workshop.look(net, *s) for s in dict.fromkeys([*scorings, *strategy.scorings(design.loss)])]
-        fronts = []
-        for profile in self.materials.profiles:
-            points: list[Evaluation] = []
-            for seen, scoring in looks:
-                table, costs = self.priced(seen, profile, decision_name(scoring.criterion, scoring.answer))
-                points += self._solve(table, costs, profile, scoring, rough=True).points
-            fronts.append(self.front(points, profile))
-        return self.value(fronts)
-
-    def device_front(self, design: Design, profile: DeviceProfile) -> Front:
-        """The whole front of a trained design on a device."""
-        return self.front(self.solved(design, profile).points, profile)
-
-    def solved(self, design: Design, profile: DeviceProfile) -> Solved:
-        """All policies on a trained design that may be on the front of a device, found once and remembered."""
-        space = self.space.model_dump(mode="json", include=SOLVED_BY)
-        asked = (SOLVER_VERSION, space, self.constraints(profile).model_dump(mode="json"), self.study.budget.solve)
-        key = content_key("front", design.key, profile.model_dump(mode="json"), *asked)
-        known = recall_text(self.materials.store, "front", key)
-        if known is not None:
-            try:
-                remembered = Solved.model_validate_json(known)
-            except ValidationError:
-                log.warning("the front %s was written by another eesearch. It is solved again.", key)
-            else:
-                if self.workshop.has_fits(sorted({fit for point in remembered.points for fit in point.policy.fits})):
-                    return remembered
-        solved = self._solved(design, profile)
-        self.materials.store.put_text("front", key, solved.model_dump_json(), solved_for(profile))
-        return solved
-
-    def _solved(self, design: Design, profile: DeviceProfile) -> Solved:
-        points: list[Evaluation] = []
-        certificates: dict[str, Certificate] = {}
-        for criterion, answer in self.space.scorings_of(design.strategy, design.loss):
-            front = self.solve(design, profile, self.workshop.scoring(design, criterion, answer))
-            points += front.points
-            if front.certificate is not None:
-                certificates[decision_name(criterion, answer)] = front.certificate
-        learns = self.space.gates and design.strategy == "separate"
-        free, family = self.learned(design, profile) if learns else ([], [])
-        points += [self.gated(learned, design, profile) for learned in family]
-        placed = {seed.rule: seed.exits for seed in seeds(free)}
-        return Solved(points=self.front(points, profile).points, certificates=certificates, gates=placed)
-
-    def solve(
-        self, design: Design, profile: DeviceProfile, scoring: Scoring, exits: Sequence[ExitId] | None = None
-    ) -> Front:
-        """The front of one scoring on a trained design; or on some of its exits, where only its value is of interest.
-
-        A value looks no deeper than the study's `max_drop`, and a rough front is enough to rank placements by.
-        """
-        table, costs = self.replay(design, profile, decision_name(scoring.criterion, scoring.answer), "cal")
-        if exits is not None:
-            table = table.select([e for e in table.exits if e in exits or e.is_output or e.is_last_resort])
-        with self.materials.watch.phase("solve"):
-            solved = self._solve(table, costs, profile, scoring, rough=exits is not None)
-        points = [point.made_by(design) for point in solved.points]
-        backbone, certificate = self.backbone(profile, "cal"), solved.certificate
-        return Front(points, backbone=backbone, axis=profile.axis, device=profile.device, certificate=certificate)
-
-    def _solve(
-        self, table: ExitTable, costs: Sequence[StageCosts], profile: DeviceProfile, scoring: Scoring, *, rough: bool
-    ) -> Front:
-        constraints = self.constraints(profile)
-        if rough:
-            drops = [d for d in (constraints.max_drop, self.study.objectives.max_drop) if d is not None]
-            own = float(table.accuracy[table.row(next(e for e in table.exits if e.is_output))])
-            better = max(0.0, own - self.backbone(profile, "cal").accuracy)  # the solver counts from the own classifier
-            constraints = constraints.model_copy(update={"max_drop": min(drops) + better})
-        levels = None if self.space.levels == "all" else self.space.levels
-        return solve_front(
-            table,
-            costs,
-            scoring=scoring,
-            family=Family(self.space.max_exits, levels, constraints),
-            effort=Effort(seconds=self.study.budget.solve, refine=not rough),
-            progress=silent if rough else self.progress,
-        )
-
-    def gated(self, learned: Learned, design: Design, profile: DeviceProfile) -> Evaluation:
-        """A policy with gates on calibration; its fit is kept."""
-        table, costs = self.replay(design, profile, "gate", "cal")
-        self.workshop.keep_fit(learned.fit)
-        return evaluate(learned.policy, table, costs, self.workshop.fits(learned.policy.fits)).made_by(design)
-
-    def learned(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
-        """Policies with gates learnt on a trained design: with as many exits as they like, and with `max_exits`."""
-        key = (design.key, profile.device)
-        if key not in self._gates:
-            self._gates[key] = self._learn(design, profile)
-        return self._gates[key]
-
-    def _learn(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
-        table = self.workshop.table(design, "cal")
-        costs = stage_costs(profile, table.exits, "gate", profile.axis)
-        scoring, seed = self.workshop.scoring(design, self.space.rule_criterion), self.study.seed
-        with self.materials.watch.phase("learn gates"):
-            free, most = bolukbasi(table, costs, scoring=scoring, seed=seed), self.space.max_exits
-            family = [
-                one if len(one.placed) <= most else fewer(one, table, costs, most, scoring=scoring, seed=seed)
-                for one in free
-            ]
-        return free, family
-
-    def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
-        """The trial's front on a device."""
-        return self.device_front(outcome.design, profile).points if outcome.design else ()

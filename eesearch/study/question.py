@@ -70,11 +70,13 @@ class DataSpec(Value):
     Attributes:
         calibration: Where the calibration split comes from if the data have none of their own; by default a fifth of
             the training split, or, for a network that comes with weights, one half of the test split.
+        certification: Share of the calibration samples, wherever they come from, that `eesearch certify` alone reads.
     """
 
     source: str
     args: dict[str, Any] = Field(default_factory=dict)
     calibration: Calibration | None = None
+    certification: float | None = Field(default=None, gt=0.0, lt=1.0)
 
 
 class InputSpec(Value):

@@ -11,10 +11,11 @@ from eesearch.core.design import Design, ExitSpec, content_key
 from eesearch.core.errors import StudyError
 from eesearch.core.policy import Policy
 from eesearch.core.registry import STRATEGIES
-from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.study.answers import Answers, DeviceAnswer
 from eesearch.study.config import ExportedConfig
 from eesearch.study.files import resolve
 from eesearch.study.named import check_named, named_paths
+from eesearch.study.points import Point
 from eesearch.study.question import Study, WarmStart
 from eesearch.study.rundir import RunDir
 

@@ -15,11 +15,13 @@ from eesearch.core.front import Front
 from eesearch.core.policy import Fit
 from eesearch.nets.exitnet import ExitNet, Prediction
 from eesearch.nets.split import Backbone
-from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.study.answers import Answers, DeviceAnswer
+from eesearch.study.certificates import certified_point
 from eesearch.study.deployed import Deployed
 from eesearch.study.materials import backbone_key, load_backbone, load_study_data, thinned
 from eesearch.study.named import check_named, named_paths
 from eesearch.study.picks import Pick, Picked, find_device
+from eesearch.study.points import Point
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
 
@@ -88,23 +90,25 @@ class Run:
         knee: bool = False,
         point: int | None = None,
         device: str | None = None,
+        naive: bool = False,
     ) -> Picked:
         """The point that a selection means; never reads test.
 
         Args:
             selection: As on the command line, such as `max-drop=0.5%` or `knee@macs`; or else one of the following.
-            max_drop: The cheapest point that loses at most so much on calibration: 0.005, or `"0.5%"`.
+            max_drop: The cheapest point that is expected to lose at most so much on new samples: 0.005, or `"0.5%"`.
             budget_ms: The most accurate point that needs at most so long on average.
             knee: The point farthest below the line between the cheapest and the best.
             point: Its number on the front.
             device: On whose front; the study's first if none is named.
+            naive: Believe the drops on calibration.
 
         Raises:
             PickError: nothing, several things or a point that does not exist is meant.
         """
         if selection is None:
             return Pick.by_rule(max_drop=max_drop, budget_ms=budget_ms, knee=knee, point=point, device=device).choose(
-                self.answers.devices
+                self.answers.devices, naive=naive
             )
         rules = {"max_drop": max_drop, "budget_ms": budget_ms, "knee": knee or None, "point": point}
         given = [name for name, value in rules.items() if value is not None]
@@ -113,7 +117,11 @@ class Run:
             raise PickError(
                 "a pick is a selection or a keyword", got=f"'{selection}' and {', '.join(given) or 'device'}"
             )
-        return replace(chosen, device=chosen.device or device).choose(self.answers.devices)
+        chosen = replace(chosen, device=chosen.device or device)
+        if chosen.rule == "certified":
+            found = self.device(chosen.device)
+            return Picked(found, certified_point(self.directory, self.answers, chosen.amount, found.device))
+        return chosen.choose(self.answers.devices, naive=naive)
 
     def model(
         self, selection: str | Picked | Point = "max-drop=0.5%", example: NDArray[np.generic] | None = None

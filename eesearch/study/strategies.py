@@ -9,7 +9,8 @@ import numpy as np
 
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.front import Evaluation, Front
-from eesearch.study.answers import Point, StrategyAnswer, TrainingCost, TrialAnswer
+from eesearch.study.answers import StrategyAnswer, TrainingCost, TrialAnswer
+from eesearch.study.points import Point
 from eesearch.study.problem import Problem
 
 MOST_OF_A_LAYER = 60

@@ -23,7 +23,7 @@ from eesearch.study.workers import living
 
 log = logging.getLogger(__name__)
 
-SOLVED = ("front", "literature")
+SOLVED = ("front", "folds", "literature")
 """Kinds of entries that the solver makes of tables, and makes again when they are missing."""
 
 

@@ -1,4 +1,4 @@
-"""The three splits of a data set: loaded from a file or an import path, checked, hashed."""
+"""The splits of a data set: loaded from a file or an import path, checked, hashed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Split:
     """Samples and labels.
 
     Attributes:
-        name: `train`, `cal` or `test`.
+        name: `train`, `cal`, `test` or `cert`.
         x: Raw samples, before any preprocessing: uint8, integer or float32. [N, ...]
         y: Labels 0 .. C - 1. [N]
         text: What a person reads of each sample, for the report; None: nothing was given. [N]
@@ -74,7 +74,9 @@ class Dataset:
     """What a study trains on, selects on and reports on.
 
     Attributes:
-        seed: Decided which samples calibrate.
+        cal: Everything is chosen on it.
+        seed: Decided which samples calibrate, and which certify.
+        cert: The certification share: risk control reads it, and nobody else; None: none was reserved.
     """
 
     train: Split
@@ -82,6 +84,12 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     seed: int
+    cert: Split | None = None
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """All that there are."""
+        return (self.train, self.cal, self.test, *([self.cert] if self.cert else []))
 
     @property
     def classes(self) -> int:
@@ -90,10 +98,9 @@ class Dataset:
 
     def record(self) -> dict[str, Any]:
         """Sizes, seed, classes and content hashes, as a run records them."""
-        splits = (self.train, self.cal, self.test)
         return {
-            "sizes": {split.name: len(split) for split in splits},
-            "hashes": {split.name: split.key for split in splits},
+            "sizes": {split.name: len(split) for split in self.splits},
+            "hashes": {split.name: split.key for split in self.splits},
             "sample_shape": list(self.train.x.shape[1:]),
             "sample_dtype": str(self.train.x.dtype),
             "class_names": list(self.class_names),
@@ -102,7 +109,12 @@ class Dataset:
 
 
 def load_dataset(
-    source: str, args: Mapping[str, Any] | None = None, *, calibration: Calibration | None = None, seed: int = 0
+    source: str,
+    args: Mapping[str, Any] | None = None,
+    *,
+    calibration: Calibration | None = None,
+    certification: float | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Load a data set, take the calibration split out if there is none, and check everything.
 
@@ -110,17 +122,25 @@ def load_dataset(
         source: A `.npz` file, or an import path `package.module:function`; either gives the arrays of `FORMAT`.
         args: Arguments of the function.
         calibration: Used when there is no `x_cal`.
-        seed: Decides which samples calibrate.
+        certification: Share of the calibration samples that is set aside for risk control, stratified by class,
+            wherever they come from; None: nothing is.
+        seed: Decides which samples calibrate, and which certify.
 
     Raises:
         DataError: the source fails; NaN; labels that are not 0 .. C - 1; a class missing from a split; an empty split;
-            samples of different shapes.
+            samples of different shapes; a share that leaves a split without a class.
     """
     arrays = _call(source, args or {}) if ":" in source and not source.endswith(".npz") else _read(source, args)
-    return make_dataset(arrays, calibration=calibration, seed=seed)
+    return make_dataset(arrays, calibration=calibration, certification=certification, seed=seed)
 
 
-def make_dataset(arrays: Mapping[str, Any], *, calibration: Calibration | None = None, seed: int = 0) -> Dataset:
+def make_dataset(
+    arrays: Mapping[str, Any],
+    *,
+    calibration: Calibration | None = None,
+    certification: float | None = None,
+    seed: int = 0,
+) -> Dataset:
     """Turn the arrays of `FORMAT` into a checked data set; see `load_dataset`.
 
     Raises:
@@ -138,10 +158,14 @@ def make_dataset(arrays: Mapping[str, Any], *, calibration: Calibration | None =
     check_classes({name: split.y for name, split in splits.items()}, names)
     if "cal" not in splits:
         chosen = calibration or Calibration()
-        rest, splits["cal"] = _take_share(splits[chosen.origin], chosen.share, len(names), seed)
-        splits[chosen.origin] = rest
-        check_classes({name: split.y for name, split in splits.items()}, names)
-    return Dataset(splits["train"], splits["cal"], splits["test"], names, seed)
+        share = _Share("cal", "calibration", chosen.share, "Change `calibration.share`, or give x_cal and y_cal.")
+        splits[chosen.origin], splits["cal"] = _take_share(splits[chosen.origin], share, len(names), seed)
+    if certification is not None:
+        advice = "Change `data.certification`, or calibrate on more samples."
+        share = _Share("cert", "certification", certification, advice)
+        splits["cal"], splits["cert"] = _take_share(splits["cal"], share, len(names), seed)
+    check_classes({name: split.y for name, split in splits.items()}, names)
+    return Dataset(splits["train"], splits["cal"], splits["test"], names, seed, splits.get("cert"))
 
 
 def digits(*, test_share: float = 0.3, seed: int = 0) -> dict[str, Any]:
@@ -185,21 +209,30 @@ def _call(source: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
     return arrays
 
 
-def _take_share(split: Split, share: float, classes: int, seed: int) -> tuple[Split, Split]:
-    """The rest, and a seeded stratified share as the calibration split; both keep the order of the samples."""
+class _Share(NamedTuple):
+    """What is taken out of a split: its name as a split, what it is for, how much it is, what to do if it cannot be."""
+
+    name: str
+    purpose: str
+    size: float
+    advice: str
+
+
+def _take_share(split: Split, share: _Share, classes: int, seed: int) -> tuple[Split, Split]:
+    """The rest, and a seeded stratified share as a split of its own; both keep the order of the samples."""
     from sklearn.model_selection import train_test_split
 
-    size = round(share * len(split))
+    size = round(share.size * len(split))
     fewest = int(np.bincount(split.y).min())
     if size < classes or len(split) - size < classes or fewest < 2:
         raise DataError(
-            f"cannot take a stratified calibration share out of the {split.name} split",
-            got=f"{size} of {len(split)} samples for calibration, {fewest} in the rarest class",
+            f"cannot take a stratified {share.purpose} share out of the {split.name} split",
+            got=f"{size} of {len(split)} samples for {share.purpose}, {fewest} in the rarest class",
             expected=f"at least one sample of each of the {classes} classes on either side",
-            do="Change `calibration.share`, or give x_cal and y_cal.",
+            do=share.advice,
         )
     rest, taken = train_test_split(np.arange(len(split)), test_size=size, random_state=seed, stratify=split.y)
     rest.sort()
     taken.sort()
     text = None if split.text is None else split.text[rest]
-    return Split(split.name, split.x[rest], split.y[rest], text), Split("cal", split.x[taken], split.y[taken])
+    return Split(split.name, split.x[rest], split.y[rest], text), Split(share.name, split.x[taken], split.y[taken])

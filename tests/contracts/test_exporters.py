@@ -25,9 +25,9 @@ from eesearch.exits.routing import path_outputs, route
 from eesearch.exporters.chosen import choose
 from eesearch.exporters.formats import export, near_threshold
 from eesearch.exporters.torch_folder import MODEL, load_module
-from eesearch.study.answers import Point
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.materials import load_study_data, prepare
+from eesearch.study.points import Point
 from eesearch.study.question import Study
 
 DECISIONS = [("max_prob", "own"), ("margin", "mean"), ("patience", "own"), ("entropy", "most_confident")]

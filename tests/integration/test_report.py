@@ -13,8 +13,8 @@ import pytest
 
 from eesearch.reporting.html import render_html
 from eesearch.reporting.pins import point_key
-from eesearch.study.answers import Point
 from eesearch.study.picks import Pick
+from eesearch.study.points import Point
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -744,3 +744,43 @@ def test_strategies_fit_a_phone(browser, compared):
     assert box.evaluate("e => e.scrollWidth > e.clientWidth")  # the table scrolls, not the page
     assert visit.complaints == []
     visit.context.close()
+
+
+@pytest.fixture
+def promised(browser, tmp_path):
+    """A page whose picks know what is to be expected of new samples, and its answers."""
+    answers, file = MADE_UP["make_promised"](), tmp_path / "report.html"
+    file.write_text(render_html(answers), encoding="utf-8")
+    visit = Visit(browser, file, viewport={"width": 390, "height": 800})
+    yield visit, answers
+    assert visit.complaints == []
+    visit.context.close()
+
+
+def test_limits_are_on_what_is_expected_of_new_samples(promised):
+    visit, answers = promised
+    assert visit.pinned() == "Point 4 on macs"  # point 3 loses nothing on calibration only
+    assert "Picks the cheapest point that is expected to lose no more than this" in visit.page.inner_text("#picker-1")
+    seen = set()
+    for drop in (0, 0.1, 0.35, 2, 2.25, 11, 25):
+        visit.slide("drop-1", drop)
+        device, point = Pick.parse(visit.selection()).choose(answers.devices)
+        seen.add(device.points.index(point))
+        assert visit.pinned() == f"Point {device.points.index(point)} on macs"
+    assert seen == {0, 1, 2, 3, 4}
+    visit.page.locator("#tab-2").click()
+    visit.slide("drop-2", 100)
+    for budget in (1.33, 2.5, 4.0, 4.7, 5.643):
+        visit.slide("cost-2", budget)
+        device, point = Pick.parse(visit.selection(2)).choose(answers.devices)
+        assert visit.pinned(2) == f"Point {device.points.index(point)} on cpu:eager:t1:b1"
+
+
+def test_what_was_promised_stands_beside_what_came_and_fits_a_phone(promised):
+    visit, _ = promised
+    visit.page.locator("nav").get_by_text("Promises").click()
+    told = visit.page.locator("#device-1 ul.told li")
+    assert told.first.is_visible()
+    assert "point 3 is expected to lose 0.31 points on new ones; on test it lost 0.06" in told.first.inner_text()
+    assert visit.page.locator("#device-1 table.promises tbody tr").count() == 4
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == 390

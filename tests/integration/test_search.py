@@ -12,10 +12,10 @@ from eesearch.core.policy import Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.routing import path_outputs, route
-from eesearch.study.answers import Point
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.front_table import COLUMNS
 from eesearch.study.materials import load_study_data, prepare
+from eesearch.study.points import Point
 from eesearch.study.question import Objectives, Study
 from eesearch.study.run import Run
 from eesearch.training.data import digits

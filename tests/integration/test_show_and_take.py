@@ -1,5 +1,6 @@
 """The verbs that show a run and take its choice along, in this process."""
 
+import io
 import json
 import shutil
 
@@ -183,3 +184,47 @@ class TestExport:
         assert done.exit_code == 2
         assert (tmp_path / "kept").read_text() == "mine"
         assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+class TestNaive:
+    @pytest.fixture
+    def optimistic(self, finished, tmp_path):
+        """The run, as if every pick lost three points more on new samples than on calibration."""
+        from eesearch.study.rundir import RunDir
+
+        copy = shutil.copytree(finished, tmp_path / "run")
+        answers = RunDir(copy).answers()
+        devices = tuple(device.model_copy(update={"optimism": ((0.0, 0.03),)}) for device in answers.devices)
+        (copy / "front.json").write_text(answers.model_copy(update={"devices": devices}).model_dump_json())
+        return copy
+
+    def test_front_shows_what_others_would_have_said(self, optimistic):
+        def shown(*options):
+            asked = ("front", optimistic, "--device", "macs", "--max-drop", "4%", "--format", "csv", *options)
+            rows = pd.read_csv(io.StringIO(run(*asked).stdout))
+            return rows["point"].tolist()[:-1]
+
+        device = eesearch.load_run(optimistic).device("macs")
+        drops = {str(n): device.drop(point) for n, point in enumerate(device.points)}
+        assert shown("--naive") == [n for n, drop in drops.items() if drop <= 0.04]
+        assert shown() == [n for n in drops if device.corrected(device.points[int(n)]) <= 0.04]
+        assert 0 < len(shown()) < len(shown("--naive"))
+
+    def test_the_table_tells_what_is_promised_and_what_came(self, optimistic):
+        table = run("front", optimistic, "--device", "macs").stdout
+        assert "macs: what is promised, and what came" in table
+        assert "the cheapest that is expected to lose nothing on new samples" in " ".join(table.split())
+
+    def test_predict_and_export_take_what_others_would_have_taken(self, optimistic, tmp_path):
+        found = eesearch.load_run(optimistic)
+        device = found.device("macs")
+        chosen = {name: device.within(0.04, naive=bool(name)) for name in ("", "--naive")}
+        assert chosen[""] != chosen["--naive"]
+        for name, point in chosen.items():
+            options = ["--pick", "max-drop=4%@macs", *([name] if name else [])]
+            out = tmp_path / f"config{name}"
+            done = run("export", optimistic, "--to", "config", "--out", out, *options)
+            assert done.exit_code == 0, done.output
+            assert json.loads((out / "config.json").read_text())["expected"]["cal"] == json.loads(
+                point.cal.model_dump_json()
+            )

@@ -9,7 +9,8 @@ from eesearch.core.errors import PickError, RunError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
 from eesearch.notebook import Run, load_run
-from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.study.answers import Answers, DeviceAnswer
+from eesearch.study.points import Point
 from eesearch.study.rundir import RunDir
 
 

@@ -18,8 +18,8 @@ from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Normalize, Preprocessed
 from eesearch.nets.split import split
 from eesearch.nets.zoo import residual_cnn
-from eesearch.study.answers import StopFacts
 from eesearch.study.config import Expected, ExportedConfig, stop_alphas
+from eesearch.study.points import StopFacts
 from eesearch.study.question import Study
 from eesearch.training.data import Split
 from eesearch.training.plans import train_design

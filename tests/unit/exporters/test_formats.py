@@ -15,7 +15,7 @@ from eesearch.study.config import ExportedConfig
 def chosen(make_chosen, monkeypatch):
     """What every selection of every run means here."""
     made = make_chosen()
-    monkeypatch.setattr(formats, "choose", lambda run, selection, check: made)
+    monkeypatch.setattr(formats, "choose", lambda run, selection, check, naive: made)
     return made
 
 

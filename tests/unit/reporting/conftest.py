@@ -9,23 +9,21 @@ import pytest
 from eesearch.core.costs import Axis
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.front import CostSummary, Evaluation
+from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy, Stop
 from eesearch.study.answers import (
     Answers,
     DesignFacts,
     DeviceAnswer,
     ExitFacts,
-    Layer,
     OracleAnswer,
-    Point,
     SeedAnswer,
-    StopFacts,
     StrategyAnswer,
     TrainingCost,
     TrialAnswer,
-    Tried,
 )
 from eesearch.study.examples import COLUMNS, Examples
+from eesearch.study.points import Layer, Point, StopFacts, Tried
 
 SAMPLES = 5000
 FULL: dict[Axis, float] = {"macs": 125.49e6, "latency_ms": 6.71}
@@ -177,7 +175,7 @@ def baseline(name: str, points: tuple[Point, ...], kind: str = "baseline", worse
 
 
 def make_rich(**changes: object) -> Answers:
-    """The same answers with everything that a search of today tells."""
+    """The same answers with what happens at stops, layers to compare with and figures of trials."""
     plain = make_answers(**changes)
     devices = []
     for device in plain.devices:
@@ -200,6 +198,28 @@ def make_rich(**changes: object) -> Answers:
         volumes = tuple(0.41 + 0.03 * n + 0.02 * k for k in range(len(devices)))
         trials.append(trial.model_copy(update=known | {"hypervolumes": volumes}))
     return plain.model_copy(update={"devices": tuple(devices), "trials": tuple(trials)})
+
+
+OPTIMISM = ((-0.002, 0.001), (0.0, 0.0035), (0.005, 0.004), (0.01, 0.0045))
+
+
+def make_promised(**changes: object) -> Answers:
+    """The rich answers with what a search of today knows of new samples: the optimism of picks, paired counts."""
+    plain = make_rich(**changes)
+    devices = []
+    for device in plain.devices:
+        whole = device.backbone.test.accuracy
+        points = tuple(
+            point.model_copy(update={"paired": paired(round(SAMPLES * (whole - point.test.accuracy)))})
+            for point in device.points
+        )
+        devices.append(device.model_copy(update={"points": points, "optimism": OPTIMISM}))
+    return plain.model_copy(update={"devices": tuple(devices)})
+
+
+def paired(lost: int) -> Paired:
+    """Policy and backbone differ on 200 samples more than they must."""
+    return Paired(lost=100 + max(lost, 0), gained=100 - min(lost, 0), samples=SAMPLES)
 
 
 STRATEGIES = ("separate", "joint", "mixed", "combined", "gated", "layerwise", "freezeout", "distill", "<b>own")
@@ -281,6 +301,11 @@ def stopped() -> Answers:
 @pytest.fixture
 def rich() -> Answers:
     return make_rich()
+
+
+@pytest.fixture
+def promised() -> Answers:
+    return make_promised()
 
 
 @pytest.fixture

@@ -39,6 +39,23 @@ def test_the_table_has_every_point_and_fits_100_columns(answers):
     assert "45.0% output (own classifier)" in lines[[line.startswith("  3=") for line in lines].index(True) + 1]
 
 
+def test_drops_have_their_interval_where_policy_and_backbone_were_compared(promised):
+    lines = printed(front_table(promised.devices[0])).splitlines()
+    assert max(map(len, lines)) <= 100
+    (row,) = [line.split() for line in lines if line.startswith("  4=")]
+    assert row[3:] == ["(linear-avg1)", "93.92", "93.52", "-0.06", "-0.6..+0.5", "106.0", "0.845"]
+    (backbone,) = [line.split() for line in lines if line.startswith("  backbone")]
+    assert backbone[-5:] == ["93.72", "93.46", "0.00", "125.5", "1.000"]
+    assert "the cheapest that is expected to lose nothing on new samples" in lines[-2]
+
+
+def test_the_mark_of_no_loss_is_where_calibration_has_it_for_those_who_believe_it(promised, answers):
+    text = printed(front_table(promised.devices[0], naive=True))
+    assert "3=" in text
+    assert "the cheapest that loses nothing on calibration" in text
+    assert printed(front_table(answers.devices[0])) == printed(front_table(answers.devices[0], naive=True))
+
+
 def test_a_subset_keeps_its_numbers(answers):
     text = printed(front_table(answers.devices[0], [3, 1]))
     assert re.findall(r"^  (\d)", text, flags=re.M) == ["3", "1"]

@@ -13,10 +13,12 @@ from eesearch.reporting.formats import (
     count_words,
     duration,
     in_unit,
+    interval_words,
     last_words,
     note_words,
     percent,
     points_words,
+    short_interval,
     significant,
     stop_words,
 )
@@ -58,6 +60,13 @@ def test_differences_are_signed_points_and_zero_has_no_sign():
     assert points_words(0.0031) == "+0.31"
     assert points_words(-0.0006) == "-0.06"
     assert points_words(-1e-9) == "0.00"
+
+
+def test_intervals_have_two_signed_ends_or_nothing():
+    assert interval_words((-0.0010, 0.0054)) == "-0.10 to +0.54"
+    assert short_interval((-0.0012, 0.0054)) == "-0.1..+0.5"
+    assert short_interval((-0.0002, 0.1234)) == "+0.0..+12.3"
+    assert interval_words(None) == short_interval(None) == ""
     assert percent(0.93119) == "93.12%"
 
 

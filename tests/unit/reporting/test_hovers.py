@@ -18,6 +18,16 @@ def test_hover_shows_the_whole_configuration(answers):
     ]
 
 
+def test_hover_tells_what_was_promised_of_a_chosen_point_and_the_interval_of_what_came(promised):
+    device = promised.devices[1]
+    lines = point_hover(device, device.points[3], "Point 3", chosen=True).split("<br>")
+    assert lines[4:6] == [
+        "accuracy 93.40% on test (drop +0.06 points, 95 % -0.50 to +0.62)",
+        "accuracy 93.74% on calibration (drop -0.02 points, +0.31 promised)",
+    ]
+    assert "promised" not in point_hover(device, device.points[3], "Somebody else's")
+
+
 def test_hover_tells_parameters_as_what_is_deployed_and_the_answer_if_it_is_not_the_exit_s_own(answers):
     device = answers.devices[0]
     deployed = {"params": CostSummary(mean=1e6, p95=2e6, worst=3.25e6)}

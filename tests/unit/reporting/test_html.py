@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from eesearch.core.front import CostSummary
 from eesearch.reporting.html import render_html
-from eesearch.study.answers import Point
+from eesearch.study.points import Point
 
 
 class Page(HTMLParser):
@@ -84,6 +84,32 @@ def test_every_point_and_the_backbone_have_a_row(page):
         "3 no loss", "layer2.3 output", "linear-avg1 own classifier", "55.0% 45.0%", "max_prob ≥ 0.9731 always",
         "93.74%", "93.40%", "92.68 to 94.06", "+0.06",
     ]  # fmt: skip
+
+
+def test_promises_stand_beside_what_came(promised, page):
+    drawn = Page(render_html(promised))
+    head, *rows = drawn.tables["front"][:7]
+    assert head[7:10] == ["95 % interval, test", "Promised", "Drop"]
+    assert [row[0] for row in rows] == ["0", "1", "2 knee", "3", "4 no loss", "backbone"]
+    assert rows[3][8:10] == ["+0.31", "+0.06 -0.50 to +0.62"]
+    assert rows[5][8:10] == ["0.00", "0.00"]
+    assert {len(row) for row in rows} == {len(head)}
+    assert drawn.tables["promises"][1:3] == [
+        ["0", "naive", "3", "-0.02", "+0.31", "+0.06 -0.50 to +0.62", "0.697"],
+        ["0", "corrected", "4", "-0.20", "-0.10", "-0.06 -0.62 to +0.50", "0.845"],
+    ]
+    text = " ".join(" ".join(drawn.text).split())
+    assert "the cheapest point that is expected to lose nothing on new samples" in text
+    assert "Chosen on 5,000 samples as the cheapest that loses nothing there, point 3" in text
+    assert ("a", {"href": "#promises"}) in drawn.elements
+
+
+def test_older_answers_promise_nothing(page):
+    assert "promises" not in page.tables
+    assert ("a", {"href": "#promises"}) not in page.elements
+    text = " ".join(" ".join(page.text).split())
+    assert "the cheapest point that loses nothing on calibration" in text
+    assert "Promised" not in text
 
 
 def test_the_own_axis_comes_first(page):

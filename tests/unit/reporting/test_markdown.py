@@ -36,6 +36,20 @@ def test_every_point_and_the_backbone_have_a_row(answers):
     ]  # fmt: skip
 
 
+def test_promises_stand_beside_what_came(promised, answers):
+    text = markdown_report(promised)
+    found = tables(text)
+    assert found["cpu:eager:t1:b1"][0][2:6] == ["accuracy cal", "promised", "accuracy test", "drop"]
+    assert found["cpu:eager:t1:b1"][6][:1] == ["4 no loss"]
+    assert found["cpu:eager:t1:b1"][5][2:6] == ["93.74%", "+0.31", "93.40%", "+0.06 (-0.50 to +0.62)"]
+    assert found["cpu:eager:t1:b1"][7][2:6] == ["93.72%", "0.00", "93.46%", "0.00"]
+    head, _, naive, corrected, *_ = found["What is promised, and what came"]
+    assert len(head) == len(naive) == len(corrected)
+    assert corrected == ["0", "corrected", "4", "-0.20", "-0.10", "-0.06", "-0.62 to +0.50", "0.845"]
+    assert "- Chosen on 5,000 samples as the cheapest that loses nothing there, point 3" in text
+    assert "What is promised" not in markdown_report(answers)
+
+
 def test_methods_of_others_are_told_within_losses(rich):
     rows = tables(markdown_report(rich.model_copy(update={"devices": rich.devices[:1]})))["Methods of others"]
     assert rows[0] == ["method", "points", "within 0", "within 0.5", "within 1", "within 2"]

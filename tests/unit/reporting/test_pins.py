@@ -15,10 +15,23 @@ def facts_of(answers, number=0):
 def test_limits_are_on_calibration_and_the_marker_on_test(rich):
     device = rich.devices[1]
     point = facts_of(rich, 1)["points"][2]
-    assert point["accuracy"] == device.points[2].cal.accuracy
+    assert point["lost"] == device.drop(device.points[2]) == pytest.approx(0.0176)
     assert point["cost"] == pytest.approx(6.71 * 0.544)
     assert point["drawn"] == pytest.approx([6.71 * 0.548, 91.68])
-    assert facts_of(rich, 1)["accuracy"] == device.backbone.cal.accuracy
+    assert facts_of(rich, 1)["promised"] is False
+
+
+def test_where_optimism_is_known_limits_are_on_what_is_to_be_expected(promised):
+    device, facts = promised.devices[0], facts_of(promised)
+    assert facts["promised"] is True
+    assert facts["start"] == 4  # point 3 is expected to lose something
+    expected = [max(device.drop(point), device.corrected(point)) for point in device.points]
+    assert [point["lost"] for point in facts["points"]] == expected
+    assert facts["points"][3]["facts"][1:4] == [
+        ["Lost on test", "+0.06 points, 95 % interval -0.50 to +0.62"],
+        ["Lost on new samples", "+0.31 points promised, -0.02 on calibration"],
+        ["Accuracy on calibration", "93.74%"],
+    ]
 
 
 def test_a_point_tells_what_happens_at_its_stops(rich):

@@ -14,7 +14,7 @@ from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
 from eesearch.reporting.policies import NAMES, policies_table
 from eesearch.solve.baselines import BASELINES
-from eesearch.study.answers import Point
+from eesearch.study.points import Point
 from eesearch.study.policies import DROPS, OURS, Comparison, MethodAnswer
 
 

@@ -7,7 +7,8 @@ from eesearch.core.costs import Axis
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.answers import SPENT, Answers, DesignFacts, DeviceAnswer, ExitFacts, OracleAnswer, Point
+from eesearch.study.answers import SPENT, Answers, DesignFacts, DeviceAnswer, ExitFacts, OracleAnswer
+from eesearch.study.points import Point
 
 EARLY = ExitId(network="n", cut="cut1", head="linear-avg1")
 END = ExitId(network="n", cut=OUTPUT, head=OWN)

@@ -6,8 +6,9 @@ from eesearch.core.design import ExitId
 from eesearch.core.errors import PickError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.answers import DeviceAnswer, Point, wilson
+from eesearch.study.answers import DeviceAnswer, wilson
 from eesearch.study.picks import Pick, Wanted, chosen_points, find_device
+from eesearch.study.points import Point
 
 # (calibration accuracy, test accuracy, cost): test is worse where calibration is better, so that reading it would show.
 POINTS = [(0.80, 0.95, 1.0), (0.88, 0.94, 2.0), (0.90, 0.93, 4.0), (0.905, 0.70, 9.0)]
@@ -100,7 +101,7 @@ def test_the_verdict_where_exits_do_not_pay():
     assert never.verdict().endswith(
         "at no loss on calibration; at one point lost they need 0.50 x the backbone's mean latency."
     )
-    assert device(points=[(0.90, 0.92, 10.1)]).verdict().endswith("calibration, nor at one point lost.")
+    assert device(points=[(0.90, 0.92, 10.1)]).verdict().endswith("calibration, nor at two points lost.")
 
 
 def test_wilson_interval_against_scipy():

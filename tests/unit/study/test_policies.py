@@ -17,7 +17,8 @@ from eesearch.core.store import write_atomic
 from eesearch.core.tables import ExitTable
 from eesearch.solve.baselines import BASELINES
 from eesearch.solve.family import Family
-from eesearch.study.answers import Answers, DeviceAnswer, Point, TrialAnswer
+from eesearch.study.answers import Answers, DeviceAnswer, TrialAnswer
+from eesearch.study.points import Point
 from eesearch.study.policies import DROPS, OURS, compare, compare_policies, ordered_hypervolume, published, solved
 from eesearch.study.question import Study
 from eesearch.study.rundir import open_run

@@ -6,8 +6,9 @@ from eesearch.core.design import Design, ExitId, ExitSpec, HeadSpec, LossSpec, T
 from eesearch.core.errors import InputError, RunError, StudyError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.study.answers import Answers, DeviceAnswer
 from eesearch.study.config import Expected, ExportedConfig
+from eesearch.study.points import Point
 from eesearch.study.retrain import (
     Retraining,
     active_exits,

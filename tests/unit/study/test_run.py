@@ -8,7 +8,8 @@ from eesearch.core.design import ExitId
 from eesearch.core.errors import PickError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.answers import Answers, DeviceAnswer, Point
+from eesearch.study.answers import Answers, DeviceAnswer
+from eesearch.study.points import Point
 from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir
 

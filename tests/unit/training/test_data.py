@@ -118,6 +118,42 @@ def test_refuses_to_share_out_a_class_with_one_member():
         make_dataset(arrays(y_train=y))
 
 
+class TestCertificationShare:
+    def rows(self, *splits):
+        return sorted(map(tuple, np.concatenate([split.x for split in splits])))
+
+    @pytest.mark.parametrize("origin", ["train", "test", "file"])
+    def test_it_is_taken_out_of_calibration_wherever_that_comes_from(self, origin):
+        own = {"x_cal": np.random.default_rng(1).normal(size=(20, 3)), "y_cal": np.arange(20) % 2}
+        given = arrays(train=80, test=40, **(own if origin == "file" else {}))
+        chosen = Calibration() if origin == "file" else Calibration(origin=origin, share=0.5)
+        whole = make_dataset(given, calibration=chosen, seed=3)
+        data = make_dataset(given, calibration=chosen, certification=0.4, seed=3)
+        assert data.cert.name == "cert"
+        assert len(data.cert) == round(0.4 * len(whole.cal))
+        assert self.rows(data.cal, data.cert) == self.rows(whole.cal)
+        assert np.ptp(np.bincount(data.cert.y)) == 0
+        assert (data.train.key, data.test.key) == (whole.train.key, whole.test.key)
+
+    def test_it_depends_on_the_seed_alone(self):
+        first, same, other = (make_dataset(arrays(), certification=0.5, seed=seed).cert.key for seed in (0, 0, 1))
+        assert first == same != other
+
+    def test_a_record_tells_of_it_only_if_there_is_one(self, tmp_path):
+        data = load_dataset(saved(tmp_path), certification=0.25)
+        assert data.record()["sizes"] == {"train": 32, "cal": 6, "test": 20, "cert": 2}
+        assert data.record()["hashes"]["cert"] == data.cert.key
+        assert [split.name for split in data.splits] == ["train", "cal", "test", "cert"]
+        without = load_dataset(saved(tmp_path))
+        assert without.cert is None
+        assert "cert" not in without.record()["hashes"]
+
+    @pytest.mark.parametrize("share", [0.01, 0.99])
+    def test_neither_side_may_lack_a_class(self, share):
+        with pytest.raises(DataError, match=r"certification share out of the cal split.*data\.certification"):
+            make_dataset(arrays(), certification=share)
+
+
 @pytest.mark.parametrize("bad", [{"share": 0.0}, {"share": 1.0}, {"from": "cal"}, {"form": "test"}])
 def test_calibration_refuses_nonsense(bad):
     with pytest.raises(ValidationError):

@@ -1,0 +1,46 @@
+"""A policy and the backbone on the same samples: all that their difference in accuracy depends on."""
+
+from __future__ import annotations
+
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.core.design import Value
+
+
+class Paired(Value):
+    """On how many samples exactly one of the two is right; where both are right or both wrong, nothing is lost.
+
+    Attributes:
+        lost: Number of samples that the policy gets wrong and the backbone right.
+        gained: The reverse.
+        samples: Number of all samples.
+    """
+
+    lost: int
+    gained: int
+    samples: int
+
+    @classmethod
+    def of(cls, right: NDArray[np.bool_], backbone: NDArray[np.bool_]) -> Paired:
+        """Compare who is right about each sample. Both [N]"""
+        return cls(lost=int((backbone & ~right).sum()), gained=int((right & ~backbone).sum()), samples=len(right))
+
+    @property
+    def drop(self) -> float:
+        """Accuracy lost to the backbone, as a share of all samples; below 0: gained."""
+        return (self.lost - self.gained) / self.samples
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Confidence interval of the drop, as shares.
+
+        Adjusted Wald of Agresti and Min, "Simple improved confidence intervals for comparing matched proportions"
+        (Statistics in Medicine 2005): half a sample more in each cell of the 2 x 2 table.
+        """
+        samples, differ, drop = self.samples + 2.0, self.lost + self.gained + 1.0, self.lost - self.gained
+        centre = drop / samples
+        half = NormalDist().inv_cdf((1.0 + confidence) / 2.0) * sqrt(differ / samples - centre**2) / sqrt(samples)
+        return max(-1.0, centre - half), min(1.0, centre + half)

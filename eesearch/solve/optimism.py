@@ -1,0 +1,216 @@
+"""Optimism: how much more a policy loses on new samples than on those that it was chosen on.
+
+Whoever picks the cheapest policy within a drop picks one that these samples flatter. How much is found by doing the
+same without some of them: with calibration in V folds, j_v the cheapest policy within the drop on all folds but v,
+
+    w = sqrt((V - 1) / V) * [ drop of the j_v in their folds v  -  drop of the j_v where they were chosen ],
+
+both over all folds together, the backbone's answers to the same samples taken off. The root turns what happens when one
+chooses on a share (V - 1) / V of the samples into what happens with all of them, as noise falls with their root. For a
+policy that does not depend on the samples w is exactly 0, which is why it varies little. It is averaged over drops near
+by. (Cross-validation of a selection: Varma and Simon, "Bias in error estimation when using cross-validation for model
+selection", BMC Bioinformatics 2006.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.core.costs import StageCosts
+from eesearch.core.front import MAX_DROP
+from eesearch.core.policy import Fit, Policy, Scoring
+from eesearch.core.tables import ExitTable
+from eesearch.exits.evaluate import outcomes
+from eesearch.exits.routing import route
+from eesearch.solve.exact import solve_front
+from eesearch.solve.family import Effort, Family
+
+STEP = 0.0005
+"""Between the drops at which optimism is estimated, a share."""
+
+NEAR = 0.0025
+"""Drops that differ by no more are near: their estimates are averaged; or by as much as one sample and a half is."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoldPoints:
+    """What policies that were found without a fold do: where they were found, and in the fold. P policies.
+
+    Attributes:
+        cost: Mean on the axis, on the other folds. [P]
+        lost: Errors beyond the backbone's on the other folds; below 0: fewer. [P]
+        lost_in: The same, in the fold. [P]
+        samples: Numbers of samples: of the other folds, and of the fold. [2]
+    """
+
+    cost: NDArray[np.float64]
+    lost: NDArray[np.int64]
+    lost_in: NDArray[np.int64]
+    samples: NDArray[np.int64]
+
+    def merge(self, others: Sequence[FoldPoints]) -> FoldPoints:
+        """With the policies that were found on other tables without the same fold; only the best of them."""
+        every = (self, *others)
+        cost, lost, lost_in = (
+            np.concatenate([getattr(each, name) for each in every]) for name in ("cost", "lost", "lost_in")
+        )
+        order = np.lexsort((lost, cost))
+        best = np.minimum.accumulate(lost[order])
+        kept = order[np.flatnonzero(np.diff(best, prepend=best[0] + 1) < 0)]
+        return FoldPoints(cost[kept], lost[kept], lost_in[kept], self.samples)
+
+    def cheapest(self, drops: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Of a merged front, the cheapest policy within each drop on the other folds; if none is, the best one. [T]"""
+        reached = self.lost / self.samples[0] - 1e-12  # falls from policy to policy
+        return np.minimum(np.searchsorted(-reached, -drops), len(reached) - 1)
+
+    def arrays(self, fold: int) -> dict[str, NDArray[np.generic]]:
+        """As the store keeps those of one fold."""
+        return {f"{fold}.{field.name}": getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[np.generic]], fold: int) -> FoldPoints:
+        """Inverse of `arrays`."""
+        return cls(**{field.name: arrays[f"{fold}.{field.name}"] for field in fields(cls)})  # type: ignore[arg-type]
+
+
+def fold_points(
+    table: ExitTable,
+    costs: Sequence[StageCosts],
+    scoring: Scoring,
+    backbone: NDArray[np.bool_],
+    *,
+    fold: NDArray[np.int16],
+    family: Family = Family(),
+    effort: Effort = Effort(),
+) -> tuple[FoldPoints, ...]:
+    """Solve without each fold in turn, and see what the front does in the fold.
+
+    Args:
+        table: Calibration.
+        costs: As for `solve_front`.
+        scoring: How policies score and answer. Where its fits have folds, a sample is scored with the values that were
+            fitted without it, so these had better be the same folds.
+        backbone: Whether the unmodified backbone is right about each sample. [N]
+        fold: Of each sample, 0 .. V - 1. [N]
+        family: Which policies.
+        effort: How they are searched, for each fold.
+
+    Returns:
+        One per fold. [V]
+
+    Raises:
+        PolicyError: as `solve_front`.
+        CostError: as `solve_front`.
+        InputError: as `solve_front`.
+    """
+    return tuple(
+        _without(table, costs, scoring, backbone, inside=fold == v, family=family, effort=effort)
+        for v in range(int(fold.max()) + 1)
+    )
+
+
+def _without(
+    table: ExitTable,
+    costs: Sequence[StageCosts],
+    scoring: Scoring,
+    backbone: NDArray[np.bool_],
+    *,
+    inside: NDArray[np.bool_],
+    family: Family,
+    effort: Effort,
+) -> FoldPoints:
+    from eesearch.solve.keys import outputs_of  # loads numba
+
+    chosen, rest = _part(table, scoring, ~inside), _part(table, scoring, inside)
+    front = solve_front(chosen[0], costs, scoring=chosen[1], family=family, effort=effort)
+    outputs = outputs_of(*rest)
+    lost_in = []
+    for point in front.points:
+        rows = tuple(table.row(e) for e in point.policy.exits)
+        said = [outputs.at(rows[: k + 1]) for k in range(len(rows))]
+        scores, correct = (np.stack(each) for each in zip(*said, strict=True))
+        stop = route(scores, point.policy.thresholds)
+        lost_in.append(int(backbone[inside].sum()) - int(correct[stop, np.arange(len(stop))].sum()))
+    samples = np.array([(~inside).sum(), inside.sum()], np.int64)
+    right = np.array([round(point.accuracy * point.samples) for point in front.points], np.int64)
+    return FoldPoints(
+        cost=np.array([point.costs[costs[0].axis].mean for point in front.points]),
+        lost=int(backbone[~inside].sum()) - right,
+        lost_in=np.array(lost_in, np.int64),
+        samples=samples,
+    )
+
+
+def _part(table: ExitTable, scoring: Scoring, chosen: NDArray[np.bool_]) -> tuple[ExitTable, Scoring]:
+    """Some samples of a table, and how they are scored."""
+    fits = tuple(replace(fit, fold=fit.fold[chosen]) if len(fit.fold) else fit for fit in scoring.fits)
+    part = ExitTable(table.logits[:, chosen], table.labels[chosen], table.exits, table.split, table.samples)
+    return part, replace(scoring, fits=fits)
+
+
+def fixed_points(
+    policy: Policy,
+    table: ExitTable,
+    costs: StageCosts,
+    fits: Sequence[Fit],
+    backbone: NDArray[np.bool_],
+    *,
+    fold: NDArray[np.int16],
+) -> tuple[FoldPoints, ...]:
+    """The same of a policy that is there anyway: nothing about it was chosen by the solver.
+
+    Args:
+        policy: Its exits are rows of the table.
+        table: Calibration.
+        costs: Of the axis that is minimised.
+        fits: Those of the policy.
+        backbone: Whether the unmodified backbone is right about each sample. [N]
+        fold: Of each sample, 0 .. V - 1. [N]
+
+    Returns:
+        One per fold. [V]
+
+    Raises:
+        PolicyError: an exit is not in the table, or fits and policy do not belong together.
+        CostError: an exit has no cost.
+    """
+    stop, right = outcomes(policy, table, fits)
+    lost, paid = backbone.astype(np.int64) - right, costs.cumulative(policy.exits)[stop]
+    found = []
+    for v in range(int(fold.max()) + 1):
+        inside = fold == v
+        numbers = np.array([(~inside).sum(), inside.sum()], np.int64)
+        cost, beyond = np.array([paid[~inside].mean()]), np.array([lost[~inside].sum()])
+        found.append(FoldPoints(cost, beyond, np.array([lost[inside].sum()]), numbers))
+    return tuple(found)
+
+
+def optimism(tables: Sequence[Sequence[FoldPoints]]) -> tuple[tuple[float, float], ...]:
+    """How much more than on calibration is lost by the cheapest policy within each drop, chosen from all tables.
+
+    Args:
+        tables: What was found on each table, per fold; the folds are the same. [tables, V]
+
+    Returns:
+        (drop on calibration, further drop to expect on new samples), both shares, by rising drop; empty if nothing was
+        found.
+    """
+    folds = [each[0].merge(each[1:]) for each in zip(*tables, strict=True)]
+    if not folds or any(not len(front.cost) for front in folds):
+        return ()
+    least = max(float(front.lost[-1] / front.samples[0]) for front in folds)
+    drops = np.arange(np.floor(least / STEP), np.ceil(max(MAX_DROP, least) / STEP) + 1) * STEP
+    picked = [front.cheapest(drops) for front in folds]
+    inside = sum(front.lost_in[at] for front, at in zip(folds, picked, strict=True))
+    outside = sum(front.lost[at] for front, at in zip(folds, picked, strict=True))
+    numbers = np.sum([front.samples for front in folds], axis=0)
+    gap = np.sqrt((len(folds) - 1) / len(folds)) * (inside / numbers[1] - outside / numbers[0])
+    reach = max(1, round(max(NEAR, 1.5 / numbers[1]) / STEP))
+    padded = np.pad(gap, reach, mode="edge")
+    smooth = np.convolve(padded, np.full(2 * reach + 1, 1.0 / (2 * reach + 1)), mode="valid")
+    return tuple(zip(drops.tolist(), smooth.tolist(), strict=True))

@@ -1,0 +1,65 @@
+"""Points: policies that were selected on calibration, with what they do on test."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from eesearch.core.costs import Axis
+from eesearch.core.design import Value
+from eesearch.core.front import Evaluation
+from eesearch.core.paired import Paired
+
+
+class StopFacts(Value):
+    """What happens at one stop of a point, on test.
+
+    Attributes:
+        share: Of the samples that leaves here.
+        accuracy: Of those; None if nobody leaves here.
+        costs: By axis, what a sample that leaves here has paid in all, from the input on.
+    """
+
+    share: float
+    accuracy: float | None
+    costs: dict[Axis, float]
+
+
+class Point(Value):
+    """One policy: what it was selected by (`cal`), and what it is reported to do (`test`).
+
+    Attributes:
+        stops: One per stop of the policy; empty where nobody looked (baselines, seeds).
+        paired: The policy and the backbone on test; None where nobody looked.
+    """
+
+    cal: Evaluation
+    test: Evaluation
+    stops: tuple[StopFacts, ...] = ()
+    paired: Paired | None = None
+
+
+def is_backbone(point: Point) -> bool:
+    """Whether a point answers as the unmodified backbone: nothing about it was chosen, so nothing is optimistic."""
+    alone = len(point.cal.policy.stops) == 1 and point.cal.policy.exits[0].is_output
+    return alone and point.cal.strategy in ("separate", "backbone")
+
+
+class Layer(Value):
+    """Points beside the front, to compare with.
+
+    Attributes:
+        kind: What they are: a method of the literature on the same exits; a cascade of several networks; points
+            measured again end to end.
+        points: By rising cost on calibration.
+    """
+
+    name: str
+    kind: Literal["baseline", "cascade", "verified"]
+    points: tuple[Point, ...]
+
+
+class Tried(Value):
+    """A point of a trial's own front that is not on the merged one."""
+
+    trial: int
+    point: Point
