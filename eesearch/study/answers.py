@@ -205,10 +205,7 @@ class DeviceAnswer(Value):
         return drop if is_backbone(point) else drop + self.optimism_at(drop)
 
     def expected(self, point: Point, *, naive: bool = False) -> float:
-        """The drop that limits are compared with: no point counts as better on new samples than it was on calibration.
-
-        `naive`: that on calibration.
-        """
+        """The drop that limits are compared with: no point counts as better than on calibration; `naive`: that there."""
         return self.drop(point) if naive else max(self.drop(point), self.corrected(point))
 
     def within(self, drop: float, *, naive: bool = False) -> Point | None:
@@ -247,20 +244,18 @@ class DeviceAnswer(Value):
 
     def _change(self, point: Point) -> str:
         """A point's accuracy on test against the backbone's."""
-        drop, words = 100.0 * (self.backbone.test.accuracy - point.test.accuracy), "equal to"
-        if round(drop, 2):
-            words = f"{abs(drop):.2f} points {'below' if drop > 0 else 'above'}"
-        if point.paired is not None:
-            low, high = sorted((100.0 if drop > 0 else -100.0) * end for end in point.paired.interval())
-            words += f" (95 %: {low:.2f} to {high:.2f})" if round(drop, 2) else ""
-        return f"{words} the backbone's {self.backbone.test.accuracy:.2%}"
+        drop = self.backbone.test.accuracy - point.test.accuracy
+        words = f"{_side(drop, ' points')} the backbone's {self.backbone.test.accuracy:.2%}"
+        if point.paired is None:
+            return words
+        low, high = point.paired.interval()
+        return f"{words} (95 %: {_side(high)} to {_side(low)})"
 
     def _no_promise(self, unit: str) -> str:
         """That nothing is expected to come for free, and what calibration says."""
         naive = self.within(0.0, naive=True)
         if not self.optimism or naive is None or not self._saves(naive):
-            on = "" if self.optimism else " on calibration"
-            return f"exits do not pay at no loss{on}{self._alternative(unit)}."
+            return f"exits do not pay at no loss{'' if self.optimism else ' on calibration'}{self._alternative(unit)}."
         return (
             f"no saving can be promised at no loss{self._alternative(unit)}. What loses nothing on the "
             f"{naive.cal.samples:,} calibration samples needs {self.ratio(naive):.2f} x and is expected to lose "
@@ -309,6 +304,12 @@ class DeviceAnswer(Value):
             if point is not None and self._saves(point):
                 return f"; at {words} lost they need {self.ratio(point):.2f} x the backbone's {unit}"
         return ", nor at two points lost"
+
+
+def _side(drop: float, unit: str = "") -> str:
+    """A drop in percentage points, in words."""
+    rounded = round(100.0 * drop, 2)
+    return f"{abs(rounded):.2f}{unit} {'below' if rounded > 0 else 'above'}" if rounded else "equal to"
 
 
 class TrialAnswer(Value):
