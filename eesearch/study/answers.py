@@ -205,7 +205,7 @@ class DeviceAnswer(Value):
         return drop if is_backbone(point) else drop + self.optimism_at(drop)
 
     def expected(self, point: Point, *, naive: bool = False) -> float:
-        """The drop that limits are compared with: no point counts as better than on calibration (`naive`: that there)."""
+        """The drop that limits are compared with: no point counts as better than on calibration (`naive`: that)."""
         return self.drop(point) if naive else max(self.drop(point), self.corrected(point))
 
     def within(self, drop: float, *, naive: bool = False) -> Point | None:
