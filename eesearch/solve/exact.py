@@ -114,8 +114,7 @@ def _refined(
     def accept(policy: Policy, scores: NDArray[np.float32], correct: NDArray[np.bool_]) -> bool:
         return not constraints.broken(tally(policy, scores, correct, axes, labels=table.labels), backbone)
 
-    # No move adds errors, and what is met with more of them makes nothing with fewer impossible: of a drop alone, the
-    # end is early enough to look.
+    # No move adds errors, so a limit on the drop alone can be checked once, at the end.
     only_drop = not constraints.limits and constraints.min_recall is None
     found = refine_front(points, table, question.outputs, axes, None if only_drop else accept, stop=stop)
     deepest = backbone.error + min(MAX_DROP, MAX_DROP if constraints.max_drop is None else constraints.max_drop)

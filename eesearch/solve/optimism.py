@@ -26,7 +26,7 @@ from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import outcomes
 from eesearch.exits.routing import route
-from eesearch.solve.exact import solve_front
+from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
 
 STEP = 0.0005
@@ -58,6 +58,8 @@ class FoldPoints:
         cost, lost, lost_in = (
             np.concatenate([getattr(each, name) for each in every]) for name in ("cost", "lost", "lost_in")
         )
+        if not len(cost):
+            return self
         order = np.lexsort((lost, cost))
         best = np.minimum.accumulate(lost[order])
         kept = order[np.flatnonzero(np.diff(best, prepend=best[0] + 1) < 0)]
@@ -128,18 +130,20 @@ def _without(
 
     chosen, rest = _part(table, scoring, ~inside), _part(table, scoring, inside)
     front = solve_front(chosen[0], costs, scoring=chosen[1], family=family, effort=effort)
+    own = own_classifier(chosen[0], costs)
+    points = [point for point in front.points if not family.constraints.broken(point, own)]  # else: the least violating
     outputs = outputs_of(*rest)
     lost_in = []
-    for point in front.points:
+    for point in points:
         rows = tuple(table.row(e) for e in point.policy.exits)
         said = [outputs.at(rows[: k + 1]) for k in range(len(rows))]
         scores, correct = (np.stack(each) for each in zip(*said, strict=True))
         stop = route(scores, point.policy.thresholds)
         lost_in.append(int(backbone[inside].sum()) - int(correct[stop, np.arange(len(stop))].sum()))
     samples = np.array([(~inside).sum(), inside.sum()], np.int64)
-    right = np.array([round(point.accuracy * point.samples) for point in front.points], np.int64)
+    right = np.array([round(point.accuracy * point.samples) for point in points], np.int64)
     return FoldPoints(
-        cost=np.array([point.costs[costs[0].axis].mean for point in front.points]),
+        cost=np.array([point.costs[costs[0].axis].mean for point in points], np.float64),
         lost=int(backbone[~inside].sum()) - right,
         lost_in=np.array(lost_in, np.int64),
         samples=samples,

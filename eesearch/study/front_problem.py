@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
 from eesearch.core.design import Design, ExitId, Value, content_key
-from eesearch.core.front import Certificate, Evaluation, Front
+from eesearch.core.front import MAX_DROP, Certificate, Evaluation, Front
 from eesearch.core.policy import Scoring, decision_name
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import STRATEGIES
@@ -54,6 +54,7 @@ class FrontProblem(Problem):
     def __init__(self, materials: Materials, progress: Progress = silent) -> None:
         super().__init__(materials, progress)
         self._gates: dict[tuple[str, str], tuple[list[Learned], list[Learned]]] = {}
+        self._folds: dict[str, tuple[FoldPoints, ...]] = {}
 
     def revalue(self, outcome: Outcome) -> Outcome:
         """The same design under the present devices and objectives: solved again, not trained."""
@@ -148,30 +149,36 @@ class FrontProblem(Problem):
     def folded(self, design: Design, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
         """What the solver finds without each fold of calibration, found once and remembered. [V]"""
         key = self._key("folds", design, profile)
-        known = recall(self.materials.store, "folds", key)
-        if known is not None:
-            return tuple(FoldPoints.from_arrays(known[0], v) for v in range(int(known[1]["folds"])))
-        with self.materials.watch.phase("estimate optimism"):
-            found = self._folded(design, profile)
-        arrays = {name: array for v, each in enumerate(found) for name, array in each.arrays(v).items()}
-        self.materials.store.put("folds", key, arrays, {"folds": str(len(found)), **solved_for(profile)})
-        return found
+        if key not in self._folds:
+            known = recall(self.materials.store, "folds", key)
+            if known is None:
+                with self.materials.watch.phase("estimate optimism"):
+                    found = self._folded(design, profile)
+                arrays = {name: array for v, each in enumerate(found) for name, array in each.arrays(v).items()}
+                facts = {"folds": str(len(found)), **solved_for(profile)}
+                self.materials.store.put("folds", key, arrays, facts)
+            else:
+                folds = range(int(known[1]["folds"]))
+                found = tuple(FoldPoints.from_arrays(known[0], v) for v in folds)
+            self._folds[key] = found
+        return self._folds[key]
 
     def _folded(self, design: Design, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
         tables: list[tuple[FoldPoints, ...]] = []
-        right, fold = self.backbone_right("cal"), self.workshop.scoring(design, *self.space.scorings[0]).fold
-        solve = self.study.budget.solve
-        effort = Effort(seconds=None if solve is None else solve / (1 + int(fold.max())))
-        for criterion, answer in self.space.scorings_of(design.strategy, design.loss):
+        right, effort = self.backbone_right("cal"), Effort(seconds=self.study.budget.solve)
+        scorings = self.space.scorings_of(design.strategy, design.loss)
+        fold = self.workshop.scoring(design, *scorings[0]).fold
+        for done, (criterion, answer) in enumerate(scorings):
+            self.progress("estimate optimism", done, len(scorings))
             scoring = self.workshop.scoring(design, criterion, answer)
             table, costs = self.replay(design, profile, decision_name(criterion, answer), "cal")
-            family = self._family(table, profile, near=True)
+            family = self._family(table, profile, deepest=MAX_DROP)
             tables.append(fold_points(table, costs, scoring, right, fold=fold, family=family, effort=effort))
-        for point in self.solved(design, profile).points:
-            if point.policy.criterion == "gate":
-                table, costs = self.replay(design, profile, "gate", "cal")
-                fits = self.workshop.fits(point.policy.fits)
-                tables.append(fixed_points(point.policy, table, costs[0], fits, right, fold=fold))
+        for learned in self._gates_of(design, profile)[1]:  # of samples in a fold they know what was learnt without it
+            table, costs = self.replay(design, profile, "gate", "cal")
+            fits = (*self.workshop.scoring(design, self.space.rule_criterion).fits, learned.fit)
+            tables.append(fixed_points(learned.policy, table, costs[0], fits, right, fold=fold))
+        self.progress("estimate optimism", len(scorings), len(scorings))
         return tuple(first.merge(others) for first, *others in zip(*tables, strict=True))
 
     def unseen(self, outcome: Outcome, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
@@ -186,8 +193,7 @@ class FrontProblem(Problem):
             points += front.points
             if front.certificate is not None:
                 certificates[decision_name(criterion, answer)] = front.certificate
-        learns = self.space.gates and design.strategy == "separate"
-        free, family = self.learned(design, profile) if learns else ([], [])
+        free, family = self._gates_of(design, profile)
         points += [self.gated(learned, design, profile) for learned in family]
         placed = {seed.rule: seed.exits for seed in seeds(free)}
         return Solved(points=self.front(points, profile).points, certificates=certificates, gates=placed)
@@ -215,16 +221,16 @@ class FrontProblem(Problem):
             table,
             costs,
             scoring=scoring,
-            family=self._family(table, profile, near=rough),
+            family=self._family(table, profile, deepest=self.study.objectives.max_drop if rough else None),
             effort=Effort(seconds=self.study.budget.solve, refine=not rough),
             progress=silent if rough else self.progress,
         )
 
-    def _family(self, table: ExitTable, profile: DeviceProfile, *, near: bool) -> Family:
-        """The policies of the space that keep the constraints; `near`: no deeper than fronts are valued."""
+    def _family(self, table: ExitTable, profile: DeviceProfile, *, deepest: float | None = None) -> Family:
+        """The policies of the space that keep the constraints; `deepest`: and lose no more than that."""
         constraints = self.constraints(profile)
-        if near:
-            drops = [d for d in (constraints.max_drop, self.study.objectives.max_drop) if d is not None]
+        if deepest is not None:
+            drops = [d for d in (constraints.max_drop, deepest) if d is not None]
             own = float(table.accuracy[table.row(next(e for e in table.exits if e.is_output))])
             better = max(0.0, own - self.backbone(profile, "cal").accuracy)  # the solver counts from the own classifier
             constraints = constraints.model_copy(update={"max_drop": min(1.0, min(drops) + better)})
@@ -236,6 +242,11 @@ class FrontProblem(Problem):
         table, costs = self.replay(design, profile, "gate", "cal")
         self.workshop.keep_fit(learned.fit)
         return evaluate(learned.policy, table, costs, self.workshop.fits(learned.policy.fits)).made_by(design)
+
+    def _gates_of(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
+        """Those of `learned`, if the study asks for gates on such a design."""
+        learns = self.space.gates and design.strategy == "separate"
+        return self.learned(design, profile) if learns else ([], [])
 
     def learned(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
         """Policies with gates learnt on a trained design: with as many exits as they like, and with `max_exits`."""

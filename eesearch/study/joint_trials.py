@@ -7,10 +7,13 @@ the backbone, and is one point of (calibration error, relative cost). No bank, n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from typing import Literal
 
-from eesearch.core.costs import DeviceProfile
+import numpy as np
+
+from eesearch.core.costs import DeviceProfile, stage_costs
 from eesearch.core.design import Design
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy, Stop
@@ -19,6 +22,7 @@ from eesearch.solve.optimism import FoldPoints, fixed_points
 from eesearch.study.problem import Problem
 from eesearch.study.space import Parameter, parameters
 from eesearch.study.trial import Outcome, Params, Report
+from eesearch.training.fits import FOLDS, stratified_folds
 
 
 class JointTrials(Problem):
@@ -92,9 +96,14 @@ class JointTrials(Problem):
 
     def unseen(self, outcome: Outcome, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
         """The trial's one point, fold by fold: its thresholds were proposed, not chosen on calibration."""
-        design, policy = outcome.design, outcome.policy
-        if design is None or policy is None:
-            return ()
-        table, costs = self.replay(design, profile, policy.decision, "cal")
-        scoring, right = self.workshop.scoring(design, policy.criterion), self.backbone_right("cal")
-        return fixed_points(policy, table, costs[0], scoring.fits, right, fold=scoring.fold)
+        design, (point,), right = outcome.design, self.points(outcome, profile), self.backbone_right("cal")
+        if design is None or outcome.policy is None:
+            table = self.workshop.backbone_table("cal")
+            costs = stage_costs(profile, table.exits, self.space.decisions[0], profile.axis)
+            fold = stratified_folds(table.labels, FOLDS, self.study.seed)
+            found = fixed_points(point.policy, table, costs, (), right, fold=fold)
+            unit = np.array([point.costs[profile.axis].mean])
+            return tuple(replace(each, cost=unit) for each in found)  # it neither has a head nor decides
+        table, axes = self.replay(design, profile, point.policy.decision, "cal")
+        scoring = self.workshop.scoring(design, point.policy.criterion)
+        return fixed_points(point.policy, table, axes[0], scoring.fits, right, fold=scoring.fold)

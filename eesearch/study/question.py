@@ -126,7 +126,8 @@ class Budget(Value):
         timeout: Seconds during which trials ran; whatever runs then is finished first.
         samples: Training samples that go through the backbone, in all.
         solve: Seconds for one front (of a design, a device and a criterion); by default the front is solved
-            exactly if that is expected to take less than a minute, and for a minute otherwise.
+            exactly if that is expected to take less than a minute, and for a minute otherwise. The same again is taken
+            without each of the five folds of calibration.
         max_cache_gb: Most memory for cached features; beyond it the backbone runs again in every epoch.
     """
 

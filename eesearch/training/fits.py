@@ -31,6 +31,9 @@ from eesearch.core.errors import InputError, PolicyError
 from eesearch.core.policy import Fit, Scoring
 from eesearch.core.tables import ExitTable
 
+FOLDS = 5
+"""Of calibration, unless somebody asks for others."""
+
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """An exit that is always right wants T = 0, one that knows nothing wants infinity."""
 
@@ -48,7 +51,7 @@ LOG_WEIGHT, RIDGE = 12.0, 1e-6
 """Log-weights are kept within -12 and 12; a trace of their mean square in the loss settles what no path tells."""
 
 
-def fit_temperature(table: ExitTable, *, folds: int = 5, seed: int = 0) -> Fit:
+def fit_temperature(table: ExitTable, *, folds: int = FOLDS, seed: int = 0) -> Fit:
     """Fit a temperature to every exit.
 
     On calibration itself each sample gets the temperature fitted on the folds that it is not in, so that thresholds
@@ -161,7 +164,7 @@ def stratified_folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArra
     return fold
 
 
-def fit_ensemble(table: ExitTable, temperature: Fit | None = None, *, folds: int = 5, seed: int = 0) -> Fit:
+def fit_ensemble(table: ExitTable, temperature: Fit | None = None, *, folds: int = FOLDS, seed: int = 0) -> Fit:
     """Fit the weight of every exit in the mean of log-probabilities (the module's docstring says which).
 
     The largest weight is 1; so are all in a table of one cut, where no exit can be averaged with another.

@@ -19,7 +19,7 @@ from eesearch.core.tables import ExitTable
 from eesearch.exits.criteria import probabilities
 from eesearch.exits.gates import features
 from eesearch.exits.learned import parameter_widths, path_features
-from eesearch.training.fits import folded_heat, sample_paths
+from eesearch.training.fits import FOLDS, folded_heat, sample_paths
 
 SHRINKAGE = 1.0
 """Weight of the squared slopes (of standardised features) in the logistic loss, against the sum over samples."""
@@ -37,7 +37,7 @@ Seen = Callable[[ExitTable, NDArray[np.intp], NDArray[np.intp], NDArray[np.float
 """`(table, rows [k], samples [n], temperatures [E, 1]) -> features [n, D - 1]`."""
 
 
-def fit_learned(table: ExitTable, temperature: Fit | None = None, *, folds: int = 5, seed: int = 0) -> Fit:
+def fit_learned(table: ExitTable, temperature: Fit | None = None, *, folds: int = FOLDS, seed: int = 0) -> Fit:
     """Fit the gates of the criterion `learned`, one per exit.
 
     Args:
@@ -55,7 +55,7 @@ def fit_learned(table: ExitTable, temperature: Fit | None = None, *, folds: int 
     return _fitted("learned", table, temperature, shown, _seen_alone, folds=folds, seed=seed)
 
 
-def fit_learned_path(table: ExitTable, temperature: Fit | None = None, *, folds: int = 5, seed: int = 0) -> Fit:
+def fit_learned_path(table: ExitTable, temperature: Fit | None = None, *, folds: int = FOLDS, seed: int = 0) -> Fit:
     """Fit the gates of the criterion `learned_path`, one per exit.
 
     Args:

@@ -5,6 +5,7 @@ from math import inf
 import numpy as np
 import pytest
 
+from eesearch.core.constraints import Constraints
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
@@ -141,3 +142,22 @@ def test_the_best_of_several_tables_are_picked_from():
 
 def test_nothing_found_nothing_estimated():
     assert optimism([]) == ()
+
+
+class TestConstraints:
+    def test_what_breaks_them_is_no_pick(self):
+        """The solver answers with the least violating policy where none keeps them; nobody would pick that."""
+        table, costs = table_and_costs()
+        fold = np.arange(600).astype(np.int16) % FOLDS
+        never = Family(1, 4, Constraints(min_recall=0.999))
+        found = fold_points(table, [costs], Scoring(), table.correct[-1], fold=fold, family=never)
+        assert [len(each.cost) for each in found] == [0] * FOLDS
+        assert optimism([found]) == ()
+
+    def test_where_one_table_keeps_them_its_policies_are_picked_from(self):
+        table, costs = table_and_costs()
+        fold = np.arange(600).astype(np.int16) % FOLDS
+        never = Family(1, 4, Constraints(min_recall=0.999))
+        broken = fold_points(table, [costs], Scoring(), table.correct[-1], fold=fold, family=never)
+        kept = fold_points(table, [costs], Scoring(), table.correct[-1], fold=fold, family=Family(1, 4))
+        assert optimism([broken, kept]) == optimism([kept, broken]) == optimism([kept])
