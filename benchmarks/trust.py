@@ -54,7 +54,7 @@ from eesearch.exits.routing import route, score_table
 from eesearch.solve.exact import solve_front
 from eesearch.solve.family import Effort, Family
 from eesearch.solve.optimism import fold_points, optimism
-from eesearch.solve.trust import GAMMA, p_value, passed, testing_order
+from eesearch.solve.trust import GAMMA, order_of_tests, p_value, passed
 from eesearch.training.fits import stratified_folds
 
 SAMPLES = 5000
@@ -241,7 +241,7 @@ def control(population: Population, number: int) -> Iterator[dict[str, object]]:
     for slack in SLACKS:
         for name, test in TESTS.items():
             estimated = np.array([test(c.lost, c.gained, c.samples, slack) for c in counts[0]])
-            order = testing_order(estimated, cost)
+            order = order_of_tests(estimated, cost)
             tested = [counts[1][i] for i in order]
             certified = passed([test(c.lost, c.gained, c.samples, slack) for c in tested], DELTA)
             backbone = not certified or is_backbone(points[order[certified - 1]].policy)

@@ -111,6 +111,12 @@ def search(
 def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: dict[str, Any]) -> Dataset:
     """Arrays without a calibration split give one half of test for it: the model has learnt the training split."""
     if isinstance(data, Dataset):
+        if fields.get("data"):
+            raise InputError(
+                "a Dataset has its splits already: the study's data cannot change them",
+                got=f"study={{'data': {fields['data']}}}",
+                do="Give the arrays, or build it with make_dataset(arrays, calibration=..., certification=...).",
+            )
         return data
     given = {"calibration": {"from": "test", "share": 0.5}, **fields.pop("data", {}), "source": "given:arrays"}
     spec, seed = validate(DataSpec, given, "the study's data"), int(fields.get("seed", 0))
@@ -179,7 +185,9 @@ def search_study(
             raise
         _tell_unfinished(problem, answers)
     materials = problem.materials
-    return Run(run, answers, materials.backbone, given.dataset.test.x) if given else Run(run, answers, trusted=True)
+    if given is None:
+        return Run(run, answers, trusted=True)
+    return Run(run, answers, materials.backbone, given.dataset.test.x, given.dataset.cert)
 
 
 def _tell_unfinished(problem: Mode, answers: Answers) -> None:

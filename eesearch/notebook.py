@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from eesearch.reporting.figures import draw_front
 from eesearch.study import run as study_run
+from eesearch.study.certificates import Certified
+from eesearch.study.certifying import certify
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +20,26 @@ __all__ = ["Run", "load_run"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run(study_run.Run):
-    """What a search left in its run directory: `front`, `pick`, `model`, `predict`, `plot`."""
+    """What a search left in its run directory: `front`, `pick`, `certify`, `model`, `predict`, `plot`."""
+
+    def certify(self, max_drop: float | str, *, confidence: float = 0.9, device: str | None = None) -> Certified:
+        """Certify the cheapest point that loses at most so much, on the study's certification share.
+
+        Each different question makes all others stricter: decide what to ask before the first answer is seen. See
+        `eesearch.study.certifying.certify`, which takes a pool, too.
+
+        Args:
+            max_drop: Such as `"1%"`, or 0.01.
+            confidence: That the promise is kept, whatever samples there happened to be.
+            device: On whose front; the study's first by default.
+
+        Raises:
+            PickError: there is no such device, or nothing on its front is cheaper than the backbone.
+            DataError: the study has reserved no share.
+            InputError: the share was asked too often already, or what the study names cannot be loaded.
+            RunError: the store lacks a network; the data have changed; the ledger is damaged or cannot be written.
+        """
+        return certify(self, max_drop, confidence=confidence, device=device)
 
     def plot(self, device: str | None = None) -> Figure:
         """The fronts as a matplotlib figure, to show, change or save.

@@ -31,6 +31,10 @@ SUFFIX, DAMAGED = ".safetensors", ".damaged"
 TEXT = "text"
 """Where an entry that is a text holds it."""
 
+ADOPTED = ("weights", "table")
+"""Kinds that are copied from other stores. Weights depend on what their key tells alone, and a table tells its samples;
+all else depends on the calibration samples of the run that made it, whatever its key."""
+
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names of the files that `write_atomic` writes before they get their own."""
 
@@ -83,12 +87,14 @@ class Store:
     Any number of processes may read and write the same entries: what is written appears at once and whole, and equal
     keys mean equal contents.
 
-    Kinds in use: `table` (an ExitTable), `weights` (a network), `fit`; `part` (of the bank) and `shard` (of a table)
-    while a cluster makes them; and as text `front`, `literature`.
+    Kinds in use: `table` (an ExitTable), `weights` (a network), `fit`, `folds` (what is found without each fold of
+    calibration); `part` (of the bank) and `shard` (of a table) while a cluster makes them; and as text `front`,
+    `literature`.
 
     Args:
         root: The directory; made on the first write.
-        others: Directories of further stores; what is missing here and whole there is copied.
+        others: Directories of further stores; what is missing here and whole there is copied, if it is of a kind
+            in `ADOPTED`. Whoever reads a table checks its samples.
     """
 
     def __init__(self, root: Path, others: Sequence[Path] = ()) -> None:
@@ -141,7 +147,7 @@ class Store:
             raise StoreError(f"{error}. It was moved to {_aside(path).name}; a search makes it again.") from error
 
     def _adopted(self, kind: str, key: str) -> Entry | None:
-        for root in self.others:
+        for root in self.others if kind in ADOPTED else ():
             try:
                 arrays, meta = _read(Store(root).path(kind, key))
             except FileNotFoundError:

@@ -28,7 +28,8 @@ class Learning:
         fitted: Stops whose heads scikit-learn fitted: no training changes them.
         seed: Of the order of the samples and their transformations.
         calibration: Where the calibration split comes from, for data that have none.
-        split_seed: Decides which samples calibrate.
+        certification: Share of the calibration samples that the study has set aside; None: none.
+        split_seed: Decides which samples calibrate, and which were set aside.
         source: The `.npz` file that the network was trained on; "" if the data came from elsewhere.
     """
 
@@ -38,6 +39,7 @@ class Learning:
     fitted: tuple[str, ...]
     seed: int
     calibration: Calibration
+    certification: float | None
     split_seed: int
     source: str
 
@@ -53,6 +55,7 @@ class Learning:
             fitted=tuple(stop_name(s.exit) for s in chosen.stages if s.head is not None and is_fitted(s.head)),
             seed=design.seed if design else study.seed,
             calibration=calibration_of(study),
+            certification=study.data.certification,
             split_seed=study.seed,
             source=source if source.endswith(".npz") else "",
         )

@@ -58,6 +58,7 @@ def cli_config(chosen: Chosen, learning: Learning) -> dict[str, Any]:
             "augment": list(spec.augment),
             "calibration_from": learning.calibration.origin,
             "calibration_share": learning.calibration.share,
+            "certification_share": learning.certification,
             "seed": learning.split_seed,
         },
     }

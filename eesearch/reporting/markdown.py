@@ -122,8 +122,8 @@ def _layers(device: DeviceAnswer) -> str:
 
 def _strategies(device: DeviceAnswer) -> str:
     """The front of each training strategy in figures, and what training took."""
-    head = ["strategy", "designs", "hypervolume cal", "hypervolume test", "cost at no loss", "drop there", "at half"]
-    head += ["last exit", "samples", "forward", "backward"]
+    head = ["strategy", "designs", "hypervolume cal", "hypervolume test", "cost at no loss on calibration"]
+    head += ["drop there", "at half", "last exit", "samples", "forward", "backward"]
     rows = [
         [
             escaped(row.strategy), row.designs, row.volume_cal, row.volume_test, row.ratio, row.drop, row.half,
@@ -133,11 +133,12 @@ def _strategies(device: DeviceAnswer) -> str:
     ]  # fmt: skip
     note = (
         "A front for each way of training, of its own designs alone; designs: trained to the end, of the trials. At no "
-        "loss: the cheapest point that loses nothing on calibration, on test, over the backbone's cost. At half: the "
-        "accuracy on test of the point that is most accurate on calibration at half the backbone's cost. Last exit: "
-        "the worst own classifier of the designs on the front against the backbone, in points on calibration; bold: "
-        f"more than {100.0 * LAST_LOST:g} lost. Forward and backward: samples times segments of the backbone that "
-        "training ran, of all trials; below, of the design with the highest value alone."
+        "loss on calibration: the cheapest point that loses nothing there (no optimism is taken off, the same rule for "
+        "all), on test, over the backbone's cost. At half: the accuracy on test of the point that is most accurate on "
+        "calibration at half the backbone's cost. Last exit: the worst own classifier of the designs on the front "
+        f"against the backbone, in points on calibration; bold: more than {100.0 * LAST_LOST:g} lost. Forward and "
+        "backward: samples times segments of the backbone that training ran, of all trials; below, of the design with "
+        "the highest value alone."
     )
     return _table(head, rows, left=1) + f"\n\n{note}"
 

@@ -125,7 +125,7 @@ def _told(device: DeviceAnswer, limits: Sequence[float], naive: Point | None, co
     first, *others = (f"at most {_limit(limit)}" if limit else "nothing" for limit in limits)
     wanted = f"{first} (or {', or '.join(others)})" if others else first
     if naive is None:
-        return f"No point loses as little as {_limit(limits[-1])} on calibration."
+        return f"No point loses {_so_little(limits[-1])} on calibration."
     kept = ", which is within the limit, too" if corrected == naive else ""
     told = (
         f"Chosen on {naive.cal.samples:,} samples as the cheapest that loses {wanted} there, {_name(device, naive)} is "
@@ -134,15 +134,19 @@ def _told(device: DeviceAnswer, limits: Sequence[float], naive: Point | None, co
     if corrected == naive:
         return told
     if corrected is None:
-        return f"{told} No point is expected to lose as little as {_limit(limits[-1])} on new ones."
+        return f"{told} No point is expected to lose {_so_little(limits[-1])} on new ones."
     return (
-        f"{told} The cheapest that is expected to lose {wanted} on new ones is {_name(device, corrected)}, with "
-        f"{points_words(device.corrected(corrected))} promised; {_came(device, corrected)}."
+        f"{told} The cheapest that is expected to lose {wanted} on new ones is {_name(device, corrected)}, "
+        f"promised to {_loses(device.corrected(corrected), 'lose', 'gain')}; {_came(device, corrected)}."
     )
 
 
 def _limit(drop: float) -> str:
     return f"{100.0 * drop:g} point{'' if drop == 0.01 else 's'}"
+
+
+def _so_little(drop: float) -> str:
+    return f"as little as {_limit(drop)}" if drop else "nothing"
 
 
 def _name(device: DeviceAnswer, point: Point) -> str:

@@ -17,10 +17,11 @@ NONE = "-"
 """What a table shows where there is nothing to show."""
 
 _NOTE = (
-    "designs: trained to the end, of the trials; at no loss: cost of the cheapest point without loss on calibration, "
-    "on test, x backbone (points lost); at half: accuracy on test of the best point at half the backbone's cost; last "
-    "exit: worst own classifier on the front against the backbone, in points on calibration, ! where more than "
-    f"{100.0 * LAST_LOST:g} are lost; sample-segments run forward and backward: of all trials"
+    "designs: trained to the end, of the trials; no loss on cal: cost of the cheapest point without loss on "
+    "calibration, no optimism taken off, on test, x backbone (points lost); at half: accuracy on test of the best "
+    "point at half the backbone's cost; last exit: worst own classifier on the front against the backbone, in points "
+    f"on calibration, ! where more than {100.0 * LAST_LOST:g} are lost; sample-segments run forward and backward: of "
+    "all trials"
 )
 """What the columns of `strategies_table` are."""
 
@@ -100,7 +101,7 @@ def strategies_table(device: DeviceAnswer) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
     table.caption = Text(_NOTE)
     table.add_column("\nstrategy", overflow="fold")
-    for name in ("\ndesigns", "volume\ncal", "volume\ntest", "\nat no loss", "test %\nat half", "last\nexit"):
+    for name in ("\ndesigns", "volume\ncal", "volume\ntest", "no loss\non cal", "test %\nat half", "last\nexit"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("\nforward", "\nbackward"):
         table.add_column(name, justify="right", no_wrap=True)

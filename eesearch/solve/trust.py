@@ -144,11 +144,7 @@ def _check(samples: int, share: float, error: float) -> None:
         raise PolicyError("an error probability is between 0 and 1", got=error)
 
 
-def testing_order(
-    p: NDArray[Any],
-    cost: NDArray[Any],
-    most: int = MOST_TESTED,  # noqa: PT028 (this is no test)
-) -> NDArray[np.intp]:
+def order_of_tests(p: NDArray[Any], cost: NDArray[Any], most: int = MOST_TESTED) -> NDArray[np.intp]:
     """Which candidates are tested, and in which order: from the safest to the cheapest (Pareto testing).
 
     Those that no other candidate beats in estimated p-value and cost; if there are too many, evenly spaced ones, with

@@ -7,13 +7,13 @@ and answers that were given before may change; nothing is computed anew for that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import isclose
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from eesearch.core.costs import Axis
 from eesearch.core.design import Value, content_key
@@ -24,23 +24,27 @@ from eesearch.core.policy import Policy
 from eesearch.core.store import write_atomic
 from eesearch.solve.trust import GAMMA, p_value, passed, smallest_slack
 from eesearch.study.answers import SPENT, Answers, DeviceAnswer
+from eesearch.study.picks import find_device
 from eesearch.study.points import Point
-from eesearch.study.rundir import RunDir
+from eesearch.study.rundir import LEDGER, RunDir
 
-SHARE = "certification share"
-"""The source that a study reserves; any other is a pool, by the hash of its samples."""
+log = logging.getLogger(__name__)
+
+DIGITS = 12
+"""To which drops and confidences are rounded: 0.7% is the same question as 0.007."""
 
 
 class Query(Value):
     """One question; equal ones are asked once.
 
     Attributes:
-        source: `SHARE`, or the content hash of a pool's samples.
+        source: Content hash of the samples: of the study's certification share, or of a pool.
         device: Whose front.
         front: Key of that front: after a longer search it is another question.
         max_drop: Largest loss of accuracy to the backbone, as a share.
         confidence: That it is kept, between 0 and 1.
-        labels: Content hash of the labels that were used of a pool; other labels are another question.
+        labels: Content hash of the labels that were used of a pool; other labels are another question. Empty: the
+            certification share was asked.
     """
 
     source: str
@@ -49,6 +53,16 @@ class Query(Value):
     max_drop: float
     confidence: float
     labels: str = ""
+
+    @property
+    def asks(self) -> str:
+        """What is asked, in words."""
+        return "pool" if self.labels else "certification share"
+
+    @field_validator("max_drop", "confidence")
+    @classmethod
+    def _rounded(cls, number: float) -> float:
+        return round(number, DIGITS)
 
 
 class Candidate(Value):
@@ -71,6 +85,10 @@ class Candidate(Value):
     estimated: float
     paired: Paired | None = None
     p: float | None = None
+
+    def is_of(self, point: Point) -> bool:
+        """Whether it is this point of a front."""
+        return (point.cal.design, point.cal.policy) == (self.design, self.policy)
 
 
 class Asked(Value):
@@ -158,7 +176,8 @@ class Certified:
 
     def __str__(self) -> str:
         known = f"Asked before, on {self.asked.when}: this is what was recorded." if self.recorded else ""
-        return "\n".join(line for line in (self._answer(), self._tests(), self._enough(), known, *self.changed) if line)
+        lines = (self._answer(), self._tests(), self._enough(), self._order(), known, *self.changed)
+        return "\n".join(line for line in lines if line)
 
     def _answer(self) -> str:
         query, chosen = self.asked.query, self.chosen
@@ -176,13 +195,14 @@ class Certified:
 
     def _tests(self) -> str:
         asked, told = self.asked, self.chosen or self.asked.candidates[0]
-        source = SHARE if asked.query.source == SHARE else "pool"
         delta = 1.0 - asked.query.confidence
         shared = "" if self.queries == 1 else f" = {delta:.3g} / {self.queries} questions to these samples"
+        passing = len(asked.passed(self.level))
+        failed = " until one failed" if passing < len(asked.tested()) else ""
         words = (
-            f"Tested on {asked.samples:,} samples of the {source}: {len(asked.tested())} of {len(asked.candidates)} "
-            f"candidates, from the safest to the cheapest until one failed. {len(asked.passed(self.level))} passed at "
-            f"level {self.level:.3g}{shared}."
+            f"Tested on {asked.samples:,} samples of the {asked.query.asks}: {len(asked.tested())} of "
+            f"{len(asked.candidates)} candidates, from the safest to the cheapest{failed}. {passing} passed at level "
+            f"{self.level:.3g}{shared}."
         )
         if told.paired is None or told.p is None:
             return words
@@ -190,8 +210,14 @@ class Certified:
         return f"{words} Point {told.number}: {lost} samples lost, {gained} gained, p = {told.p:.3g}."
 
     def _enough(self) -> str:
-        smallest = f"So many samples are enough for {points(self.smallest)}"
-        return f"{smallest}: less is not certified of the safest candidate if it loses as many samples as it gains."
+        return (
+            f"With {self.asked.samples:,} samples at this level, no loss below {points(self.smallest)} could be "
+            "certified, even of a point that truly loses nothing."
+        )
+
+    def _order(self) -> str:
+        """That m counts only what was chosen beforehand."""
+        return "This holds if the questions were chosen before their answers were seen." if self.queries > 1 else ""
 
 
 def front_key(device: DeviceAnswer) -> str:
@@ -205,7 +231,7 @@ def read_ledger(run: RunDir) -> Ledger:
     Raises:
         RunError: the file is damaged.
     """
-    file = run.path / "certificates.json"
+    file = run.path / LEDGER
     try:
         return Ledger.model_validate_json(file.read_bytes())
     except FileNotFoundError:
@@ -216,6 +242,23 @@ def read_ledger(run: RunDir) -> Ledger:
             got=f"{error.error_count()} mistakes in it" if isinstance(error, ValidationError) else error,
             do="Restore it from a copy. Without it nobody knows how often these samples were asked: certify on others.",
         ) from None
+
+
+def inherit(run: RunDir, others: Iterable[RunDir]) -> None:
+    """Write the questions that other runs were asked into a run's ledger: their answers may have led to its designs.
+
+    Raises:
+        RunError: a ledger is damaged, or cannot be written.
+    """
+    found = [asked for other in others for asked in read_ledger(other).asked]
+    if not found:
+        return
+    with locked(run.lock("certificates"), waiting=f"another command certifies in {run.path}; this one waits"):
+        own = read_ledger(run).asked
+        known = {asked.query: asked for asked in (*found, *own)}
+        if len(known) > len(own):
+            ledger = Ledger(asked=tuple(sorted(known.values(), key=lambda asked: asked.when)))
+            write_atomic(run.path / LEDGER, ledger.model_dump_json(indent=1))
 
 
 def recorded(run: RunDir, query: Query) -> Certified | None:
@@ -261,7 +304,7 @@ def settle(
             candidates=tuple(tested),
         )
         after = Ledger(asked=(*before.asked, asked))
-        write_atomic(run.path / "certificates.json", after.model_dump_json(indent=1))
+        write_atomic(run.path / LEDGER, after.model_dump_json(indent=1))
     return _answer(after, asked, changed=_changes(before, after))
 
 
@@ -309,7 +352,10 @@ def _changes(before: Ledger, after: Ledger) -> tuple[str, ...]:
 
 
 def certified_point(run: RunDir, answers: Answers, max_drop: float, device: str | None = None) -> Point:
-    """The point that is certified to lose at most so much; of several questions the last one counts.
+    """The point that is certified to lose at most so much.
+
+    Of several questions that have certified a point which is still there, the one with the highest confidence counts,
+    and of equal ones the last, whatever samples it was asked of.
 
     Args:
         run: With the ledger.
@@ -321,34 +367,30 @@ def certified_point(run: RunDir, answers: Answers, max_drop: float, device: str 
         PickError: it was not asked; nothing is certified; or the front has lost the point since.
         RunError: the ledger is damaged.
     """
-    found = next((d for d in answers.devices if device in (None, d.device)), None)
-    if found is None:
-        names = ", ".join(d.device for d in answers.devices)
-        raise PickError(f"the run has no device {device}", expected=f"one of {names}")
+    found = find_device(answers.devices, device)
     ledger = read_ledger(run)
-    asked = [a for a in ledger.asked if a.query.device == found.device and _same(a.query.max_drop, max_drop)]
+    asked = [a for a in ledger.asked if a.query.device == found.device and a.query.max_drop == round(max_drop, DIGITS)]
     ask = f"eesearch certify {run.path} --max-drop {100.0 * max_drop:g}% --device {found.device}"
     if not asked:
         raise PickError(f"nobody has certified a loss of at most {max_drop:.4%} on {found.device}", do=f"Run: {ask}")
-    chosen = ledger.chosen(asked[-1])
-    if chosen is None:
+    certified = [(a, chosen) for a in asked if (chosen := ledger.chosen(a)) is not None]
+    if not certified:
         raise PickError(
             f"no point of {found.device} is certified to lose at most {max_drop:.4%}",
             got="the backbone itself",
             do="Allow a larger drop, or certify on more samples: --pool.",
         )
-    made = (chosen.design, chosen.policy)
-    point = next((p for p in found.points if (p.cal.design, p.cal.policy) == made), None)
-    if point is None:
+    there = [(a, point) for a, chosen in certified for point in found.points if chosen.is_of(point)]
+    if not there:
         raise PickError(
-            f"the point that was certified on {asked[-1].when} is not on the front of {found.device} any more",
+            f"the point that was certified on {certified[-1][0].when} is not on the front of {found.device} any more",
             do=f"The search went on since; certify its front: {ask}",
         )
+    best, point = max(reversed(there), key=lambda pair: pair[0].query.confidence)
+    what = f"point {found.points.index(point)} of {found.device} is certified to lose at most {points(max_drop)}"
+    sure = f"{100.0 * best.query.confidence:.4g} % confidence, on {best.samples} samples of the {best.query.asks}"
+    log.info("%s with %s (asked on %s)", what, sure, best.when)
     return point
-
-
-def _same(a: float, b: float) -> bool:
-    return isclose(a, b, abs_tol=1e-12)
 
 
 def points(share: float) -> str:

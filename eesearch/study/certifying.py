@@ -7,16 +7,17 @@ is: of an unlabelled pool, only those samples need labels on which they differ.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.design import ABSTAINED
-from eesearch.core.errors import DataError, InputError, PickError, RunError
+from eesearch.core.errors import DataError, EesearchError, InputError, PickError, RunError
 from eesearch.core.paired import Paired
 from eesearch.core.policy import Fit, Policy
 from eesearch.core.progress import Progress, silent
@@ -24,17 +25,19 @@ from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import replay
 from eesearch.exits.last_resort import with_last_resort
 from eesearch.nets.exitnet import ExitNet
-from eesearch.solve.trust import p_value, testing_order
+from eesearch.solve.trust import order_of_tests, p_value
 from eesearch.study.answers import DeviceAnswer
-from eesearch.study.certificates import SHARE, Candidate, Certified, Query, front_key, recorded, settle
-from eesearch.study.materials import load_study_data, recall
+from eesearch.study.certificates import DIGITS, Candidate, Certified, Query, front_key, recorded, settle
+from eesearch.study.materials import load_study_data, recall_table
 from eesearch.study.picks import Pick
 from eesearch.study.points import Point
-from eesearch.study.pools import UNLABELLED, Pool, ToLabel, labels_key, read_pool
+from eesearch.study.pools import UNLABELLED, Pool, ToLabel, known_rows, labels_key, read_pool, repeated
 from eesearch.study.run import Run
 from eesearch.training.accelerator import find_device, placed
 from eesearch.training.collect import collect
 from eesearch.training.data import Split
+
+log = logging.getLogger(__name__)
 
 Classes = NDArray[np.int64]
 """A class per sample. [N]"""
@@ -60,7 +63,7 @@ def certify(
         confidence: That the promise is kept, whatever samples there happened to be.
         device: On whose front; the study's first by default.
         pool: Samples to certify on; None: the certification share of the study.
-        share: That share, where the search was given arrays; otherwise it is loaded.
+        share: That share, where the search was given arrays in another session; otherwise the run has it, or loads it.
         progress: Told of networks that run.
 
     Raises:
@@ -72,7 +75,7 @@ def certify(
     """
     picked, drop = run.device(device), _drop(max_drop)
     query = Query(
-        source=SHARE if pool is None else pool.source,
+        source=_share_key(run) if pool is None else pool.source,
         device=picked.device,
         front=front_key(picked),
         max_drop=drop,
@@ -82,7 +85,8 @@ def certify(
         known = recorded(run.directory, query)
         if known is not None:
             return known
-        split = _share(run, share)
+        held = run.cert if share is None else share
+        split = _unchanged(run, "cert", load_study_data(run.question()).cert if held is None else held)
     else:
         _check_pool(run, pool)
         split = pool.split
@@ -147,7 +151,11 @@ def _told(certified: Certified) -> tuple[str, str]:
 
 
 def _drop(max_drop: float | str) -> float:
-    return Pick.parse(f"max-drop={max_drop}").amount
+    if "@" in str(max_drop):
+        raise PickError(
+            f"'{max_drop}' is no drop", expected="such as 1%", do="Name the device with --device (device=)."
+        )
+    return round(Pick.parse(f"max-drop={max_drop}").amount, DIGITS)
 
 
 def _checked(confidence: float) -> float:
@@ -156,19 +164,35 @@ def _checked(confidence: float) -> float:
     return confidence
 
 
-def _share(run: Run, given: Split | None) -> Split:
-    """The certification share, with the content that the run was made with."""
-    key = run.answers.data.get("hashes", {}).get("cert")
-    if key is None:
+def _share_key(run: Run) -> str:
+    """Content hash of the certification share."""
+    key = _hash(run, "cert")
+    if not key:
         raise DataError(
             f"the study of {run.directory.path} has reserved no samples for certification",
             do="Search with `--set data.certification=0.5 --run ANOTHER`, or certify on new samples: --pool X.npz.",
         )
-    return _unchanged(run, "cert", load_study_data(run.question()).cert if given is None else given)
+    return key
+
+
+def _hash(run: Run, name: str) -> str:
+    """The content hash of a split that the run was made with."""
+    return str(_recorded(run, "hashes").get(name, ""))
+
+
+def _recorded(run: Run, what: str) -> Any:
+    """What the answers of a run record of its data."""
+    found = run.answers.data.get(what)
+    if found is None:
+        raise RunError(
+            f"{run.directory.path / 'front.json'} does not tell the {what} of the run's data",
+            do="Run `eesearch search` with the same study and --run again: it rewrites the file from the store.",
+        )
+    return found
 
 
 def _unchanged(run: Run, name: str, split: Split | None) -> Split:
-    made_with = run.answers.data["hashes"][name]
+    made_with = _hash(run, name)
     if split is None or split.key != made_with:
         raise RunError(
             f"the {name} split is not the one that {run.directory.path} was made with",
@@ -180,9 +204,8 @@ def _unchanged(run: Run, name: str, split: Split | None) -> Split:
 
 
 def _check_pool(run: Run, pool: Pool) -> None:
-    """Refuse samples of another kind, and those of the run itself, as far as their hashes tell."""
-    data = run.answers.data
-    made_on = data["sample_dtype"], data["sample_shape"]
+    """Refuse samples of another kind, and those of the run itself."""
+    made_on = _recorded(run, "sample_dtype"), _recorded(run, "sample_shape")
     if (str(pool.x.dtype), list(pool.x.shape[1:])) != made_on:
         raise DataError(
             "the samples of the pool are not like those that the run was made on",
@@ -190,10 +213,34 @@ def _check_pool(run: Run, pool: Pool) -> None:
             expected=f"{made_on[0]} {made_on[1]}",
             do="Give raw samples, of the kind and range that the study's data have.",
         )
-    own = {key: name for name, key in data["hashes"].items()}.get(pool.split.key)
+    own = {key: name for name, key in _recorded(run, "hashes").items()}.get(pool.split.key)
     if own is not None:
         advice = "Leave --pool out: it is what is asked by default." if own == "cert" else "Give samples that are new."
         raise DataError(f"the pool is the {own} split of the run", expected="samples of its own", do=advice)
+    for name, rows in known_rows(pool, _splits(run)).items():
+        raise DataError(
+            f"the pool holds {len(rows):,} samples of the {name} split of the run",
+            got=f"x[{rows[0]}], for one",
+            expected="samples that had no part in the search",
+            do="Leave them out of the pool.",
+        )
+    twice = repeated(pool)
+    if twice:
+        log.warning(
+            "%d of the %d samples in the pool are equal to an earlier one. A certificate is about samples that were "
+            "drawn independently of each other.",
+            twice,
+            len(pool.x),
+        )
+
+
+def _splits(run: Run) -> tuple[Split, ...]:
+    """The run's own samples, as far as they can be had."""
+    try:
+        return load_study_data(run.question()).splits
+    except EesearchError as error:
+        log.warning("the pool is not searched for samples of the run, as its data cannot be loaded: %s", error)
+    return ()
 
 
 def _candidates(run: Run, device: DeviceAnswer, drop: float, progress: Progress) -> list[Candidate]:
@@ -222,7 +269,7 @@ def _candidates(run: Run, device: DeviceAnswer, drop: float, progress: Progress)
             selected=selected[i],
             estimated=float(estimated[i]),
         )
-        for i in testing_order(estimated, costs)
+        for i in order_of_tests(estimated, costs)
     ]
 
 
@@ -271,9 +318,9 @@ def _ask(run: Run, device: DeviceAnswer, points: Sequence[Point], split: Split |
 def _table(run: Run, points: Sequence[Point], split: Split | None, progress: Progress) -> ExitTable:
     """What the exits that points of one design stop at say about a split."""
     if split is None:
-        kept = recall(run.directory.store, "table", f"{points[0].cal.design}-cal")
+        kept = recall_table(run.directory.store, f"{points[0].cal.design}-cal", _hash(run, "cal"))
         if kept is not None:
-            return ExitTable.from_arrays(*kept)
+            return kept
         split = _unchanged(run, "cal", load_study_data(run.question()).cal)
     net, _ = run.network(points[0], split.x[:2])
     used = {(e.cut, e.head) for point in points for e in point.cal.policy.exits}
@@ -285,9 +332,9 @@ def _backbone_table(run: Run, device: DeviceAnswer, split: Split | None, progres
     """The same of the unmodified backbone: it is the last row."""
     bank = next((trial.design for trial in run.answers.trials if trial.origin == "bank" and trial.design), None)
     if split is None and bank is not None:
-        kept = recall(run.directory.store, "table", f"{bank}-cal")
+        kept = recall_table(run.directory.store, f"{bank}-cal", _hash(run, "cal"))
         if kept is not None:
-            return ExitTable.from_arrays(*kept)
+            return kept
     if split is None:
         split = _unchanged(run, "cal", load_study_data(run.question()).cal)
     return _collected(run, run.network(device.backbone, split.x[:2])[0], split, progress)

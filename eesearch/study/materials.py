@@ -22,6 +22,7 @@ from eesearch.core.errors import CostError, DataError, HeadError, ModelError, St
 from eesearch.core.imports import import_object
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import TEXT, Store
+from eesearch.core.tables import ExitTable
 from eesearch.costs.devices import parse_device
 from eesearch.costs.profile import Measuring, is_current, load_profile, profile, save_profile
 from eesearch.nets.heads import build_head
@@ -32,6 +33,7 @@ from eesearch.study.named import remember
 from eesearch.study.question import BackboneSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
+from eesearch.study.warm import check_warm_starts, inherit_questions, warm_runs
 from eesearch.study.workers import others
 from eesearch.training.accelerator import CPU, find_device, placed
 from eesearch.training.checkpoint import Checkpoint
@@ -51,6 +53,12 @@ def recall(store: Store, kind: str, key: str) -> Arrays | None:
     except StoreError as error:
         log.warning("%s It is made again.", error)
         return None
+
+
+def recall_table(store: Store, key: str, samples: str) -> ExitTable | None:
+    """A table of the store, if it is of these samples (`Split.key`): of a warm start it may be of others; else None."""
+    kept = recall(store, "table", key)
+    return ExitTable.from_arrays(*kept) if kept is not None and kept[1].get("samples") == samples else None
 
 
 def recall_text(store: Store, kind: str, key: str) -> str | None:
@@ -122,6 +130,9 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         remember(study)
     splits = {f"{each.name} split": each.key for each in dataset.splits}
     run.check_inputs({**splits, "network": backbone.key})
+    if dataset.cert is not None:
+        check_warm_starts(study, dataset.cal.key)
+    inherit_questions(run, study)
     untrained, backbone = backbone, thinned(backbone, study.space.cuts.max_cuts)
     heads = fitting_heads(study.space, backbone)
     with watch.phase("profile"):  # weights do not matter, and a device that cannot be measured is told at once
@@ -136,9 +147,8 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
 
 
 def reusing(study: Study, run: RunDir) -> Store:
-    """The run's store; what it lacks is copied from the runs that the warm starts come from."""
-    others = dict.fromkeys(start.run for start in study.warm_start if start.run)
-    return Store(run.store.root, [Path(other) / "store" for other in others])
+    """The run's store; networks and tables that it lacks are copied from the runs that the warm starts come from."""
+    return Store(run.store.root, [Path(other) / "store" for other in warm_runs(study)])
 
 
 def _fresh(study: Study, backbone: Backbone) -> Backbone:

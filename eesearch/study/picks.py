@@ -174,7 +174,7 @@ def _within_drop(device: DeviceAnswer, drop: float, *, naive: bool) -> Point:
     raise PickError(
         f"no point of {device.device} is expected to lose at most {drop:.2%} on new samples",
         got=f"the best one loses {on_calibration} and is expected to lose {device.corrected(best):.2%}: it was chosen "
-        f"on {samples:,} samples",
+        f"on only {samples:,} samples",
         do="Allow a larger drop, calibrate on more samples"
         + (", or believe calibration with --naive (naive=True)." if known else ", or search longer."),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,35 @@ def read_pool(path: Path, labels: Path | None, class_names: Sequence[str]) -> Po
         got = f"y[{wrong[0]}] = {y[wrong[0]]}"
         raise DataError(f"labels in {path} are no class", got=got, expected=f"0..{len(class_names) - 1}")
     return Pool(x, y)
+
+
+def known_rows(pool: Pool, splits: Iterable[Split]) -> dict[str, list[int]]:
+    """Which samples of a pool are samples of a split, too.
+
+    Args:
+        pool: Of the same kind of samples as the splits.
+        splits: Of a run.
+
+    Returns:
+        Rising indices into the pool by the name of the split, where there are any.
+    """
+    rows = _row_hashes(pool.x)
+    found = {}
+    for split in splits:
+        own = set(_row_hashes(split.x))
+        found[split.name] = [i for i, row in enumerate(rows) if row in own]
+    return {name: known for name, known in found.items() if known}
+
+
+def repeated(pool: Pool) -> int:
+    """How many samples of a pool are equal to an earlier one."""
+    rows = _row_hashes(pool.x)
+    return len(rows) - len(set(rows))
+
+
+def _row_hashes(x: NDArray[Any]) -> list[bytes]:
+    """Content hash of each sample. [N]"""
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x]
 
 
 def labels_key(pool: Pool, needed: NDArray[np.intp]) -> str:

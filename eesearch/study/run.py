@@ -24,6 +24,7 @@ from eesearch.study.picks import Pick, Picked, find_device
 from eesearch.study.points import Point
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
+from eesearch.training.data import Split
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,6 +36,7 @@ class Run:
         answers: As last written.
         backbone: The live network, where the search was given one; otherwise rebuilt from the study when needed.
         test: Raw samples of the test split, where the search was given arrays; otherwise loaded when needed.
+        cert: The certification share, where the search was given arrays and reserved one; otherwise loaded when needed.
         trusted: Whether the code that its study names may run, whoever named it.
     """
 
@@ -42,6 +44,7 @@ class Run:
     answers: Answers
     backbone: Backbone | None = None
     test: NDArray[Any] | None = None
+    cert: Split | None = None
     trusted: bool = False
 
     @classmethod

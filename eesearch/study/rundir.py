@@ -27,6 +27,9 @@ from eesearch.study.workers import living
 
 log = logging.getLogger(__name__)
 
+LEDGER = "certificates.json"
+"""The file that tells what certification samples were asked; see `eesearch.study.certificates`."""
+
 
 class Identity(Value):
     """Which run this is, and where its trials lie.
@@ -104,6 +107,14 @@ class RunDir:
                 do="Run `eesearch search` with the same study and --run again: it rewrites the file from the store.",
             ) from None
 
+    def inputs(self) -> dict[str, str]:
+        """The content hashes of data and model that `check_inputs` remembered; empty: none, or damaged ones."""
+        file = self.path / "inputs.json"
+        try:
+            return dict(json.loads(file.read_text())) if file.is_file() else {}
+        except (ValueError, TypeError):  # damaged: what it says is written again
+            return {}
+
     def check_inputs(self, inputs: Mapping[str, str]) -> None:
         """Remember the content hashes of data and model at the first search, and refuse others later.
 
@@ -112,13 +123,9 @@ class RunDir:
         Raises:
             RunError: something changed.
         """
-        file = self.path / "inputs.json"
-        try:
-            known = json.loads(file.read_text()) if file.is_file() else None
-        except ValueError:
-            known = None  # damaged: what it says is written again
-        if known is None:
-            write_atomic(file, json.dumps(inputs, indent=1))
+        known = self.inputs()
+        if not known:
+            write_atomic(self.path / "inputs.json", json.dumps(inputs, indent=1))
         elif known != inputs:
             changed = ", ".join(sorted(name for name in known if known[name] != inputs.get(name)))
             raise RunError(
@@ -212,7 +219,8 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
     Args:
         path: The directory.
         study: The question; when continued, what is in `question.FREE_TO_CHANGE` may have changed.
-        fresh: Rename what is there and start anew; nothing is deleted.
+        fresh: Rename what is there and start anew; nothing is deleted. What was certified comes along: the same samples
+            were asked.
 
     Raises:
         RunError: the directory belongs to another study (the differences are shown), holds something else, or cannot
@@ -222,7 +230,9 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
     busy = living(path)
     if fresh and busy:
         raise RunError(f"a search is running in {path}", got="--fresh", do="Wait for it, or pass another --run.")
+    ledger: bytes | None = None
     if fresh and path.exists():
+        ledger = _ledger(run)
         aside = _free_name(path)
         with disk_errors(aside):
             os.rename(path, aside)
@@ -230,12 +240,25 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
     if run.study_file.is_file():
         _check_same(run, study, busy=bool(busy))
     elif path.is_dir() and any(
-        p.name != "profiles" and not is_leftover(p) for p in path.iterdir()
+        p.name not in ("profiles", LEDGER) and not is_leftover(p) for p in path.iterdir()
     ):  # `eesearch profile` may come first
         raise RunError(f"{path} is not empty and holds no run", do="Pass another directory with --run.")
+    if ledger is not None:
+        write_atomic(path / LEDGER, ledger)
     fields = study.model_dump(mode="json", exclude_defaults=False)
     write_atomic(run.study_file, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
     return run
+
+
+def _ledger(run: RunDir) -> bytes | None:
+    """What the run's certification samples were asked, damaged or not; None: nothing was."""
+    file = run.path / LEDGER
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"cannot read {file}", got=error, do="Mend that, then run the same command again.") from error
 
 
 def _free_name(path: Path) -> Path:

@@ -20,7 +20,7 @@ from eesearch.core.store import disk_errors
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import Backbone
-from eesearch.study.materials import Arrays, Materials, recall
+from eesearch.study.materials import Arrays, Materials, recall, recall_table
 from eesearch.study.spread import BankPart, Spread, SpreadJob, TableShard, part_bank, shard_table
 from eesearch.study.trial import StoppedEarlyError
 from eesearch.training.accelerator import CPU, Room, find_device, placed
@@ -88,8 +88,8 @@ class Workshop:
         return self._tables[key]
 
     def _kept_table(self, design: Design, split: SplitName) -> ExitTable | None:
-        kept = recall(self.materials.store, "table", f"{design.key}-{split}")
-        return None if kept is None else ExitTable.from_arrays(*kept)
+        data: Split = getattr(self.materials.dataset, split)
+        return recall_table(self.materials.store, f"{design.key}-{split}", data.key)
 
     def _alone(self, kind: str, key: str) -> AbstractContextManager[None]:
         """Held by who makes something: another process that needs it waits, and then finds it in the store."""
@@ -342,12 +342,11 @@ class Workshop:
     def backbone_table(self, split: SplitName) -> ExitTable:
         """What the unmodified backbone says about a split: a table of one row, the bank's last if there is a bank."""
         if split not in self._backbone:
-            kept = recall(self.materials.store, "table", f"{self.bank_design.key}-{split}")
-            if kept is None:
+            bank = self._kept_table(self.bank_design, split)
+            if bank is None:
                 data = getattr(self.materials.dataset, split)
                 self._backbone[split] = collect(ExitNet(self.materials.backbone, {}), data, progress=self.progress)
             else:
-                bank = ExitTable.from_arrays(*kept)
                 self._backbone[split] = bank.select(bank.exits[-1:])
         return self._backbone[split]
 

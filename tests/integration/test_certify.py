@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 
 import eesearch
 from eesearch.cli import app
+from eesearch.core.errors import DataError, InputError
 from eesearch.core.store import Store
 from eesearch.nets.zoo import mlp
+from eesearch.notebook import load_run
 from eesearch.study.certificates import read_ledger
 from eesearch.study.certifying import certify
 from eesearch.study.materials import load_study_data
@@ -89,7 +91,9 @@ class TestVerb:
 
     def test_a_pool_is_listed_labelled_and_certified_on(self, fresh, tmp_path):
         test = load_study_data(fresh.study()).test
-        np.savez(tmp_path / "x.npz", x=test.x[:400])
+        x = test.x[:400].copy()
+        x[:, 0, 0, 0] += 1  # nothing of the run, and yet digits
+        np.savez(tmp_path / "x.npz", x=x)
         asked = ("certify", fresh.path, "--max-drop", "8%", "--pool", tmp_path / "x.npz")
         listed = run(*asked, "--out", tmp_path / "labels.csv")
         assert listed.exit_code == 0, listed.output
@@ -103,7 +107,7 @@ class TestVerb:
         done = run(*asked, "--labels", tmp_path / "labels.csv")
         assert done.exit_code == 0, done.output
         assert "macs: certified" in done.stdout
-        np.savez(tmp_path / "xy.npz", x=test.x[:400], y=test.y[:400])
+        np.savez(tmp_path / "xy.npz", x=x, y=test.y[:400])
         whole = run(*asked[:-1], tmp_path / "xy.npz")
         assert "Asked before" in whole.stdout, "all labels say what the few that decide said"
 
@@ -130,5 +134,18 @@ def test_arrays_give_up_a_share_too(tmp_path, monkeypatch):
     found = eesearch.search(model, arrays, device="macs", study=fields)
     dataset = make_dataset(arrays, calibration=Calibration(origin="test", share=0.5), certification=0.5)
     assert found.answers.data["sizes"] == {"train": 150, "cal": 100, "test": 200, "cert": 100}
-    done = certify(found, "30%", share=dataset.cert)
-    assert done.asked.samples == 100
+    done = found.certify("30%", confidence=0.8)
+    assert (done.asked.samples, done.asked.query.source) == (100, dataset.cert.key)
+    with pytest.raises(DataError, match="were given as arrays"):
+        load_run(found.directory.path).certify("31%")
+    assert certify(load_run(found.directory.path), "30%", confidence=0.8).recorded
+
+
+def test_a_dataset_keeps_its_splits():
+    arrays = {
+        f"{a}_{s}": np.zeros((4, 2), np.float32) if a == "x" else np.arange(4) % 2
+        for s in ("train", "cal", "test")
+        for a in "xy"
+    }
+    with pytest.raises(InputError, match="has its splits already"):
+        eesearch.search(torch.nn.Linear(2, 2), make_dataset(arrays), study={"data": {"certification": 0.5}})

@@ -202,6 +202,12 @@ class TestOtherStores:
         assert Store(own.root).get("table", "k") is not None
         assert own.get("table", "other") is None
 
+    @pytest.mark.parametrize("kind", ["fit", "front", "folds", "literature", "shard"])
+    def test_what_depends_on_the_calibration_samples_of_another_run_is_not_copied(self, own, store, kind):
+        store.put(kind, "k", ARRAYS, {})
+        assert own.get(kind, "k") is None
+        assert not own.path(kind, "k").exists()
+
     def test_what_is_there_stays(self, own):
         own.put("table", "k", {"labels": np.zeros(3)}, {"split": "own"})
         assert own.get("table", "k")[1] == {"split": "own"}

@@ -110,10 +110,10 @@ def test_workers_look_into_the_stores_of_warm_starts_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     problem = object.__new__(BankProblem)
     problem.materials = Stores(Store(Path("run/store"), [Path("other/store"), Path("/far/store")]))
-    Store(Path("other/store")).put_text("front", "k", "found", {})
+    Store(Path("other/store")).put_text("weights", "k", "found", {})
     packed = Portable.of(problem).materials.store
     assert packed.root == tmp_path / "run/store"
     assert packed.others == (tmp_path / "other/store", Path("/far/store"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert packed.get("front", "k")[1]["text"] == "found"
+    assert packed.get("weights", "k")[1]["text"] == "found"

@@ -2,6 +2,7 @@ import csv
 import json
 import runpy
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from eesearch.exporters.lightning_module import reload_lightning, write_lightnin
 from eesearch.exporters.torch_folder import reload_torch
 from eesearch.solve.family import Effort, Family
 from eesearch.solve.files import solve_files
-from eesearch.training.data import Calibration, digits, make_dataset
+from eesearch.training.data import Calibration, Split, digits, make_dataset
 from eesearch.training.losses import joint_loss
 
 pytest.importorskip("lightning")
@@ -213,6 +214,25 @@ class TestData:
             x, y = module.splits[name].tensors
             assert torch.equal(x, torch.from_numpy(getattr(expected, name).x))
             assert torch.equal(y, torch.from_numpy(getattr(expected, name).y))
+
+    @pytest.mark.parametrize("given", [False, True])
+    def test_what_the_study_has_set_aside_to_certify_on_is_not_loaded(self, make_chosen, tmp_path, given):
+        chosen, arrays = make_chosen(), digits()
+        fields = chosen.config.study["data"] | {"certification": 0.5}
+        config = chosen.config.model_copy(update={"study": chosen.config.study | {"data": fields}})
+        if given:
+            whole = make_dataset(arrays)
+            arrays |= {f"{a}_{s.name}": getattr(s, a) for s in (whole.train, whole.cal) for a in ("x", "y")}
+        write_lightning(replace(chosen, config=config), tmp_path)
+        np.savez(tmp_path / "my.npz", **{name: values for name, values in arrays.items() if name != "class_names"})
+        settings = yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]
+        module = module_of(tmp_path)[1].Arrays(path=str(tmp_path / "my.npz"), **settings)
+        module.setup("fit")
+        expected = make_dataset(arrays, calibration=Calibration(origin="train", share=0.4), certification=0.5)
+        assert set(module.splits) == {"train", "cal", "test"}
+        for name, split in module.splits.items():
+            assert Split(name, *(tensor.numpy() for tensor in split.tensors)).key == getattr(expected, name).key
+        assert "are left out (`certification_share`)" in (tmp_path / "README.md").read_text()
 
     def test_images_are_mirrored_and_shifted_by_as_much_as_in_the_loop(self, exported):
         _, out = exported()

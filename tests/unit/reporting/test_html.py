@@ -359,6 +359,7 @@ def test_strategies_are_compared_where_there_are_several(compared, page):
     drawn = Page(render_html(compared))
     head, first, second, third, *_ = drawn.tables["strategies"]
     assert len(drawn.tables["strategies"]) == 2 * (1 + len(compared.devices[0].strategies))
+    assert "Cost at no loss on cal." in drawn.tables["strategies"][0]
     assert len(first) == len(second) == len(third) == len(head)
     assert first[:2] == ["separate", "1 of 1 best: trial 0"]
     assert second == [

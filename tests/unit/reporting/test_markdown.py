@@ -107,6 +107,7 @@ def test_escapes(text, shown):
 
 def test_strategies_are_compared_where_there_are_several(compared, rich):
     rows = tables(markdown_report(compared))["Strategies"]
+    assert rows[0][4] == "cost at no loss on calibration"
     assert [row[0] for row in rows[2:11]] == [escaped(own.strategy) for own in compared.devices[0].strategies]
     assert rows[3] == [
         "joint", "1 of 2", "0.4600", "0.4500", "0.714", "+0.26", "83.68%", "-0.20", "300 k<br>150 k",

@@ -36,13 +36,21 @@ def test_in_words_limits_that_change_nothing_are_told_together(device):
     assert first == (
         "Chosen on 5,000 samples as the cheapest that loses nothing there, point 3 is expected to lose 0.31 points on "
         f"new ones; on test it lost 0.06 points (95 %: {HALF} lost), at 0.697 x the backbone's multiply-adds. The "
-        "cheapest that is expected to lose nothing on new ones is point 4, with -0.10 promised; on test it gained 0.06 "
-        "points (95 %: -0.62 to +0.50 lost), at 0.845 x the backbone's multiply-adds."
+        "cheapest that is expected to lose nothing on new ones is point 4, promised to gain 0.10 points; on test it "
+        "gained 0.06 points (95 %: -0.62 to +0.50 lost), at 0.845 x the backbone's multiply-adds."
     )
     assert second.startswith(
         "Chosen on 5,000 samples as the cheapest that loses at most 0.5 points (or at most 1 point) there, point 3 is "
         "expected to lose 0.31 points on new ones, which is within the limit, too; on test it lost"
     )
+
+
+def test_in_words_a_promise_may_be_a_loss_or_nothing(device):
+    def told(gap):
+        return " ".join(promise_sentences(device.model_copy(update={"optimism": ((-0.01, gap), (0.05, gap))})))
+
+    assert "expected to lose at most 0.5 points on new ones is point 4, promised to lose 0.40 points; on" in told(0.006)
+    assert "expected to lose nothing on new ones is point 4, promised to lose nothing; on test it" in told(0.002)
 
 
 def test_where_nothing_keeps_a_limit_it_is_said(device):
@@ -53,7 +61,7 @@ def test_where_nothing_keeps_a_limit_it_is_said(device):
     assert promise_sentences(none) == ["No point loses as little as 1 point on calibration."]
     naive_only = device.model_copy(update={"points": device.points[:4]})
     assert [row.point for row in promise_rows(naive_only)] == ["3", "none", "3", "3"]
-    assert promise_sentences(naive_only)[0].endswith("No point is expected to lose as little as 0 points on new ones.")
+    assert promise_sentences(naive_only)[0].endswith("No point is expected to lose nothing on new ones.")
 
 
 def test_the_backbone_itself_promises_nothing_and_has_no_interval(device):

@@ -37,6 +37,8 @@ def test_the_table_fits_100_columns_with_a_line_per_strategy(compared):
     device = compared.devices[0]
     lines = printed(strategies_table(device))
     assert max(map(len, lines)) <= 100
+    above, below = (next(n for n, line in enumerate(lines) if words in line) for words in (" no loss ", " on cal "))
+    assert (below - above, lines[above].index("no loss") + 1) == (1, lines[below].index("on cal")), "naive, and said so"
     (row,) = [line.split() for line in lines if line.startswith(" joint")]
     assert " ".join(row) == "joint 1 of 2 0.4600 0.4500 0.714 (+0.26) 83.68 -0.20 1.80 M 900 k"
     assert {line.split()[0] for line in lines if " of " in line and "0." in line} >= {"gated", "<b>own"}

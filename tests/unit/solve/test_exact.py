@@ -224,10 +224,9 @@ def test_a_certificate_holds_wherever_the_search_was_stopped(problem, family, as
     assert front.hypervolume() + front.certificate.gain >= min(best, 1.0) - 1e-9 or best < 0.0
 
 
-@pytest.fixture
-def larger():
+def made_table(seed):
     """Three words of samples, five cuts with two heads each; deeper heads are better, sure ones too."""
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     depths = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
     labels = rng.integers(0, 4, 150)
     clarity = rng.exponential(1.0, 150) * (1.0 + np.arange(11)[:, None] / 4.0)
@@ -237,6 +236,15 @@ def larger():
     ids = exit_ids(depths)
     costs = StageCosts(steps_of(depths, np.linspace(0.2, 1.2, 6), own), ids, "macs", 1.2)
     return ExitTable(logits.astype(np.float32), labels, ids, "cal", "s"), costs
+
+
+@pytest.fixture
+def larger():
+    return made_table(3)
+
+
+def cost_of(point):
+    return point.costs["macs"].mean
 
 
 def test_every_point_is_what_evaluate_says_of_its_policy(larger):
@@ -399,3 +407,25 @@ def test_takes_what_was_streamed(larger):
     streamed = stream_scores(blocks, table.exits, Scoring())
     family = Family(2, 4, Constraints(min_recall=0.3))
     assert solve_front(streamed, costs, family=family).points == solve_front(table, costs, family=family).points
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_limit_on_the_drop_alone_is_kept_by_every_refined_point(seed, drop):
+    table, costs = made_table(seed)
+    alone = Constraints(max_drop=drop)
+    each = Constraints(max_drop=drop, limits=(Limit(axis="macs", at="worst", at_most=1e9),))  # which nothing breaks
+    free, limited, checked = (solve_front(table, costs, family=Family(2, 4, c)) for c in (Constraints(), alone, each))
+    assert limited.points == checked.points, "candidates of the other are checked one by one"
+    assert not any(alone.broken(point, limited.backbone) for point in limited.points)
+    deepest = limited.backbone.error + drop
+    filtered = [point for point in free.points if point.error <= deepest + 1e-12]
+    for point in limited.points:  # what is refined from further below may be better still
+        assert any(p.error <= point.error + 1e-12 and cost_of(p) <= cost_of(point) + 1e-12 for p in filtered)
+    rough = [solve(table, costs, Family(2, 4, constraints)).points for constraints in (Constraints(), alone)]
+    assert rough[1] == tuple(point for point in rough[0] if point.error <= deepest + 1e-12)
+    volumes = [
+        hypervolume(np.array([(p.error, cost_of(p)) for p in points]), deepest + 0.01)
+        for points in (rough[1], limited.points)
+    ]
+    assert volumes[0] < volumes[1]

@@ -60,6 +60,22 @@ def test_at_the_boundary_it_rejects_at_most_as_often_as_it_says(psi, at_least):
     assert rejected >= at_least * delta  # and it is not idle
 
 
+def test_no_level_is_exceeded_at_the_boundary_counted_over_all_outcomes():
+    """Exact, for every way in which 40 samples can be lost and gained."""
+    samples, slack, delta = 40, 0.1, 0.1
+    pairs = [(lost, gained) for lost in range(samples + 1) for gained in range(samples + 1 - lost)]
+    rejected = [p for p in pairs if p_value(Paired(lost=p[0], gained=p[1], samples=samples), slack) <= delta]
+    sizes = []
+    for psi in np.linspace(slack, 1.0, 91):
+        b, c, neither = (psi + slack) / 2, (psi - slack) / 2, 1 - psi
+        ways = (comb(samples, i) * comb(samples - i, j) * b**i * c**j * neither ** (samples - i - j) for i, j in pairs)
+        chance = dict(zip(pairs, ways, strict=True))
+        assert sum(chance.values()) == pytest.approx(1.0)
+        sizes.append(sum(chance[pair] for pair in rejected))
+    assert max(sizes) <= delta
+    assert max(sizes) >= 0.8 * delta  # and it is not idle
+
+
 def test_p_value_rises_with_losses_and_falls_with_gains_and_slack():
     def p(lost: int, gained: int, slack: float = 0.01) -> float:
         return p_value(Paired(lost=lost, gained=gained, samples=1000), slack)
@@ -96,27 +112,27 @@ def test_p_value_and_slack_refuse_what_is_no_share():
 def test_the_order_holds_what_nothing_beats_from_the_safest_to_the_cheapest():
     p = np.array([0.5, 0.001, 0.2, 0.2, 0.001, 0.9, 0.3])
     cost = np.array([2.0, 9.0, 5.0, 4.0, 8.0, 1.0, 6.0])
-    np.testing.assert_array_equal(trust.testing_order(p, cost), [4, 3, 0, 5])
-    np.testing.assert_array_equal(trust.testing_order(np.array([0.1, 0.1]), np.array([2.0, 2.0])), [0])
-    assert trust.testing_order(np.array([]), np.array([])).shape == (0,)
+    np.testing.assert_array_equal(trust.order_of_tests(p, cost), [4, 3, 0, 5])
+    np.testing.assert_array_equal(trust.order_of_tests(np.array([0.1, 0.1]), np.array([2.0, 2.0])), [0])
+    assert trust.order_of_tests(np.array([]), np.array([])).shape == (0,)
 
 
 def test_the_order_is_thinned_evenly_and_keeps_both_ends():
     p, cost = np.linspace(0.0, 1.0, 101), np.linspace(5.0, 1.0, 101)
-    np.testing.assert_array_equal(trust.testing_order(p, cost, 5), [0, 25, 50, 75, 100])
-    np.testing.assert_array_equal(trust.testing_order(p, cost, 1), [0])
-    order = trust.testing_order(p, cost)
+    np.testing.assert_array_equal(trust.order_of_tests(p, cost, 5), [0, 25, 50, 75, 100])
+    np.testing.assert_array_equal(trust.order_of_tests(p, cost, 1), [0])
+    order = trust.order_of_tests(p, cost)
     assert (len(order), order[0], order[-1]) == (MOST_TESTED, 0, 100)
     assert (np.diff(order) >= 4).all()
-    assert len(trust.testing_order(p[:26], cost[:26], 25)) == 25
-    assert len(np.unique(trust.testing_order(p[:26], cost[:26], 25))) == 25
+    assert len(trust.order_of_tests(p[:26], cost[:26], 25)) == 25
+    assert len(np.unique(trust.order_of_tests(p[:26], cost[:26], 25))) == 25
 
 
 def test_the_order_refuses_what_cannot_be_ordered():
     with pytest.raises(PolicyError, match="room for one"):
-        trust.testing_order(np.array([0.1]), np.array([1.0]), 0)
+        trust.order_of_tests(np.array([0.1]), np.array([1.0]), 0)
     with pytest.raises(PolicyError, match="finite values"):
-        trust.testing_order(np.array([np.nan]), np.array([1.0]))
+        trust.order_of_tests(np.array([np.nan]), np.array([1.0]))
 
 
 def test_testing_stops_at_the_first_failure():

@@ -1,5 +1,6 @@
 """The ledger: what was asked, at which level it is decided, what a further question changes."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
@@ -13,11 +14,11 @@ from eesearch.core.policy import Policy, Stop
 from eesearch.solve.trust import GAMMA, p_value, smallest_slack
 from eesearch.study.answers import Answers, DeviceAnswer
 from eesearch.study.certificates import (
-    SHARE,
     Candidate,
     Query,
     certified_point,
     front_key,
+    inherit,
     read_ledger,
     recorded,
     settle,
@@ -25,6 +26,7 @@ from eesearch.study.certificates import (
 from eesearch.study.points import Point
 from eesearch.study.rundir import RunDir
 
+SHARE = "5ha2e"
 SAMPLES = 1000
 CHOSEN = Paired(lost=8, gained=8, samples=2000)
 COSTS = (0.8, 0.5, 0.2)
@@ -92,8 +94,17 @@ class TestOneQuestion:
         said = str(ask(run))
         slack = smallest_slack(16 / 2000, SAMPLES, 0.1)
         for word in ("90 %", "point 1 ", "2 points", "0.500 x", "1,000 samples", "3 of 3", "2 passed", "level 0.1",
-                     "12 samples lost, 0 gained", f"{100 * slack:.3g} points"):  # fmt: skip
+                     "12 samples lost, 0 gained", "until one failed",
+                     f"With 1,000 samples at this level, no loss below {100 * slack:.3g} points"):  # fmt: skip
             assert word in said, word
+        assert "chosen before" not in said
+
+    def test_a_failure_is_told_only_where_there_is_one(self, run):
+        assert "until one failed" not in str(ask(run, counts=[COUNTS[0]] * 3))
+
+    def test_that_questions_come_before_answers_is_told_with_the_second(self, run):
+        ask(run)
+        assert "if the questions were chosen before their answers were seen" in str(ask(run, max_drop=0.03))
 
     def test_it_is_written_down(self, run):
         done = ask(run)
@@ -168,6 +179,24 @@ class TestSeveralQuestions:
             ask(run)
 
 
+class TestInherited:
+    def test_questions_to_the_same_samples_count_in_a_run_that_started_from_them(self, run, tmp_path):
+        other = RunDir(tmp_path / "other")
+        ask(other)
+        ask(run, max_drop=0.03)
+        inherit(run, [other, RunDir(tmp_path / "nowhere")])
+        assert {asked.query.max_drop for asked in read_ledger(run).asked} == {0.02, 0.03}
+        assert ask(run, max_drop=0.04).queries == 3
+        before = read_ledger(run)
+        inherit(run, [other])
+        assert read_ledger(run) == before
+        assert len(read_ledger(other).asked) == 1
+
+    def test_nothing_is_written_where_nothing_was_asked(self, run, tmp_path):
+        inherit(run, [RunDir(tmp_path / "other")])
+        assert not (run.path / "certificates.json").exists()
+
+
 class TestCertifiedPoint:
     def test_it_is_the_point_of_the_recorded_answer(self, run):
         ask(run)
@@ -178,6 +207,18 @@ class TestCertifiedPoint:
         ask(run)
         ask(run, counts=[COUNTS[0], COUNTS[2], COUNTS[2]], source="a pool")
         assert certified_point(run, answers(), 0.02).cal.policy == policy(2)
+
+    def test_of_different_confidences_the_highest_counts(self, run, caplog):
+        with caplog.at_level(logging.INFO):
+            ask(run, confidence=0.95, counts=[COUNTS[0], COUNTS[2], COUNTS[2]])
+            ask(run, confidence=0.8, source="a pool", labels="l")
+            assert certified_point(run, answers(), 0.02).cal.policy == policy(2)
+        assert "at most 2 points with 95 % confidence, on 1000 samples of the certification share" in caplog.text
+
+    def test_a_question_that_certified_nothing_hides_no_other(self, run):
+        ask(run)
+        ask(run, confidence=0.95, counts=[COUNTS[2]] * 3, source="a pool", labels="l")
+        assert certified_point(run, answers(), 0.02).cal.policy == policy(1)
 
     @pytest.mark.parametrize(
         ("drop", "device", "order", "words"),

@@ -8,10 +8,10 @@ from eesearch.core.design import ABSTAINED
 from eesearch.core.errors import DataError, InputError, PickError, RunError
 from eesearch.core.paired import Paired
 from eesearch.study.bank_problem import BankProblem
-from eesearch.study.certificates import SHARE, certified_point, read_ledger
+from eesearch.study.certificates import certified_point, read_ledger
 from eesearch.study.certifying import certify, certify_files, to_label
 from eesearch.study.compose import Composer
-from eesearch.study.materials import load_study_data, prepare
+from eesearch.study.materials import load_backbone, load_study_data, prepare
 from eesearch.study.pools import UNLABELLED, Pool
 from eesearch.study.question import Study
 from eesearch.study.run import Run
@@ -90,7 +90,7 @@ class TestShare:
     def test_what_is_counted_is_what_the_networks_answer(self, run):
         cert = load_study_data(run.question()).cert
         asked = certify(run, LOOSE).asked
-        assert (asked.query.source, asked.samples, len(cert)) == (SHARE, 120, 120)
+        assert (asked.query.source, asked.samples, len(cert)) == (cert.key, 120, 120)
         tested = asked.tested()
         assert len(tested) > 1
         assert [c.paired for c in tested] == [counted(run, c, cert.x, cert.y) for c in tested]
@@ -194,6 +194,34 @@ class TestPool:
             with pytest.raises(DataError, match=f"the pool is the {split.name} split"):
                 certify(run, LOOSE, pool=Pool(split.x, split.y))
 
+    def test_a_single_sample_of_the_run_is_refused(self, run, pool):
+        data = load_study_data(run.question())
+        for split in (data.train, data.cal, data.test, data.cert):
+            x = pool.x.copy()
+            x[[4, 9]] = split.x[2:4]
+            for ask in (certify, to_label):
+                with pytest.raises(DataError, match=rf"2 samples of the {split.name} split of the run; got x\[4\]"):
+                    ask(run, LOOSE, pool=Pool(x, pool.y))
+        assert not read_ledger(run.directory).asked
+
+    def test_samples_that_come_twice_are_told(self, run, pool, caplog):
+        certify(run, LOOSE, pool=pool)
+        assert "equal to an earlier one" not in caplog.text
+        certify(run, LOOSE, pool=Pool(np.concatenate([pool.x, pool.x[:3]]), np.concatenate([pool.y, pool.y[:3]])))
+        assert "3 of the 503 samples in the pool are equal to an earlier one" in caplog.text
+
+    def test_where_the_data_are_gone_whole_splits_are_known_by_their_hashes(self, searched, pool, caplog):
+        run = searched()
+        data = load_study_data(run.question())
+        lost = Run(run.directory, run.answers, backbone=load_backbone(run.question(), data.test.x[:2]))
+        study = yaml.safe_load(run.directory.study_file.read_text())
+        study["data"]["source"] = "gone.npz"
+        run.directory.study_file.write_text(yaml.safe_dump(study))
+        with pytest.raises(DataError, match="the pool is the test split"):
+            certify(lost, LOOSE, pool=Pool(data.test.x, data.test.y))
+        assert certify(lost, LOOSE, pool=pool).asked.samples == 500
+        assert "its data cannot be loaded" in caplog.text
+
 
 class TestLastResort:
     def test_what_is_handed_on_counts_as_right_and_needs_a_label(self, searched, pool):
@@ -233,6 +261,17 @@ class TestFiles:
         with pytest.raises(InputError, match="between 0 and 1"):
             certify_files(run, LOOSE, confidence=confidence)
 
+    @pytest.mark.parametrize(("drop", "same"), [("20.7%", 0.207), ("0.7%", 0.007)])
+    def test_a_drop_is_the_same_however_it_is_written(self, run, drop, same):
+        certify(run, drop)
+        again = certify(run, same)
+        assert again.recorded
+        assert again.asked.query.max_drop == same
+
+    def test_a_device_in_the_drop_is_not_overlooked(self, run):
+        with pytest.raises(PickError, match=r"'1%@macs' is no drop.*--device"):
+            certify(run, "1%@macs")
+
     def test_drops_and_devices_are_read_as_in_picks(self, run):
         with pytest.raises(PickError):
             certify(run, "much")
@@ -246,6 +285,14 @@ def test_a_front_without_cheaper_points_has_nothing_to_certify(run):
     alone = Run(run.directory, run.answers.model_copy(update={"devices": (only,)}))
     with pytest.raises(PickError, match="cheaper than the backbone"):
         certify(alone, LOOSE)
+
+
+@pytest.mark.parametrize("lost", ["hashes", "sample_dtype", "sample_shape"])
+def test_answers_that_do_not_tell_about_their_data_are_told(run, pool, lost):
+    data = {name: value for name, value in run.answers.data.items() if name != lost}
+    older = Run(run.directory, run.answers.model_copy(update={"data": data}))
+    with pytest.raises(RunError, match=f"does not tell the {lost} of the run's data.*rewrites the file"):
+        certify(older, LOOSE, pool=pool)
 
 
 def test_code_that_nobody_has_named_is_not_run(searched, pool):

@@ -37,6 +37,17 @@ def test_fresh_renames_and_deletes_nothing(tmp_path):
     assert not (tmp_path / "run" / "front.csv").exists()
 
 
+def test_fresh_does_not_forget_what_the_samples_were_asked(tmp_path):
+    open_run(tmp_path / "run", study())
+    (tmp_path / "run" / "certificates.json").write_text("a ledger")
+    open_run(tmp_path / "run", study(name="other"), fresh=True)
+    assert (tmp_path / "run" / "certificates.json").read_text() == "a ledger"
+    assert (tmp_path / "run.old-1" / "certificates.json").read_text() == "a ledger"
+    (tmp_path / "run" / "study.yaml").unlink()  # as if it had been killed between the two
+    open_run(tmp_path / "run", study())
+    assert (tmp_path / "run" / "certificates.json").read_text() == "a ledger"
+
+
 def test_a_directory_with_other_things_is_not_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("my work")
     with pytest.raises(RunError, match="not empty"):
