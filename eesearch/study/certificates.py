@@ -372,11 +372,11 @@ def certified_point(run: RunDir, answers: Answers, max_drop: float, device: str 
     asked = [a for a in ledger.asked if a.query.device == found.device and a.query.max_drop == round(max_drop, DIGITS)]
     ask = f"eesearch certify {run.path} --max-drop {100.0 * max_drop:g}% --device {found.device}"
     if not asked:
-        raise PickError(f"nobody has certified a loss of at most {max_drop:.4%} on {found.device}", do=f"Run: {ask}")
+        raise PickError(f"nobody has certified at most {100.0 * max_drop:g}% lost on {found.device}", do=f"Run: {ask}")
     certified = [(a, chosen) for a in asked if (chosen := ledger.chosen(a)) is not None]
     if not certified:
         raise PickError(
-            f"no point of {found.device} is certified to lose at most {max_drop:.4%}",
+            f"no point of {found.device} is certified to lose at most {100.0 * max_drop:g}%",
             got="the backbone itself",
             do="Allow a larger drop, or certify on more samples: --pool.",
         )
