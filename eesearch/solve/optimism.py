@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.costs import StageCosts
-from eesearch.core.front import MAX_DROP
+from eesearch.core.front import MAX_DROP, Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import outcomes
@@ -77,7 +77,8 @@ class FoldPoints:
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[np.generic]], fold: int) -> FoldPoints:
         """Inverse of `arrays`."""
-        return cls(**{field.name: arrays[f"{fold}.{field.name}"] for field in fields(cls)})  # type: ignore[arg-type]
+        cost, *counts = (arrays[f"{fold}.{field.name}"] for field in fields(cls))
+        return cls(cost.astype(np.float64), *(each.astype(np.int64) for each in counts))
 
 
 def fold_points(
@@ -110,44 +111,40 @@ def fold_points(
         CostError: as `solve_front`.
         InputError: as `solve_front`.
     """
-    return tuple(
-        _without(table, costs, scoring, backbone, inside=fold == v, family=family, effort=effort)
-        for v in range(int(fold.max()) + 1)
-    )
+    found = []
+    for v in range(int(fold.max()) + 1):
+        inside = fold == v
+        others, how = _part(table, scoring, ~inside)
+        front, own = (
+            solve_front(others, costs, scoring=how, family=family, effort=effort),
+            own_classifier(others, costs),
+        )
+        points = [p for p in front.points if not family.constraints.broken(p, own)]  # not even the least violating
+        right = np.array([round(p.accuracy * p.samples) for p in points], np.int64)
+        right_in = _right(points, *_part(table, scoring, inside))
+        found.append(
+            FoldPoints(
+                cost=np.array([p.costs[costs[0].axis].mean for p in points], np.float64),
+                lost=backbone[~inside].sum() - right,
+                lost_in=backbone[inside].sum() - right_in,
+                samples=np.array([(~inside).sum(), inside.sum()], np.int64),
+            )
+        )
+    return tuple(found)
 
 
-def _without(
-    table: ExitTable,
-    costs: Sequence[StageCosts],
-    scoring: Scoring,
-    backbone: NDArray[np.bool_],
-    *,
-    inside: NDArray[np.bool_],
-    family: Family,
-    effort: Effort,
-) -> FoldPoints:
+def _right(points: Sequence[Evaluation], table: ExitTable, scoring: Scoring) -> NDArray[np.int64]:
+    """How many samples each policy answers rightly; every exit is scored once. [P]"""
     from eesearch.solve.keys import outputs_of  # loads numba
 
-    chosen, rest = _part(table, scoring, ~inside), _part(table, scoring, inside)
-    front = solve_front(chosen[0], costs, scoring=chosen[1], family=family, effort=effort)
-    own = own_classifier(chosen[0], costs)
-    points = [point for point in front.points if not family.constraints.broken(point, own)]  # else: the least violating
-    outputs = outputs_of(*rest)
-    lost_in = []
-    for point in points:
+    outputs, right = outputs_of(table, scoring), np.empty(len(points), np.int64)
+    for p, point in enumerate(points):
         rows = tuple(table.row(e) for e in point.policy.exits)
         said = [outputs.at(rows[: k + 1]) for k in range(len(rows))]
         scores, correct = (np.stack(each) for each in zip(*said, strict=True))
         stop = route(scores, point.policy.thresholds)
-        lost_in.append(int(backbone[inside].sum()) - int(correct[stop, np.arange(len(stop))].sum()))
-    samples = np.array([(~inside).sum(), inside.sum()], np.int64)
-    right = np.array([round(point.accuracy * point.samples) for point in points], np.int64)
-    return FoldPoints(
-        cost=np.array([point.costs[costs[0].axis].mean for point in points], np.float64),
-        lost=int(backbone[~inside].sum()) - right,
-        lost_in=np.array(lost_in, np.int64),
-        samples=samples,
-    )
+        right[p] = correct[stop, np.arange(len(stop))].sum()
+    return right
 
 
 def _part(table: ExitTable, scoring: Scoring, chosen: NDArray[np.bool_]) -> tuple[ExitTable, Scoring]:

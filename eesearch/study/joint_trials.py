@@ -7,11 +7,8 @@ the backbone, and is one point of (calibration error, relative cost). No bank, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import inf
 from typing import Literal
-
-import numpy as np
 
 from eesearch.core.costs import DeviceProfile, stage_costs
 from eesearch.core.design import Design
@@ -101,9 +98,7 @@ class JointTrials(Problem):
             table = self.workshop.backbone_table("cal")
             costs = stage_costs(profile, table.exits, self.space.decisions[0], profile.axis)
             fold = stratified_folds(table.labels, FOLDS, self.study.seed)
-            found = fixed_points(point.policy, table, costs, (), right, fold=fold)
-            unit = np.array([point.costs[profile.axis].mean])
-            return tuple(replace(each, cost=unit) for each in found)  # it neither has a head nor decides
+            return fixed_points(point.policy, table, costs, (), right, fold=fold)
         table, axes = self.replay(design, profile, point.policy.decision, "cal")
         scoring = self.workshop.scoring(design, point.policy.criterion)
         return fixed_points(point.policy, table, axes[0], scoring.fits, right, fold=scoring.fold)

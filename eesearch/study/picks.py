@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 from eesearch.core.errors import PickError
 from eesearch.study.answers import SPENT, DeviceAnswer
@@ -214,7 +214,7 @@ class Wanted:
         drop = Pick.parse(f"max-drop={max_drop}").amount if max_drop is not None else None
         if at not in get_args(At):
             raise PickError(f"there is no latency '{at}'", expected=" | ".join(get_args(At)))
-        return cls(drop, budget_ms, at, naive)  # type: ignore[arg-type]  # checked above
+        return cls(drop, budget_ms, cast(At, at), naive)
 
 
 def chosen_points(device: DeviceAnswer, wanted: Wanted) -> list[int]:

@@ -25,16 +25,21 @@ FIELDS = {
 TRAINED = 120
 
 
-@pytest.fixture(scope="session")
-def given():
+def made_up(cal):
+    """A small model and the arrays of its data, with so many calibration samples."""
     rng, arrays = np.random.default_rng(0), {}
-    for name, count in (("train", TRAINED), ("cal", 80), ("test", 40)):
+    for name, count in (("train", TRAINED), ("cal", cal), ("test", 40)):
         y = np.arange(count) % 3
         arrays[f"x_{name}"] = (rng.normal(size=(count, 6)) + y[:, None]).astype(np.float32)
         arrays[f"y_{name}"] = y
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = mlp(features=6, hidden=(8, 8, 8), classes=3)
+        return mlp(features=6, hidden=(8, 8, 8), classes=3), arrays
+
+
+@pytest.fixture(scope="session")
+def given():
+    model, arrays = made_up(cal=80)
     return Given(model, make_dataset(arrays))
 
 

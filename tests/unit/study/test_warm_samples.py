@@ -2,12 +2,9 @@
 
 import logging
 
-import numpy as np
 import pytest
-import torch
 
 from eesearch.core.errors import RunError
-from eesearch.nets.zoo import mlp
 from eesearch.study import workshop
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.certificates import Asked, Ledger, Query, read_ledger
@@ -15,20 +12,13 @@ from eesearch.study.materials import Given, prepare
 from eesearch.study.question import Study, WarmStart
 from eesearch.study.rundir import RunDir
 from eesearch.training.data import make_dataset
-from tests.unit.study.conftest import FIELDS
+from tests.unit.study.conftest import FIELDS, made_up
 
 
 @pytest.fixture(scope="module")
 def sources():
     """The same model and training split; all calibration samples, or half of them beside a certification share."""
-    rng, arrays = np.random.default_rng(0), {}
-    for name, count in (("train", 120), ("cal", 160), ("test", 40)):
-        y = np.arange(count) % 3
-        arrays[f"x_{name}"] = (rng.normal(size=(count, 6)) + y[:, None]).astype(np.float32)
-        arrays[f"y_{name}"] = y
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = mlp(features=6, hidden=(8, 8, 8), classes=3)
+    model, arrays = made_up(cal=160)
     half = make_dataset(arrays, certification=0.5)
     same = make_dataset({**arrays, "x_cal": half.cal.x, "y_cal": half.cal.y})
     return {"all": Given(model, make_dataset(arrays)), "share": Given(model, half), "same": Given(model, same)}
