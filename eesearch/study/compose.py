@@ -15,6 +15,7 @@ from eesearch.core.front import Evaluation, Front
 from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy
 from eesearch.exits.evaluate import outcomes, replay
+from eesearch.solve.optimism import optimism
 from eesearch.study.answers import Answers, DesignFacts, DeviceAnswer, ExitFacts, OracleAnswer, SeedAnswer, TrialAnswer
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.examples import Examples, Replayed, make_examples
@@ -171,8 +172,6 @@ class Composer:
 
     def _optimism(self, finished: Sequence[Finished], profile: DeviceProfile) -> tuple[tuple[float, float], ...]:
         """Of picks from the merged front."""
-        from eesearch.solve.optimism import optimism  # loads numba
-
         found = [self.problem.unseen(trial.outcome, profile) for trial in finished if trial.outcome]
         return optimism([folds for folds in found if folds])
 
