@@ -137,7 +137,9 @@ class TestVerbs:
         assert np.mean(table["answer"] == data["y_test"]) > 0.8
         assert "accuracy" in result.output
         np.savez(tmp_path / "one.npz", x=data["x_test"][:1])
-        assert run("predict", finished, tmp_path / "one.npz").stdout.startswith("index,answer,exit,score\n0,")
+        assert run("predict", finished, tmp_path / "one.npz", "--pick", "knee").stdout.startswith(
+            "index,answer,exit,score\n0,"
+        )
 
     @pytest.mark.parametrize(
         "pick", ["best", "point=99", "max-drop=x", "knee@gpu", "budget-ms=1e-9", "budget-ms=1@macs"]
@@ -148,18 +150,20 @@ class TestVerbs:
 
     def test_predict_refuses_what_does_not_fit(self, finished, tmp_path):
         np.savez(tmp_path / "flat.npz", x=np.zeros((3, 64), np.uint8))
-        refused(run("predict", finished, tmp_path / "flat.npz"), "uint8 [64]", "expected uint8 [1, 8, 8]")
+        refused(
+            run("predict", finished, tmp_path / "flat.npz", "--pick", "knee"), "uint8 [64]", "expected uint8 [1, 8, 8]"
+        )
         np.savez(tmp_path / "scaled.npz", x=digits()["x_test"] / 16.0)
-        refused(run("predict", finished, tmp_path / "scaled.npz"), "got float32 [1, 8, 8]")
+        refused(run("predict", finished, tmp_path / "scaled.npz", "--pick", "knee"), "got float32 [1, 8, 8]")
         np.savez(tmp_path / "none.npz", z=np.zeros(3))
-        refused(run("predict", finished, tmp_path / "none.npz"), "holds no samples")
+        refused(run("predict", finished, tmp_path / "none.npz", "--pick", "knee"), "holds no samples")
         np.savez(tmp_path / "text.npz", x=np.array([["a"], ["b"]]))
-        refused(run("predict", finished, tmp_path / "text.npz"), "holds no samples")
+        refused(run("predict", finished, tmp_path / "text.npz", "--pick", "knee"), "holds no samples")
         np.save(tmp_path / "single.npy", np.zeros(3))
-        refused(run("predict", finished, tmp_path / "single.npy"), "cannot read")
+        refused(run("predict", finished, tmp_path / "single.npy", "--pick", "knee"), "cannot read")
         (tmp_path / "cut.npz").write_bytes((tmp_path / "flat.npz").read_bytes()[:-30])
-        refused(run("predict", finished, tmp_path / "cut.npz"), "cannot read")
-        refused(run("predict", finished, tmp_path / "absent.npz"), "cannot read")
+        refused(run("predict", finished, tmp_path / "cut.npz", "--pick", "knee"), "cannot read")
+        refused(run("predict", finished, tmp_path / "absent.npz", "--pick", "knee"), "cannot read")
 
     def test_report_draws_again(self, finished):
         assert run("report", finished).output.strip().endswith("report.html")

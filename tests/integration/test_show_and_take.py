@@ -159,28 +159,28 @@ class TestDashboard:
 
 class TestExport:
     def test_a_configuration_names_what_was_chosen(self, finished, tmp_path):
-        done = run("export", finished, "--pick", "max-drop=1%", "--to", "config", "--out", tmp_path / "c")
+        done = run("export", finished, "--pick", "knee", "--to", "config", "--out", tmp_path / "c")
         assert done.exit_code == 0, done.output
         config = json.loads((tmp_path / "c" / "config.json").read_text())
-        _, point = eesearch.load_run(finished).pick("max-drop=1%")
+        _, point = eesearch.load_run(finished).pick("knee")
         assert config["design"] is None or config["policy"]["criterion"] == point.cal.policy.criterion
         assert config["expected"]["test"]["accuracy"] == point.test.accuracy
 
     def test_what_is_written_was_compared(self, finished, tmp_path):
-        done = run("export", finished, "--to", "torch", "--out", tmp_path / "t", "--check", 100)
+        done = run("export", finished, "--pick", "knee", "--to", "torch", "--out", tmp_path / "t", "--check", 100)
         assert done.exit_code == 0, done.output
         assert "of 100 test samples get the network's answer at the network's exit" in done.output
         assert (tmp_path / "t" / "model.py").is_file()
 
     def test_another_format_is_refused_with_the_known_ones(self, finished, tmp_path):
-        done = run("export", finished, "--to", "tensorflow", "--out", tmp_path / "t")
+        done = run("export", finished, "--pick", "knee", "--to", "tensorflow", "--out", tmp_path / "t")
         assert done.exit_code == 2
         assert "torch" in done.output
         assert not (tmp_path / "t").exists()
 
     def test_nothing_is_overwritten(self, finished, tmp_path):
         (tmp_path / "kept").write_text("mine")
-        done = run("export", finished, "--to", "config", "--out", tmp_path)
+        done = run("export", finished, "--pick", "knee", "--to", "config", "--out", tmp_path)
         assert done.exit_code == 2
         assert (tmp_path / "kept").read_text() == "mine"
         assert [p.name for p in tmp_path.iterdir()] == ["kept"]
