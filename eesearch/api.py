@@ -24,8 +24,9 @@ from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
-from eesearch.costs.profile import estimate_seconds, save_profile
+from eesearch.costs.figures import estimate_seconds
 from eesearch.costs.profile import profile as profile_costs
+from eesearch.costs.profile import save_profile
 from eesearch.drivers.job import Job
 from eesearch.drivers.loggers import make_loggers
 from eesearch.drivers.samplers import make_sampler

@@ -80,6 +80,28 @@ class LatencyProfile(Value):
     noise: float
     batch: int = 1
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why these figures are to be taken with caution, in words; empty on a quiet machine."""
+        contended = max((timing.contention for timing in self.timings.values()), default=1.0)
+        noisy = [name for name, timing in self.timings.items() if timing.noisy]
+        found = []
+        if contended > CONTENDED:
+            found.append(f"other work ran on the same cores: calls took up to {contended:.2f} times what they ran for")
+        if self.noise > NOISY:
+            found.append(f"processes disagree by {self.noise:.0%}")
+        if noisy:
+            found.append(f"{len(noisy)} of {len(self.timings)} figures never settled: {_few(noisy)}")
+        return tuple(found)
+
+
+CONTENDED, NOISY = 1.05, 0.10
+"""Wall time over processor time, and relative spread between processes, beyond which a measurement is doubtful."""
+
+
+def _few(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
 
 class EnergyProfile(Value):
     """Measured millijoules per call at the device's batch size; fields as those of `LatencyProfile`."""
@@ -145,6 +167,22 @@ class DeviceProfile(Value):
             "energy_mj": self.energy is not None,
         }
         return tuple(axis for axis, known in knows.items() if known)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why its figures are to be taken with caution, in words; empty on a quiet machine where all could be set."""
+        if self.latency is None:
+            return ()
+        found = [
+            f"{caution} (b{timed.batch})" if self.smaller else caution
+            for timed in (*self.smaller, self.latency)
+            for caution in timed.cautions
+        ]
+        if self.fingerprint.get("pinned") == "no":
+            found.append("this system cannot keep a process on its cores")
+        if self.fingerprint.get("allocator") == "default":
+            found.append("its memory allocator cannot be steadied")
+        return tuple(found)
 
     @property
     def batch(self) -> int:

@@ -12,9 +12,9 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -58,10 +58,12 @@ class Measured:
     Attributes:
         timings: name -> figure in milliseconds per call.
         noise: Relative spread between processes (median over jobs without `minus`), at least the protocol's floor.
+        mj: Millijoules per call by the names of the jobs for which every process could tell.
     """
 
     timings: dict[str, Timing]
     noise: float
+    mj: Mapping[str, float] = field(default_factory=dict)
 
 
 Measure = Callable[[Sequence[Job], Device, Protocol, Progress], Measured]
@@ -95,7 +97,14 @@ def measure(
                 rounds[job].append(found)
                 progress(PHASE, done, total)
     whole = [rounds[job.name] for job in jobs if not job.minus]
-    return Measured({job: summarize(found) for job, found in rounds.items()}, _noise(whole, protocol))
+    timings = {job: summarize(found) for job, found in rounds.items()}
+    return Measured(timings, _noise(whole, protocol), _energy(rounds))
+
+
+def _energy(rounds: Mapping[str, Sequence[Rounds]]) -> dict[str, float]:
+    """The median over processes, where all of them could tell; a negative difference becomes 0, as a time does."""
+    told = {job: [each.mj for each in found if each.mj is not None] for job, found in rounds.items()}
+    return {job: max(0.0, median(mj)) for job, mj in told.items() if mj and len(mj) == len(rounds[job])}
 
 
 def summarize(processes: Sequence[Rounds]) -> Timing:
@@ -196,3 +205,18 @@ def environment(device: Device) -> dict[str, str]:
     paths = [path or os.getcwd() for path in sys.path]
     threads = {name: str(device.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     return {**os.environ, **threads, **allocator_settings(), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How latency is measured.
+
+    Attributes:
+        protocol: How long and how often.
+        measure: Turns jobs into figures; tests pass one that needs no time.
+        progress: Told after each figure.
+    """
+
+    protocol: Protocol = field(default_factory=Protocol)
+    measure: Measure = measure
+    progress: Progress = silent
