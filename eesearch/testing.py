@@ -40,7 +40,7 @@ _CLASSES = 3
 
 
 class HeadContract:
-    """What every head of the HEADS registry does.
+    """What every head of the HEADS registry does; `none`, which says nothing, does not learn.
 
     Attributes:
         spec: A design that uses the head.

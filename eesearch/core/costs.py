@@ -95,7 +95,7 @@ class Profile(Protocol):
 
     @property
     def macs_head(self) -> dict[str, dict[str, float]]:
-        """cut -> head name -> multiply-adds of the head."""
+        """Cut -> head name -> multiply-adds of the head."""
         ...
 
     @property

@@ -144,7 +144,7 @@ class SystemProfile(Value):
 
     @property
     def macs_head(self) -> dict[str, dict[str, float]]:
-        """cut -> head name -> multiply-adds of the head; the same on every tier."""
+        """Cut -> head name -> multiply-adds of the head; the same on every tier."""
         return self.first.macs_head
 
     @property

@@ -35,7 +35,9 @@ def tiered(
     exits = [e.model_copy(update={"tier": tier}) for tier in system.names for e in table.exits]
     for behind in coded:
         if behind.samples != table.samples:
-            raise PolicyError("tables of coded carries are of other samples", got=behind.samples, expected=table.samples)
+            raise PolicyError(
+                "tables of coded carries are of other samples", got=behind.samples, expected=table.samples
+            )
         exits += [e.model_copy(update={"tier": tier}) for tier in system.names[1:] for e in behind.exits]
         parts += [behind.logits] * (len(system.names) - 1)
     if silent:

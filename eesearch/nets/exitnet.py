@@ -95,6 +95,10 @@ class ExitNet(nn.Module):
                 logits += [head(hidden) for head, tap in zip(self.heads, self.taps, strict=True) if tap == k]
         return [*logits, self.backbone.output(carry)]
 
+    def behind(self, cut: str) -> Coded:
+        """The exits behind a cut, for samples whose carry is coded there."""
+        return Coded(self, cut)
+
     def stages(self, policy: Policy, *, coding: bool = True) -> tuple[Stage, ...]:
         """The stages of a policy, one per stop in this network: all that is deployed.
 
@@ -224,6 +228,36 @@ class ExitNet(nn.Module):
         net = cls(copy.deepcopy(backbone), heads).eval()
         net.load_arrays(arrays, meta)
         return net
+
+
+class Coded(nn.Module):
+    """What the exits of a network behind a cut say if the carry is coded there, as on a link.
+
+    Args:
+        net: Shared, not copied.
+        cut: One of its cuts.
+    """
+
+    def __init__(self, net: ExitNet, cut: str) -> None:
+        super().__init__()
+        self.net = net
+        self.depth = [c.name for c in net.backbone.cuts].index(cut) + 1
+        self.code = code_segment(carry_at(net.backbone, cut))
+        deeper = {c.name for c in net.backbone.cuts[self.depth :]}
+        self.exits = tuple(
+            e.model_copy(update={"link": link_name(cut)}) for e in net.exits if e.is_output or e.cut in deeper
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Raw samples [N, ...] to the logits [N, C] of the exits behind the cut, the own classifier last."""
+        backbone = self.net.backbone
+        carry = self.code(*backbone.run(backbone.start(x), 0, self.depth))
+        logits = []
+        for k in range(self.depth, len(backbone.segments)):
+            carry = backbone.run(carry, k, k + 1)
+            heads = [head for head, tap in zip(self.net.heads, self.net.taps, strict=True) if tap == k]
+            logits += [head(backbone.tap(k, carry)) for head in heads]
+        return [*logits, backbone.output(carry)]
 
 
 def _below(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:

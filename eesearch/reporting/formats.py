@@ -148,6 +148,8 @@ def head_words(exit_id: ExitId) -> str:
     """What answers at an exit: its head, the network's own classifier, or whoever is asked as a last resort."""
     if exit_id.is_last_resort:
         return "asked"
+    if exit_id.is_none:
+        return "nothing said"
     return "own classifier" if exit_id.is_output else exit_id.head
 
 

@@ -59,10 +59,10 @@ def system_of(rng, tiers):
         axis="latency_ms",
         fingerprint={},
         content="c",
-        tiers=tuple(
-            Tier(name=f"t{i}", slowdown=float(4 ** (tiers - 1 - i)), profile=profile()) for i in range(tiers)
+        tiers=tuple(Tier(name=f"t{i}", slowdown=float(4 ** (tiers - 1 - i)), profile=profile()) for i in range(tiers)),
+        links=tuple(
+            Link(bandwidth=0.008, round_trip=float(rng.integers(0, 4)), bits=(32, 8)) for _ in range(tiers - 1)
         ),
-        links=tuple(Link(bandwidth=0.008, round_trip=float(rng.integers(0, 4)), bits=(32, 8)) for _ in range(tiers - 1)),
         raw_bytes=float(rng.integers(0, 60)),
         carry_bytes={"a": float(rng.integers(0, 40)), "b": float(rng.integers(0, 8))},
         coded_bytes={"a": float(rng.integers(0, 10))},
@@ -82,7 +82,9 @@ def test_every_exit_stands_once_per_tier(rng):
         *((cut, NOTHING, "t0") for cut in ("a", "b")),
     ]
     for exit_id in EXITS:
-        np.testing.assert_array_equal(found.logits[found.row(exit_id.model_copy(update={"tier": "t1"}))], table.logits[table.row(exit_id)])
+        np.testing.assert_array_equal(
+            found.logits[found.row(exit_id.model_copy(update={"tier": "t1"}))], table.logits[table.row(exit_id)]
+        )
         assert found.row(exit_id) == table.row(exit_id)  # without tier: on the first
     assert not found.correct[-2:].any()
     assert not found.logits[-2:].any()
@@ -93,7 +95,12 @@ def test_rows_behind_a_coded_link_stand_on_later_tiers(rng):
     table, system = table_of(rng, 4), system_of(rng, 3)
     behind = table_of(rng, 4, tuple(e.model_copy(update={"link": "8bit@a"}) for e in EXITS[1:]))
     found = tiered(table, system, [behind], silent=False)
-    assert [(e.cut, e.tier) for e in found.exits if e.link] == [("b", "t1"), (OUTPUT, "t1"), ("b", "t2"), (OUTPUT, "t2")]
+    assert [(e.cut, e.tier) for e in found.exits if e.link] == [
+        ("b", "t1"),
+        (OUTPUT, "t1"),
+        ("b", "t2"),
+        (OUTPUT, "t2"),
+    ]
     with pytest.raises(PolicyError, match="of other samples"):
         tiered(table, system, [ExitTable(behind.logits, behind.labels, behind.exits, "cal", "other")])
 
