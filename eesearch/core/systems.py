@@ -52,14 +52,14 @@ class Link(Value):
 
 
 class Energy(Value):
-    """What the first tier's battery pays: declared, not measured.
+    """What the first tier's battery pays.
 
     Attributes:
-        mj_per_ms: While it computes: its power in W.
-        mj_per_byte: For sending.
+        mj_per_ms: While it computes, declared: its power in W. None: as its profile has measured.
+        mj_per_byte: For sending, declared.
     """
 
-    mj_per_ms: float = Field(gt=0.0)
+    mj_per_ms: float | None = Field(default=None, gt=0.0)
     mj_per_byte: float = Field(default=0.0, ge=0.0)
 
 
@@ -124,7 +124,7 @@ class SystemProfile(Value):
     def _known(self) -> tuple[Axis, ...]:
         timed: tuple[Axis, ...] = () if self.latency is None else ("latency_ms",)
         paid: tuple[Axis, ...] = () if self._energy is None else ("energy_mj",)
-        counted: tuple[Axis, ...] = ("macs", "params") if self.first.params_prefix else ("macs",)
+        counted = tuple(axis for axis in self.first.axes if axis in ("macs", "params", "peak_bytes"))
         return (*timed, "bytes", *paid, *counted)
 
     @property
@@ -163,7 +163,9 @@ class SystemProfile(Value):
 
     @property
     def _energy(self) -> Energy | None:
-        return self.tiers[0].energy if self.tiers[0].profile.latency is not None else None
+        energy = self.tiers[0].energy
+        measured = self.first.latency if energy and energy.mj_per_ms else self.first.energy
+        return energy if measured is not None else None
 
     def tier(self, exit_id: ExitId) -> int:
         """Number of the tier that an exit runs on; of one that names none, the first.
@@ -186,8 +188,9 @@ class SystemProfile(Value):
         if axis not in self.axes:
             raise CostError(f"the profile of {self.device} has no {axis}", expected=f"one of {', '.join(self.axes)}")
         crossing = _Crossing(self, exits)
-        if axis in ("macs", "params"):
+        if axis in ("macs", "params", "peak_bytes"):
             step, backbone = self._on_tier(0, exits, decision, axis)
+            step = np.where((axis != "peak_bytes") | (crossing.to == 0), step, 0.0)  # memory is short on the first tier
             return StageCosts(np.where(crossing.allowed, step, np.inf), tuple(exits), axis, backbone)
         return {"latency_ms": self._latency, "bytes": self._bytes, "energy_mj": self._spent}[axis](
             crossing, tuple(exits), decision
@@ -222,12 +225,13 @@ class SystemProfile(Value):
         return StageCosts(np.where(crossing.allowed, sent, np.inf), exits, "bytes", everything)
 
     def _spent(self, crossing: _Crossing, exits: tuple[ExitId, ...], decision: str) -> StageCosts:
-        assert self._energy is not None
-        step, backbone = self._on_tier(0, exits, decision, "latency_ms")
-        computed = np.where(crossing.to == 0, step, 0.0) * self._energy.mj_per_ms
-        sent = np.where(crossing.crosses(0), crossing.size, 0.0) * self._energy.mj_per_byte
-        step = np.where(crossing.allowed, computed + sent, np.inf)
-        return StageCosts(step, exits, "energy_mj", backbone * self._energy.mj_per_ms)
+        energy = self._energy
+        assert energy is not None
+        scale, axis = (energy.mj_per_ms, "latency_ms") if energy.mj_per_ms else (1.0, "energy_mj")
+        step, backbone = self._on_tier(0, exits, decision, axis)  # type: ignore[arg-type]
+        sent = np.where(crossing.crosses(0), crossing.size, 0.0) * energy.mj_per_byte
+        step = np.where(crossing.allowed, np.where(crossing.to == 0, scale * step, 0.0) + sent, np.inf)
+        return StageCosts(step, exits, "energy_mj", scale * backbone)
 
 
 class _Crossing:
@@ -269,7 +273,7 @@ class _Crossing:
 
     @staticmethod
     def _sizes(system: SystemProfile, exits: Sequence[ExitId]) -> tuple[Floats, Floats]:
-        """Bytes of the raw sample and of the carry at each exit, as it is and coded; 0 where it is not known. [E + 1, 1]"""
+        """Bytes of the raw sample and of each exit's carry, as it is and coded; 0 where not known. [E + 1, 1]"""
         raw = [system.raw_bytes, *(system.carry_bytes.get(e.cut, 0.0) for e in exits)]
         codes = [0.0, *(system.coded_bytes.get(e.cut, 0.0) for e in exits)]
         return np.array(raw)[:, None], np.array(codes)[:, None]

@@ -283,12 +283,14 @@ class Study(Value):
     def _axes_known(self) -> Study:
         """Limits and prices are about axes that a device of the study has."""
         alone = [device for device in self.devices if device not in self.systems]
-        known = {"macs", "params"} | ({"latency_ms"} if any(d != "macs" for d in alone) else set())
-        known = known.union(*(self.systems[d].axes for d in self.devices if d in self.systems))
+        timed = any(device != "macs" for device in alone)
+        priced = {"macs"} | ({"latency_ms"} if timed else set())
+        priced = priced.union(*(self.systems[d].axes for d in self.devices if d in self.systems))
+        known = priced | {"params", "peak_bytes"} | ({"energy_mj"} if timed else set())
         unknown = [str(limit) for limit in self.objectives.constraints.limits if limit.axis not in known]
         if unknown:
             raise ValueError(f"no device of the study can tell '{unknown[0]}'; known are {', '.join(sorted(known))}")
-        missing = known - {"params"} - self.space.last_resort.keys()
+        missing = priced - self.space.last_resort.keys()
         if self.space.last_resort and missing:
             raise ValueError(f"last_resort has no price in {', '.join(sorted(missing))}")
         return self

@@ -192,9 +192,7 @@ class SearchSpace(Value):
     def _heads_known(cls, heads: tuple[HeadSpec, ...]) -> tuple[HeadSpec, ...]:
         _check_names("head", [h.kind for h in heads], HEADS)
         if any(h.kind == NOTHING for h in heads):
-            raise ValueError(
-                "head 'none' says nothing and is not trained: it stands at every cut of a system by itself"
-            )
+            raise ValueError("head 'none' says nothing and is not trained: a system has it at every cut")
         names = [h.name for h in heads]
         if not heads or len(set(names)) < len(names):
             raise ValueError(f"heads must be distinct and at least one; got {names}")

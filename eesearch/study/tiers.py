@@ -54,6 +54,12 @@ def system_profile(
         Tier(name=tier.name, slowdown=tier.slowdown, energy=tier.energy, profile=measured(tier.device))
         for tier in spec.tiers
     )
+    energy = tiers[0].energy
+    if energy is not None and energy.mj_per_ms is None and tiers[0].profile.energy is None:
+        raise CostError(
+            f"systems.{name}: the profile of the first tier '{tiers[0].name}' knows no energy",
+            do="Declare energy: {mj_per_ms: ...}, the power in W while it computes.",
+        )
     untimed = [tier.name for tier in tiers if tier.profile.latency is None]
     if untimed and spec.axis != "bytes":
         raise CostError(
@@ -77,10 +83,9 @@ def system_profile(
 
 def _require_one_at_a_time(name: str, tiers: tuple[Tier, ...]) -> None:
     for tier in tiers:
-        batch = getattr(tier.profile.latency, "batch", 1)
-        if batch != 1:
+        if tier.profile.batch != 1:
             raise CostError(
-                f"systems.{name}: the profile of tier '{tier.name}' is of batches of {batch}",
+                f"systems.{name}: the profile of tier '{tier.name}' is of batches of {tier.profile.batch}",
                 expected="one sample at a time",
             )
 
