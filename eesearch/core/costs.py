@@ -96,45 +96,36 @@ class Profile(Protocol):
     @property
     def device(self) -> str:
         """Its name in the study."""
-        ...
 
     @property
     def axis(self) -> Axis:
         """The cost axis of its front."""
-        ...
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         """All cost axes that it knows, the one of its front first."""
-        ...
 
     @property
     def cuts(self) -> tuple[str, ...]:
         """Names of the cuts, in order. [K]"""
-        ...
 
     @property
     def macs_prefix(self) -> tuple[float, ...]:
         """Multiply-adds from the input to each cut, then to the output. [K + 1]"""
-        ...
 
     @property
     def macs_head(self) -> dict[str, dict[str, float]]:
         """Cut -> head name -> multiply-adds of the head."""
-        ...
 
     @property
     def latency(self) -> LatencyProfile | None:
         """What was measured; None where nothing was."""
-        ...
 
     def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
         """See `stage_costs`."""
-        ...
 
     def model_dump(self, *, mode: Literal["json"]) -> dict[str, Any]:
         """As JSON has it: part of keys."""
-        ...
 
 
 class DeviceProfile(Value):

@@ -12,7 +12,7 @@ from math import floor, inf, log10
 from eesearch.core.costs import Axis
 from eesearch.core.design import ExitId
 from eesearch.core.front import Evaluation, exit_name
-from eesearch.study.answers import TrialAnswer
+from eesearch.study.answers import DeviceAnswer, TrialAnswer
 
 AXIS_TITLES: dict[Axis, str] = {
     "macs": "Mean cost (M MACs)",
@@ -136,6 +136,17 @@ def note_words(notes: Mapping[str, float]) -> list[tuple[str, str]]:
     )
     others = {name: value for name, value in notes.items() if name not in _GAP}
     return [("soft-hard gap", words), *note_words(others)]
+
+
+def further_axes(device: DeviceAnswer) -> tuple[Axis, ...]:
+    """Axes to tell of beside a system's own: what a sample takes, sends, and costs the first tier's battery."""
+    told: tuple[Axis, ...] = ("latency_ms", "bytes", "energy_mj") if device.system else ()
+    return tuple(axis for axis in told if axis != device.axis and axis in device.backbone.test.costs)
+
+
+def system_words(device: DeviceAnswer) -> str:
+    """The tiers and links of a system; nothing for a device."""
+    return "; ".join(f"{name}: {words}" for name, words in device.system.items())
 
 
 def state_words(trial: TrialAnswer) -> str:

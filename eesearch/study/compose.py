@@ -14,6 +14,7 @@ from eesearch.core.design import Design, content_key
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy
+from eesearch.core.systems import SystemProfile
 from eesearch.exits.evaluate import outcomes, replay
 from eesearch.solve.optimism import optimism
 from eesearch.study.answers import Answers, DesignFacts, DeviceAnswer, ExitFacts, OracleAnswer, SeedAnswer, TrialAnswer
@@ -144,6 +145,7 @@ class Composer:
             designs=_facts(trials),
             noise=timed.noise if timed else 0.0,
             noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
+            system=profile.fingerprint if isinstance(profile, SystemProfile) else {},
         )
         if not isinstance(problem, BankProblem) or not designs:
             return answer
@@ -243,7 +245,7 @@ def _on_bank(problem: BankProblem, profile: Profile) -> dict[str, object]:
         "oracle": tuple(OracleAnswer(**vars(point)) for point in oracle.points),
         "oracle_all_heads": oracle.all_heads,
         "static": tuple(Point(cal=e, test=problem.reported(e, bank, profile)) for e in static),
-        "overthinking": tuple(ExitFacts(**vars(facts)) for facts in overthinking(table)),
+        "overthinking": tuple(ExitFacts(**vars(facts)) for facts in overthinking(problem.workshop.table(bank, "test"))),
     }
 
 
