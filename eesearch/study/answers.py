@@ -164,6 +164,7 @@ class DeviceAnswer(Value):
         designs: What is known of each that was trained, by key.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
+        system: Of a system: its tiers and links in words, with what of it is declared.
     """
 
     device: str
@@ -186,6 +187,7 @@ class DeviceAnswer(Value):
     designs: dict[str, DesignFacts] = Field(default_factory=dict)
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
+    system: dict[str, str] = Field(default_factory=dict)
 
     def front(self) -> Front:
         """The calibration front, on which picks are made."""
