@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -108,11 +109,7 @@ def verify(
         RunError: the store lacks a network or a table, the data have changed, or the run cannot be written.
         InputError: what the study names cannot be loaded any more.
     """
-    where = parse_device(device)
-    if not where.timed:
-        raise CostError(
-            f"nothing runs on the device '{device}' here", do="Name one of this machine: --device cpu:eager:t1:b1."
-        )
+    where = _require_timed(device)
     picks = list({policy_key(picked.point.cal): picked for picked in picks}.values())
     for picked in picks:
         if is_backbone(picked.point):
@@ -137,6 +134,44 @@ def verify(
     whole = backbone.span(0, len(backbone.segments))
     ride(rides, whole, x, device=where, protocol=protocol, finished=finished, progress=progress)
     return tuple(found)
+
+
+def verify_picks(
+    run: Run,
+    picks: Sequence[Picked],
+    device: str | None = None,
+    *,
+    effort: Effort = Effort(),
+    progress: Progress = silent,
+) -> tuple[Verified, ...]:
+    """`verify` for points of several fronts.
+
+    Args:
+        run: A finished search.
+        picks: Points of its fronts.
+        device: Where all of them run; None: each on the device of its front.
+        effort: How much is measured.
+        progress: Told what is measured.
+
+    Raises:
+        InputError: as `verify`; of all devices before anything runs.
+    """
+    places: dict[str, list[Picked]] = {}
+    for picked in picks:
+        places.setdefault(device or picked.device.device, []).append(picked)
+    for name in places:
+        _require_timed(name)
+    found = [verify(run, own, name, effort=effort, progress=progress) for name, own in places.items()]
+    return tuple(chain.from_iterable(found))
+
+
+def _require_timed(name: str) -> Device:
+    device = parse_device(name)
+    if not device.timed:
+        raise CostError(
+            f"nothing runs on the device '{name}' here", do="Name one of this machine: --device cpu:eager:t1:b1."
+        )
+    return device
 
 
 def _test_samples(run: Run) -> NDArray[Any]:
