@@ -1,8 +1,9 @@
 """Figures from blocks in which a network with exits and its backbone alternated.
 
-Every figure is the median over blocks, then over processes: robust against what happens now and then. Blocks hold other
-samples, so the mean of each is first brought to the mix of stops of all of them together, by what a sample of each stop
-took in the median. The ratio to the backbone is taken block by block, so that a drift of the machine meets both.
+Robust against what happens now and then, as all that the timer says: samples that leave at the same stop did the same
+work, so the mean of a block is made of the median of each stop, weighted by its share of all samples; and of blocks,
+then of processes, the median counts. The plain mean of all calls is kept beside it (`raw_mean`). The ratio to the
+backbone is taken block by block, so that a drift of the machine meets both.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ DRAWS = 2000
 
 
 class Spent(Value):
-    """Milliseconds per sample. Quantiles are over calls: of batches, divided by their size."""
+    """Milliseconds per sample. Quantiles are over calls: of batches, divided by their size.
+
+    Attributes:
+        mean: Of what the work takes, see `costs.pairing`; `raw_mean`: of all calls, whatever happened meanwhile.
+    """
 
     mean: float
+    raw_mean: float
     p50: float
     p95: float
 
@@ -71,7 +77,7 @@ class Compared:
 def compare_blocks(processes: Sequence[Blocks], *, seed: int = 0) -> Compared:
     """Compare what was timed; the same for the same blocks and seed."""
     exits = [_block_means(process) for process in processes]
-    backbone = [process.backbone.mean(-1) for process in processes]
+    backbone = [_alike(process.backbone, process.stop is not None) for process in processes]
     logs = [np.log(a / b) for a, b in zip(exits, backbone, strict=True)]
     means, medians = [float(np.median(each)) for each in exits], [float(np.median(each)) for each in logs]
     mean, pooled = float(np.median(means)), np.concatenate([e / m for e, m in zip(exits, means, strict=True)])
@@ -90,20 +96,27 @@ def compare_blocks(processes: Sequence[Blocks], *, seed: int = 0) -> Compared:
     )
 
 
+def _alike(calls: NDArray[np.float64], single: bool) -> NDArray[np.float64]:
+    """What calls with the same work took in each block; batches differ in theirs. [B]"""
+    return np.asarray(np.median(calls, -1) if single else calls.mean(-1))
+
+
 def _block_means(process: Blocks) -> NDArray[np.float64]:
     """Mean of each block, as if all had the same mix of stops. [B]"""
-    means = process.exits.mean(-1)
     if process.stop is None:
-        return np.asarray(means)
+        return _alike(process.exits, False)
+    means = np.zeros(len(process.exits))
     for stop in np.unique(process.stop):
         here = process.stop == stop
-        means = means - (here.mean(-1) - here.mean()) * np.median(process.exits[here])
-    return np.asarray(means)
+        usual = np.median(process.exits[here])  # for blocks in which nobody left there
+        took = [np.median(ms[left]) if left.any() else usual for ms, left in zip(process.exits, here, strict=True)]
+        means += here.mean() * np.array(took)
+    return means
 
 
 def _spent(mean: float, calls: Sequence[NDArray[np.float64]]) -> Spent:
-    p50, p95 = np.median([np.percentile(each, [50, 95]) for each in calls], axis=0).tolist()
-    return Spent(mean=mean, p50=p50, p95=p95)
+    raw, p50, p95 = np.median([[each.mean(), *np.percentile(each, [50, 95])] for each in calls], axis=0).tolist()
+    return Spent(mean=mean, raw_mean=raw, p50=p50, p95=p95)
 
 
 def _interval(
@@ -137,7 +150,7 @@ def predict_calls(costs: StageCosts, stop: NDArray[np.int64]) -> NDArray[np.floa
 def predicted_spent(ms: NDArray[np.float64]) -> Spent:
     """Of what is predicted of calls, per sample. [calls]"""
     p50, p95 = np.percentile(ms, [50, 95]).tolist()
-    return Spent(mean=float(ms.mean()), p50=p50, p95=p95)
+    return Spent(mean=float(ms.mean()), raw_mean=float(ms.mean()), p50=p50, p95=p95)
 
 
 @dataclass(frozen=True)

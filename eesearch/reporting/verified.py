@@ -17,14 +17,14 @@ from eesearch.study.verified import Verified, summed_up
 
 TITLE = "Predicted, and measured end to end"
 
-HEAD = ("point", "mean ms", "error", "p50", "p95", "speed-up", "95 %", "predicted", "accuracy", "differ")
+HEAD = ("point", "mean ms", "error", "p50 ms", "p95 ms", "speed-up (95 %)", "pred.", "test %", "differ")
 """Titles of the cells of `VerifiedRow`."""
 
 NOTE = (
     "Milliseconds per sample: predicted from measured parts / by the clock, with real early stopping, in blocks that "
     "alternate with the unmodified network; error: of the predicted mean. Speed-up: over that network. Accuracy: of "
     "the network as it ran, on all test samples. Differ: samples answered or stopped otherwise than the front's table "
-    "says (and, in brackets, those next to a threshold)."
+    "says (in brackets, those next to a threshold)."
 )
 """What the columns are."""
 
@@ -46,7 +46,6 @@ class VerifiedRow:
     p50: str
     p95: str
     speedup: str
-    interval: str
     predicted: str
     accuracy: str
     differing: str
@@ -55,8 +54,8 @@ class VerifiedRow:
     @property
     def cells(self) -> tuple[str, ...]:
         """One per title."""
-        measured = (self.point, self.mean, self.error, self.p50, self.p95)
-        return (*measured, self.speedup, self.interval, self.predicted, self.accuracy, self.differing)
+        measured = (self.point, self.mean, self.error, self.p50, self.p95, self.speedup)
+        return (*measured, self.predicted, self.accuracy, self.differing)
 
 
 def verified_rows(device: DeviceAnswer) -> list[VerifiedRow]:
@@ -74,10 +73,9 @@ def _row(name: str, entry: Verified) -> VerifiedRow:
         error=f"{entry.error:+.1%}",
         p50=p50,
         p95=p95,
-        speedup=significant(entry.speedup, 3),
-        interval=f"{significant(low, 3)} to {significant(high, 3)}",
+        speedup=f"{significant(entry.speedup, 3)} ({significant(low, 3)}..{significant(high, 3)})",
         predicted=significant(1.0 / entry.predicted_ratio, 3),
-        accuracy=percent(entry.accuracy),
+        accuracy=percent(entry.accuracy).rstrip("%"),
         differing=f"{entry.differing} ({entry.near})",
         agrees=entry.agrees,
     )
@@ -92,6 +90,7 @@ def verified_table(entries: Sequence[Verified], names: Sequence[str] | None = No
     """
     table = Table(title=Text(f"{entries[0].device}: {TITLE.lower()}"), box=box.SIMPLE_HEAD)
     table.title_justify = table.caption_justify = "left"
+    table.collapse_padding = True
     table.caption = Text(f"{summary_words(entries)}\n{NOTE}")
     for title in HEAD:
         table.add_column(title, justify="right", no_wrap=True)
@@ -135,13 +134,13 @@ def verified_frame(entries: Sequence[Verified]) -> pd.DataFrame:
 
 
 def _record(entry: Verified) -> dict[str, Any]:
-    quantiles = ("mean", "p50", "p95")
+    quantiles = ("mean", "raw_mean", "p50", "p95")
     low, high = entry.speedup_interval
     return {
         "device": entry.device,
         "front": entry.front,
         "point": entry.point,
-        **{f"predicted_{q}_ms": getattr(entry.predicted, q) for q in quantiles},
+        **{f"predicted_{q}_ms": getattr(entry.predicted, q) for q in ("mean", "p50", "p95")},
         **{f"measured_{q}_ms": getattr(entry.measured, q) for q in quantiles},
         "error": entry.error,
         "predicted_backbone_ms": entry.predicted_backbone,

@@ -34,7 +34,7 @@ class Verified(Value):
             clock.
         predicted_backbone: Milliseconds per sample; `backbone`: by the clock.
         ratio: Measured mean over the backbone's; `interval`: 95 %, see `costs.pairing`.
-        noise: Relative noise: that of the profile, or between the processes if that is more.
+        noise: Relative noise: that of the profile, between blocks, or between processes, whichever is most.
         spread: Relative spread between blocks.
         contention: Wall over processor time; above 1.05 something else ran on the core.
         accuracy: Of the deployed network on all test samples; `table_accuracy`: what the front says.
@@ -134,17 +134,13 @@ def verified_words(entry: Verified, name: str) -> str:
     ratio, predicted, low, high = map(_ratio, (entry.ratio, entry.predicted_ratio, *entry.interval))
     words = f"{name} measured end to end: {ratio} x (predicted {predicted} x), 95 % {low} to {high}."
     if not entry.agrees:
-        words += (
-            f" That is further from the prediction than noise ({entry.noise:.0%}) explains: go by the measured one."
-        )
+        words += f" That is further from the prediction than noise ({entry.noise:.0%}) explains: go by the clock."
     if entry.pays == "no":
         words += " By the clock it is slower than the unmodified network: exits do not pay here."
     elif entry.pays == "unclear":
         words += " By the clock no saving is shown."
     if entry.differing:
-        words += (
-            f" {entry.differing} of {entry.total:,} samples were answered or stopped otherwise than the table says."
-        )
+        words += f" {entry.differing} of {entry.total:,} samples were answered or stopped otherwise than in the table."
     return words
 
 

@@ -305,7 +305,7 @@ def _measured(compared: Compared, noise: float) -> dict[str, Any]:
         "backbone": compared.backbone,
         "ratio": compared.ratio,
         "interval": compared.interval,
-        "noise": max(noise, compared.processes_spread),
+        "noise": max(noise, compared.processes_spread, compared.spread),
         "spread": compared.spread,
         "contention": compared.contention,
     }
