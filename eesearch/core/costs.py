@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from eesearch.core.batches import calls_expected
-from eesearch.core.design import ExitId, Value
+from eesearch.core.design import ExitId, Value, place_of, rows_of
 from eesearch.core.errors import CostError
+from eesearch.core.timings import EnergyProfile as EnergyProfile
+from eesearch.core.timings import LatencyProfile as LatencyProfile
+from eesearch.core.timings import Timing as Timing
 
 Axis = Literal["macs", "latency_ms", "energy_mj", "bytes", "params", "peak_bytes"]
 """What is counted or measured."""
@@ -35,81 +38,6 @@ FOLDS: dict[Axis, Literal["mean", "sum", "max"]] = {
 }
 """How the steps of a path make one figure: as a mean over the samples; or, whatever the samples do, as their sum or
 their largest. Of `sum` and `max` axes the figure is the `worst` of a policy's costs."""
-
-
-class Timing(Value):
-    """One measured figure. All times in milliseconds per call, raw quantiles over the rounds of all processes.
-
-    Attributes:
-        ms: The estimate: the median over processes of the median of round medians.
-        contention: Wall time over processor time; above 1.05 something else ran on the core.
-        noisy: Whether the rounds never settled.
-    """
-
-    ms: float
-    min: float
-    p10: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-    rounds: int
-    contention: float
-    noisy: bool
-
-
-class LatencyProfile(Value):
-    """Measured milliseconds per call.
-
-    Attributes:
-        prefix_ms: From the input to each cut, then to the output, each merged into one segment as it is deployed; the
-            last is the unmodified backbone. Non-decreasing. [K + 1]
-        head_ms: cut -> head name -> head in place (prefix + head, minus prefix).
-        decision_ms: decision (`max_prob`, `max_prob/mean`) -> deciding at one exit whether to leave.
-        resume_ms: What going on after a decision costs: two merged segments in a row, minus one.
-        timings: Every raw figure, by its name.
-        noise: Relative spread between processes: smaller differences are ties.
-        batch: Samples per call.
-    """
-
-    prefix_ms: tuple[float, ...]
-    head_ms: dict[str, dict[str, float]]
-    decision_ms: dict[str, float]
-    resume_ms: float
-    timings: dict[str, Timing]
-    noise: float
-    batch: int = 1
-
-    @property
-    def cautions(self) -> tuple[str, ...]:
-        """Why these figures are to be taken with caution, in words; empty on a quiet machine."""
-        contended = max((timing.contention for timing in self.timings.values()), default=1.0)
-        noisy = [name for name, timing in self.timings.items() if timing.noisy]
-        found = []
-        if contended > CONTENDED:
-            found.append(f"other work ran on the same cores: calls took up to {contended:.2f} times what they ran for")
-        if self.noise > NOISY:
-            found.append(f"processes disagree by {self.noise:.0%}")
-        if noisy:
-            found.append(f"{len(noisy)} of {len(self.timings)} figures never settled: {_few(noisy)}")
-        return tuple(found)
-
-
-CONTENDED, NOISY = 1.05, 0.10
-"""Wall time over processor time, and relative spread between processes, beyond which a measurement is doubtful."""
-
-
-def _few(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-class EnergyProfile(Value):
-    """Measured millijoules per call at the device's batch size; fields as those of `LatencyProfile`."""
-
-    prefix_mj: tuple[float, ...]
-    head_mj: dict[str, dict[str, float]]
-    decision_mj: dict[str, float]
-    resume_mj: float
 
 
 class DeviceProfile(Value):
@@ -150,6 +78,10 @@ class DeviceProfile(Value):
     latency: LatencyProfile | None = None
     smaller: tuple[LatencyProfile, ...] = ()
     energy: EnergyProfile | None = None
+
+    def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+        """See `stage_costs`."""
+        return _device_steps(self, exits, decision, axis)
 
     @property
     def axis(self) -> Axis:
@@ -256,11 +188,11 @@ class StageCosts:
     calls: NDArray[np.float64] | None = None
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, str, str], int]:
-        return {(e.network, e.cut, e.head): row for row, e in enumerate(self.exits)}
+    def _rows(self) -> dict[tuple[str, ...], int]:
+        return rows_of(self.exits)
 
     def _row(self, exit_id: ExitId) -> int:
-        row = self._rows.get((exit_id.network, exit_id.cut, exit_id.head))
+        row = self._rows.get(place_of(exit_id))
         if row is None:
             raise CostError(f"nothing is known of the cost of exit {exit_id}", got=[str(e) for e in self.exits])
         return row
@@ -330,12 +262,12 @@ class StageCosts:
         return float(self.arriving(exits, reach).sum())
 
 
-def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+def stage_costs(profile: Profile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
     """Turn a profile into steps between the exits of one network.
 
-    A head pays for itself and for its decision, whether anyone leaves or not. Going on after a decision pays the
-    resumption. The network's own classifier is part of the backbone, and alone it decides nothing; but behind an early
-    exit its score is computed as at every stop, and paid.
+    A head pays for itself and for its decision, whether anyone leaves or not; one that says nothing pays for neither.
+    Going on after a decision pays the resumption. The network's own classifier is part of the backbone, and alone it
+    decides nothing; but behind an early exit its score is computed as at every stop, and paid.
 
     Args:
         profile: Must know every cut and head of `exits`.
@@ -346,6 +278,10 @@ def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, 
     Raises:
         CostError: the profile lacks the axis, a cut, a head or the decision.
     """
+    return profile.steps(exits, decision, axis)
+
+
+def _device_steps(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
     known = profile.parts(axis)
     try:
         calls = [_steps(profile.cuts, each, exits, decision, axis) for each in known]
@@ -368,7 +304,7 @@ def _steps(
     depth = {cut: k for k, cut in enumerate(cuts)}
     decided = 0.0 if parts.decision is None else parts.decision[decision]
     depths = [len(cuts) if e.is_output else depth[e.cut] for e in exits]
-    own = [0.0 if e.is_output else parts.head[e.cut][e.head] + decided for e in exits]
+    own = [0.0 if e.is_output or e.is_none else parts.head[e.cut][e.head] + decided for e in exits]
     step = np.full((len(exits) + 1, len(exits)), np.inf)
     for j, depth_j in enumerate(depths):
         for i, depth_i in enumerate([-1, *depths]):

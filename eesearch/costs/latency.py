@@ -84,21 +84,29 @@ def measure(
         CostError: the device is not timed here, a job cannot be sent, or fails in the worker.
     """
     protocol = protocol or Protocol()
+    rounds = measure_rounds(jobs, device, protocol, progress)
+    whole = [rounds[job.name] for job in jobs if not job.minus]
+    timings = {job: summarize(found) for job, found in rounds.items()}
+    return Measured(timings, _noise(whole, protocol), _energy(rounds))
+
+
+def measure_rounds(
+    jobs: Sequence[Job], device: Device, protocol: Protocol, progress: Progress = silent
+) -> dict[str, list[Rounds]]:
+    """The rounds of each job in each process; see `measure`."""
     if not device.timed:
         raise CostError(f"nothing is timed on the device '{device.name}'", expected="a device such as cpu:eager:t1:b1")
     if len({job.name for job in jobs}) < len(jobs):
         raise CostError("two measurements have the same name", got=[job.name for job in jobs])
-    payload = _payload(jobs, device, protocol)
+    payload = packed("eesearch.costs.worker:serve", tuple(jobs), device, protocol)
     rounds: dict[str, list[Rounds]] = {job.name: [] for job in jobs}
     total = protocol.processes * len(jobs)
-    with _alone(progress, total):
+    with alone(progress, total):
         for process in range(protocol.processes):
             for done, (job, found) in enumerate(_replies(payload, device), process * len(jobs) + 1):
                 rounds[job].append(found)
                 progress(PHASE, done, total)
-    whole = [rounds[job.name] for job in jobs if not job.minus]
-    timings = {job: summarize(found) for job, found in rounds.items()}
-    return Measured(timings, _noise(whole, protocol), _energy(rounds))
+    return rounds
 
 
 def _energy(rounds: Mapping[str, Sequence[Rounds]]) -> dict[str, float]:
@@ -133,9 +141,18 @@ def _noise(figures: Sequence[Sequence[Rounds]], protocol: Protocol) -> float:
     return max(protocol.floor, median(spreads)) if spreads else protocol.floor
 
 
-def _payload(jobs: Sequence[Job], device: Device, protocol: Protocol) -> bytes:
+def packed(task: str, *arguments: object) -> bytes:
+    """What a worker is sent: it calls `task(*arguments, clock, channel)`.
+
+    Args:
+        task: `module:function` of ours.
+        arguments: What can be pickled.
+
+    Raises:
+        CostError: an argument cannot be pickled.
+    """
     try:
-        return bytes(cloudpickle.dumps((tuple(jobs), device, protocol)))
+        return bytes(cloudpickle.dumps((task, arguments)))
     except (pickle.PicklingError, TypeError, AttributeError, RuntimeError) as error:
         raise CostError(
             "the model cannot be sent to the measuring process",
@@ -145,7 +162,7 @@ def _payload(jobs: Sequence[Job], device: Device, protocol: Protocol) -> bytes:
 
 
 @contextmanager
-def _alone(progress: Progress, total: int) -> Iterator[None]:
+def alone(progress: Progress, total: int, phase: str = PHASE) -> Iterator[None]:
     """Hold the lock that all measurements of this user on this machine share."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     lock = FileLock(Path(tempfile.gettempdir()) / f"eesearch-measure-{user}.lock")
@@ -155,14 +172,28 @@ def _alone(progress: Progress, total: int) -> Iterator[None]:
         progress("wait for another measurement", 0, 1)
         lock.acquire()
     try:
-        progress(PHASE, 0, total)
+        progress(phase, 0, total)
         yield
     finally:
         lock.release()
 
 
 def _replies(payload: bytes, device: Device) -> Iterator[tuple[str, Rounds]]:
-    """Run one fresh worker and yield the rounds of each job; whatever happens, it is gone afterwards."""
+    """The rounds of each job, from one fresh worker."""
+    for message in messages(payload, device):
+        yield message.pop("job"), Rounds(**message)
+
+
+def messages(payload: bytes, device: Device) -> Iterator[dict[str, Any]]:
+    """Run one fresh worker and yield what it tells; whatever happens, it is gone afterwards.
+
+    Args:
+        payload: See `packed`.
+        device: Whose threads and environment it gets.
+
+    Raises:
+        CostError: the task failed, or the worker died.
+    """
     with tempfile.TemporaryFile() as errors, _worker(device, errors) as (send, receive):
         with suppress(BrokenPipeError):  # it died at once: told below, with its last words
             send.write(payload)
@@ -173,7 +204,7 @@ def _replies(payload: bytes, device: Device) -> Iterator[tuple[str, Rounds]]:
                 return
             if "error" in message:
                 raise CostError(f"measuring {message['job']} failed", got=message["error"])
-            yield message.pop("job"), Rounds(**message)
+            yield message
         errors.seek(0)
         last_words = errors.read().decode(errors="replace").strip().splitlines()[-3:]
         raise CostError("the measuring process died", got=" / ".join(last_words) or "no message")

@@ -1,6 +1,6 @@
-"""The measuring process: `python -m eesearch.costs.worker THREADS`, jobs on its standard input, JSON on its output.
+"""The measuring process: `python -m eesearch.costs.worker THREADS`, a task on its standard input, JSON on its output.
 
-Started by `latency.measure` only. It pins itself before torch is imported, so that torch's own threads inherit it.
+Started by `latency.messages` only. It pins itself before torch is imported, so that torch's own threads inherit it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(threads: int) -> None:
-    """Measure what the parent sends, tell it, and end."""
+    """Do what the parent sends, the name of a function and its arguments, tell the results, and end."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the user's modules print must not run into the answers
     _pin(threads)
@@ -34,12 +35,13 @@ def main(threads: int) -> None:
 
     torch.set_num_threads(threads)
     try:
-        jobs, device, protocol = cloudpickle.loads(payload)
+        task, arguments = cloudpickle.loads(payload)
     except Exception as error:  # an import of the user's code that fails here: told to the parent
         _tell(channel, {"job": "the model", "error": f"{type(error).__name__}: {error}"})
         return
     gc.disable()
-    serve(jobs, device, protocol, Clock.of(threads), channel)
+    module, _, name = task.partition(":")
+    getattr(import_module(module), name)(*arguments, Clock.of(threads), channel)
 
 
 def serve(
