@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,44 @@ FOLDS: dict[Axis, Literal["mean", "sum", "max"]] = {
 }
 """How the steps of a path make one figure: as a mean over the samples; or, whatever the samples do, as their sum or
 their largest. Of `sum` and `max` axes the figure is the `worst` of a policy's costs."""
+
+
+class Profile(Protocol):
+    """What everybody reads of a profile, be it of a device or of a system of several (`core.systems`)."""
+
+    @property
+    def device(self) -> str:
+        """Its name in the study."""
+
+    @property
+    def axis(self) -> Axis:
+        """The cost axis of its front."""
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """All cost axes that it knows, the one of its front first."""
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Names of the cuts, in order. [K]"""
+
+    @property
+    def macs_prefix(self) -> tuple[float, ...]:
+        """Multiply-adds from the input to each cut, then to the output. [K + 1]"""
+
+    @property
+    def macs_head(self) -> dict[str, dict[str, float]]:
+        """Cut -> head name -> multiply-adds of the head."""
+
+    @property
+    def latency(self) -> LatencyProfile | None:
+        """What was measured; None where nothing was."""
+
+    def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+        """See `stage_costs`."""
+
+    def model_dump(self, *, mode: Literal["json"]) -> dict[str, Any]:
+        """As JSON has it: part of keys."""
 
 
 class DeviceProfile(Value):
