@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from eesearch.answering import Answering, Watchers, draw, page
+from eesearch.answering import Answering, Watchers, draw, page, verify_found
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import ExitSpec, HeadSpec
 from eesearch.core.errors import InputError
@@ -187,9 +187,9 @@ def search_study(
             raise
         _tell_unfinished(problem, answers)
     materials = problem.materials
-    if given is None:
-        return Run(run, answers, trusted=True)
-    return Run(run, answers, materials.backbone, given.dataset.test.x, given.dataset.cert)
+    live = Run(run, answers, materials.backbone, materials.dataset.test.x, materials.dataset.cert)
+    answers = verify_found(live, problem, watchers.progress)
+    return Run(run, answers, trusted=True) if given is None else replace(live, answers=answers)
 
 
 def _tell_unfinished(problem: Mode, answers: Answers) -> None:

@@ -22,12 +22,12 @@ from typing import IO, Any
 import cloudpickle
 import numpy as np
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
 
 from eesearch.core.costs import Timing
 from eesearch.core.errors import CostError
 from eesearch.core.progress import Progress, silent
 from eesearch.costs.devices import Device, allocator_settings
+from eesearch.costs.pieces import Prepared
 from eesearch.costs.timer import Protocol, Rounds
 
 PHASE = "measure latency"
@@ -36,19 +36,19 @@ PHASE = "measure latency"
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One figure to measure: what `module(*args)` takes, beyond what `minus(*args)` takes.
+    """One figure to measure, prepared for a back end; see `pieces.Figure`.
 
     Attributes:
         name: Unique among the jobs measured together.
-        module: Run in eval mode, in the worker's own copy.
-        args: Positional inputs.
+        parts: Run in a row; the first is given its example inputs.
         minus: If given, the figure is a difference (`timer.time_call`).
+        decides: Whether the host looks at what is given last.
     """
 
     name: str
-    module: nn.Module
-    args: tuple[Tensor, ...]
-    minus: nn.Module | None = None
+    parts: tuple[Prepared, ...]
+    minus: tuple[Prepared, ...] = ()
+    decides: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ def measure(
         raise CostError(f"nothing is timed on the device '{device.name}'", expected="a device such as cpu:eager:t1:b1")
     if len({job.name for job in jobs}) < len(jobs):
         raise CostError("two measurements have the same name", got=[job.name for job in jobs])
-    payload = _payload(jobs, device, protocol)
+    payload = packed("eesearch.costs.worker:serve", tuple(jobs), device, protocol)
     rounds: dict[str, list[Rounds]] = {job.name: [] for job in jobs}
     total = protocol.processes * len(jobs)
-    with _alone(progress, total):
+    with alone(progress, total):
         for process in range(protocol.processes):
             for done, (job, found) in enumerate(_replies(payload, device), process * len(jobs) + 1):
                 rounds[job].append(found)
                 progress(PHASE, done, total)
-    whole = [rounds[job.name] for job in jobs if job.minus is None]
+    whole = [rounds[job.name] for job in jobs if not job.minus]
     return Measured({job: summarize(found) for job, found in rounds.items()}, _noise(whole, protocol))
 
 
@@ -124,9 +124,18 @@ def _noise(figures: Sequence[Sequence[Rounds]], protocol: Protocol) -> float:
     return max(protocol.floor, median(spreads)) if spreads else protocol.floor
 
 
-def _payload(jobs: Sequence[Job], device: Device, protocol: Protocol) -> bytes:
+def packed(task: str, *arguments: object) -> bytes:
+    """What a worker is sent: it calls `task(*arguments, clock, channel)`.
+
+    Args:
+        task: `module:function` of ours.
+        arguments: What can be pickled.
+
+    Raises:
+        CostError: an argument cannot be pickled.
+    """
     try:
-        return bytes(cloudpickle.dumps((tuple(jobs), device, protocol)))
+        return bytes(cloudpickle.dumps((task, arguments)))
     except (pickle.PicklingError, TypeError, AttributeError, RuntimeError) as error:
         raise CostError(
             "the model cannot be sent to the measuring process",
@@ -136,7 +145,7 @@ def _payload(jobs: Sequence[Job], device: Device, protocol: Protocol) -> bytes:
 
 
 @contextmanager
-def _alone(progress: Progress, total: int) -> Iterator[None]:
+def alone(progress: Progress, total: int, phase: str = PHASE) -> Iterator[None]:
     """Hold the lock that all measurements of this user on this machine share."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     lock = FileLock(Path(tempfile.gettempdir()) / f"eesearch-measure-{user}.lock")
@@ -146,14 +155,28 @@ def _alone(progress: Progress, total: int) -> Iterator[None]:
         progress("wait for another measurement", 0, 1)
         lock.acquire()
     try:
-        progress(PHASE, 0, total)
+        progress(phase, 0, total)
         yield
     finally:
         lock.release()
 
 
 def _replies(payload: bytes, device: Device) -> Iterator[tuple[str, Rounds]]:
-    """Run one fresh worker and yield the rounds of each job; whatever happens, it is gone afterwards."""
+    """The rounds of each job, from one fresh worker."""
+    for message in messages(payload, device):
+        yield message.pop("job"), Rounds(**message)
+
+
+def messages(payload: bytes, device: Device) -> Iterator[dict[str, Any]]:
+    """Run one fresh worker and yield what it tells; whatever happens, it is gone afterwards.
+
+    Args:
+        payload: See `packed`.
+        device: Whose threads and environment it gets.
+
+    Raises:
+        CostError: the task failed, or the worker died.
+    """
     with tempfile.TemporaryFile() as errors, _worker(device, errors) as (send, receive):
         with suppress(BrokenPipeError):  # it died at once: told below, with its last words
             send.write(payload)
@@ -164,7 +187,7 @@ def _replies(payload: bytes, device: Device) -> Iterator[tuple[str, Rounds]]:
                 return
             if "error" in message:
                 raise CostError(f"measuring {message['job']} failed", got=message["error"])
-            yield message.pop("job"), Rounds(**message)
+            yield message
         errors.seek(0)
         last_words = errors.read().decode(errors="replace").strip().splitlines()[-3:]
         raise CostError("the measuring process died", got=" / ".join(last_words) or "no message")

@@ -88,7 +88,7 @@ def time_call(call: Call, protocol: Protocol, clock: Clock, minus: Call | None =
         minus: Its time is taken off; the figures may be negative.
     """
     calls = [call] if minus is None else [minus, call]
-    repeats = min(_warm_up(each, protocol, clock) for each in calls)
+    repeats = min(warm_up(each, protocol, clock) for each in calls)
     stints: list[_Stint] = []
     settled = False
     while len(stints) < protocol.rounds_min or not (settled or len(stints) == protocol.rounds_max):
@@ -126,8 +126,8 @@ def _run(calls: Sequence[Call], repeats: int, clock: Clock, *, turned: bool = Fa
     return _Stint([median(each) for each in took], figure, sum(map(sum, took)) / 1000, cpu)
 
 
-def _warm_up(call: Call, protocol: Protocol, clock: Clock) -> int:
-    """Run until the speed is steady; returns how many calls fill a round."""
+def warm_up(call: Call, protocol: Protocol, clock: Clock) -> int:
+    """Run a call until its speed is steady; returns how many calls fill a round."""
     start = clock.wall()
     windows: list[float] = []
     repeats = 1

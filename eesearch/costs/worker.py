@@ -1,6 +1,6 @@
-"""The measuring process: `python -m eesearch.costs.worker THREADS`, jobs on its standard input, JSON on its output.
+"""The measuring process: `python -m eesearch.costs.worker THREADS`, a task on its standard input, JSON on its output.
 
-Started by `latency.measure` only. It pins itself before torch is imported, so that torch's own threads inherit it.
+Started by `latency.messages` only. It pins itself before torch is imported, so that torch's own threads inherit it.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eesearch.costs.devices import Device
     from eesearch.costs.latency import Job
+    from eesearch.costs.pieces import Prepared
     from eesearch.costs.timer import Clock, Protocol
 
 
 def main(threads: int) -> None:
-    """Measure what the parent sends, tell it, and end."""
+    """Do what the parent sends, the name of a function and its arguments, tell the results, and end."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the user's modules print must not run into the answers
     _pin(threads)
@@ -31,12 +34,13 @@ def main(threads: int) -> None:
 
     torch.set_num_threads(threads)
     try:
-        jobs, device, protocol = cloudpickle.loads(payload)
+        task, arguments = cloudpickle.loads(payload)
     except Exception as error:  # an import of the user's code that fails here: told to the parent
         _tell(channel, {"job": "the model", "error": f"{type(error).__name__}: {error}"})
         return
     gc.disable()
-    serve(jobs, device, protocol, Clock(), channel)
+    module, _, name = task.partition(":")
+    getattr(import_module(module), name)(*arguments, Clock(), channel)
 
 
 def serve(
@@ -50,7 +54,7 @@ def serve(
 
     Args:
         jobs: What to measure.
-        device: Whose back end runs the modules.
+        device: Whose back end runs the parts.
         protocol: How long and how often.
         clock: Where the time comes from.
         channel: Gets a line of JSON per job (its name and the fields of `timer.Rounds`), then `"done"`; or an `error`.
@@ -69,12 +73,22 @@ def serve(
 
 
 def _measure(job: Job, device: Device, protocol: Protocol, clock: Clock) -> dict[str, Any]:
-    from eesearch.core.registry import BACKENDS
+    from torch import nn
+
+    from eesearch.costs.calls import in_a_row
     from eesearch.costs.timer import time_call
 
-    make_call = BACKENDS[device.backend]
-    minus = None if job.minus is None else make_call(job.minus.eval(), job.args)
-    rounds = time_call(make_call(job.module.eval(), job.args), protocol, clock, minus)
+    backend = device.runs
+
+    def load(parts: tuple[Prepared, ...], *, decides: bool = False) -> Callable[[], Any]:
+        for part in parts:
+            if isinstance(part.form, nn.Module):
+                part.form.eval()  # this process's own copy
+        calls = [backend.load(part.form, part.args, device.threads) for part in parts]
+        return in_a_row(calls, [backend.native(tensor) for tensor in parts[0].args], decides=decides)
+
+    minus = load(job.minus) if job.minus else None
+    rounds = time_call(load(job.parts, decides=job.decides), protocol, clock, minus)
     gc.collect()
     return {"job": job.name, **asdict(rounds)}
 

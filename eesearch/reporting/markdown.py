@@ -24,6 +24,9 @@ from eesearch.reporting.policies import NAMES
 from eesearch.reporting.promises import NOTE, TITLE, free_words, promise_rows, promise_sentences
 from eesearch.reporting.rows import trial_rows
 from eesearch.reporting.strategies import strategy_rows
+from eesearch.reporting.verified import HEAD, summary_words, verified_rows
+from eesearch.reporting.verified import NOTE as VERIFIED_NOTE
+from eesearch.reporting.verified import TITLE as VERIFIED_TITLE
 from eesearch.study.answers import LAST_LOST, Answers, DeviceAnswer
 from eesearch.study.front_table import drop_interval
 from eesearch.study.points import Point
@@ -40,6 +43,7 @@ def markdown_report(answers: Answers) -> str:
     for device in answers.devices:
         parts += [f"## {escaped(device.device)}", _front(device)]
         parts += [f"### {TITLE}", _promises(device)] if promise_rows(device) else []
+        parts += [f"### {VERIFIED_TITLE}", _verified(device)] if device.numbers() else []
         parts += ["### Strategies", _strategies(device)] if rivals(device) else []
         parts += ["### Methods of others", _layers(device)] if device.layers else []
         parts += ["### Seeding rules", _seeds(device)] if device.seeds else []
@@ -107,6 +111,14 @@ def _promises(device: DeviceAnswer) -> str:
     )
     told = "\n".join(f"- {escaped(words)}" for words in promise_sentences(device))
     return f"{told}\n\n{_table(head, rows, left=2)}\n\n{NOTE}"
+
+
+def _verified(device: DeviceAnswer) -> str:
+    """What ran end to end beside its prediction."""
+    rows = ([f"**{cell}**" if n == 2 and not row.agrees else cell for n, cell in enumerate(row.cells)]
+            for row in verified_rows(device))  # fmt: skip
+    note = f"{escaped(summary_words(list(device.numbers().values())))} Bold: further off than noise explains."
+    return f"{_table(HEAD, rows, left=1)}\n\n{note} {VERIFIED_NOTE}"
 
 
 def _layers(device: DeviceAnswer) -> str:

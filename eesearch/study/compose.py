@@ -17,13 +17,13 @@ from eesearch.core.policy import Policy
 from eesearch.core.systems import SystemProfile
 from eesearch.exits.evaluate import outcomes, replay
 from eesearch.solve.optimism import optimism
-from eesearch.study.answers import Answers, DesignFacts, DeviceAnswer, ExitFacts, OracleAnswer, SeedAnswer, TrialAnswer
+from eesearch.study.answers import Answers, DeviceAnswer, SeedAnswer, TrialAnswer
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import recall_text
 from eesearch.study.one_design import OneDesign
-from eesearch.study.points import Layer, Point, StopFacts, Tried
+from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, Point, StopFacts, Tried
 from eesearch.study.problem import SOLVER_VERSION, solved_for
 from eesearch.study.strategies import MOST_OF_A_LAYER, compare_strategies, counted_volume, spread
 from eesearch.study.trial import Finished

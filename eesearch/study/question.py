@@ -200,6 +200,18 @@ class WarmStart(Value):
     loss: LossSpec = LossSpec()
 
 
+class Verification(Value):
+    """What a search measures again at its end, on every timed device of this machine.
+
+    Attributes:
+        points: That run end to end, with real early stopping: the one at no loss, the knee, and others far from them.
+        seconds: For each, about.
+    """
+
+    points: int = Field(default=3, ge=0)
+    seconds: Duration = 10.0
+
+
 class Study(Value):
     """A study file. Unknown fields are refused; `eesearch schema study` prints its JSON Schema.
 
@@ -234,6 +246,7 @@ class Study(Value):
     objectives: Objectives = Objectives()
     budget: Budget = Budget()
     measuring: Protocol = Protocol()
+    verify: Verification = Verification()
     design: DesignSpec | None = None
     warm_start: tuple[WarmStart, ...] = ()
     driver: str = "optuna"
@@ -350,6 +363,7 @@ class Study(Value):
 
 FREE_TO_CHANGE = (
     "budget", "devices", "systems", "objectives", "warm_start", "driver", "sampler", "guide", "pruning", "resources",
+    "verify",
 )  # fmt: skip
 """Sections that may differ when a study is continued."""
 
