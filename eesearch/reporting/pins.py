@@ -119,7 +119,8 @@ def _cost(device: DeviceAnswer, point: Point, axis: Axis) -> str:
 
 def _stop(axes: Sequence[Axis], stop: Stop, words: StopWords, facts: StopFacts | None) -> Facts:
     row = {
-        "cut": words.exit,
+        "cut": stop.exit.cut,
+        "name": words.exit,
         "head": words.head,
         "kind": _kind(stop.exit),
         "network": stop.exit.network,

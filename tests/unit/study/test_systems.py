@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.study.compose import Composer
 from eesearch.study.examples import Examples
 from eesearch.study.files import load_study
+from eesearch.study.picks import Picked
 from eesearch.study.question import Study
 from eesearch.study.tiers import load_any_profile
 from eesearch.study.trial import Finished
+from eesearch.study.verify import verify_picks
 from tests.unit.study.conftest import FIELDS
 
 TIMED = "cpu:eager:t1:b1"
@@ -180,6 +183,13 @@ class TestProfile:
         save_profile(batched, tmp_path / "batched.json")
         with pytest.raises(CostError, match="the profile of tier 'phone' is of batches of 8"):
             on_tiers(tiers=chain(device=str(tmp_path / "batched.json"), tiers=3)["tiers"])
+
+
+class TestVerify:
+    def test_what_is_declared_is_not_timed(self):
+        picked = Picked(SimpleNamespace(system={"phone": "slow"}, device="chain"), None)
+        with pytest.raises(CostError, match="'chain' is a system: its links and slowdowns are declared"):
+            verify_picks(None, [picked])
 
 
 class TestSearch:
