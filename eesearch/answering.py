@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from eesearch.core.costs import DeviceProfile
+from eesearch.core.costs import DeviceProfile, Profile
 from eesearch.core.errors import EesearchError
 from eesearch.core.locks import locked, tried
 from eesearch.core.progress import Progress, silent
@@ -149,7 +149,10 @@ def verify_found(found: Run, problem: Mode, progress: Progress = silent) -> Answ
     return answers
 
 
-def _verify_device(found: Run, profile: DeviceProfile, study: Study, progress: Progress) -> None:
+def _verify_device(found: Run, profile: Profile, study: Study, progress: Progress) -> None:
+    if not isinstance(profile, DeviceProfile):
+        log.info("%s is not verified: links and slowdowns of a system are declared", profile.device)
+        return
     effort = Effort(study.verify.seconds, processes=1)
     if profile.axis != "latency_ms":
         return
