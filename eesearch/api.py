@@ -24,7 +24,8 @@ from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
-from eesearch.costs.profile import estimate_seconds, save_profile
+from eesearch.core.systems import SystemProfile
+from eesearch.costs.profile import estimate_seconds
 from eesearch.costs.profile import profile as profile_costs
 from eesearch.drivers.job import Job
 from eesearch.drivers.loggers import make_loggers
@@ -42,8 +43,8 @@ from eesearch.study.estimate import expected_work
 from eesearch.study.files import validate
 from eesearch.study.materials import (
     Given,
+    any_profile,
     check_classes,
-    device_profile,
     fitting_heads,
     load_backbone,
     load_study_data,
@@ -52,6 +53,7 @@ from eesearch.study.materials import (
 from eesearch.study.modes import build_problem
 from eesearch.study.question import DataSpec, Study
 from eesearch.study.rundir import RunDir, open_run
+from eesearch.study.tiers import save_any_profile
 from eesearch.study.workers import working
 from eesearch.training.bank import count_samples, plan_cache
 from eesearch.training.checkpoint import weights_hash
@@ -232,13 +234,13 @@ def report(path: Path | str, form: ReportForm = "html", *, out: Path | None = No
 
 def profile(
     study: Study, run: Path, device: str, *, out: Path | None = None, progress: Progress = silent
-) -> DeviceProfile:
-    """Measure what every prefix and head of a study costs on one device; weights do not matter.
+) -> DeviceProfile | SystemProfile:
+    """Measure what every prefix and head of a study costs on one device or system; weights do not matter.
 
     Args:
         study: Names the network and the space.
         run: Its profile is reused if it matches, and a new one is kept there.
-        device: `macs`, `cpu:eager:t1:b1`, or a profile's JSON file, which is checked.
+        device: `macs`, `cpu:eager:t1:b1`, a profile's JSON file, which is checked, or one of the study's systems.
         out: A further copy.
         progress: Told what is measured.
 
@@ -246,9 +248,9 @@ def profile(
         InputError: of the part that cannot be used.
     """
     network = _network(study)[1:]
-    measured = device_profile(study, RunDir(run), device, network, progress)
+    measured = any_profile(study, RunDir(run), device, network, progress)
     if out is not None:
-        save_profile(measured, out)
+        save_any_profile(measured, out)
     return measured
 
 
@@ -319,7 +321,7 @@ def plan(study: Study) -> Plan:
     trials = _trials(study, *used)
     seconds = {"train backbone": 0.0 if study.backbone.weights else step * samples * study.training.epochs}
     seconds["profile"] = sum(
-        estimate_seconds(backbone, heads, d, decisions=decisions, protocol=study.measuring) for d in study.devices
+        estimate_seconds(backbone, heads, d, decisions=decisions, protocol=study.measuring) for d in study.measured
     )
     seconds["bank (trial 0)"] = forward * (samples + collected)
     seconds["trained designs"] = (learning + forward * collected) * (trials - 1)

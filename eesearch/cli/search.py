@@ -124,7 +124,7 @@ def profile(
     """Measure what every prefix and head of a study costs on a device."""
     from eesearch.api import profile as measure
     from eesearch.reporting.console import ProgressBars
-    from eesearch.reporting.tables import profile_table
+    from eesearch.reporting.tables import profile_tables
     from eesearch.study.files import load_study
 
     question = load_study(study, overrides or ())
@@ -134,7 +134,7 @@ def profile(
     for name in devices:
         with ProgressBars(quiet=quiet) as bars:
             measured = measure(question, run or Path("runs") / question.name, name, out=out, progress=bars)
-        console().print(profile_table(measured))
+        console().print(*profile_tables(measured))
 
 
 @app.command()

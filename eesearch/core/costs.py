@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from eesearch.core.batches import calls_expected
-from eesearch.core.design import ExitId, Value
+from eesearch.core.design import ExitId, Value, place_of, rows_of
 from eesearch.core.errors import CostError
 
 Axis = Literal["macs", "latency_ms", "energy_mj", "bytes", "params", "peak_bytes"]
@@ -90,6 +90,44 @@ class EnergyProfile(Value):
     resume_mj: float
 
 
+class Profile(Protocol):
+    """What everybody reads of a profile, be it of a device or of a system of several (`core.systems`)."""
+
+    @property
+    def device(self) -> str:
+        """Its name in the study."""
+
+    @property
+    def axis(self) -> Axis:
+        """The cost axis of its front."""
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """All cost axes that it knows, the one of its front first."""
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Names of the cuts, in order. [K]"""
+
+    @property
+    def macs_prefix(self) -> tuple[float, ...]:
+        """Multiply-adds from the input to each cut, then to the output. [K + 1]"""
+
+    @property
+    def macs_head(self) -> dict[str, dict[str, float]]:
+        """Cut -> head name -> multiply-adds of the head."""
+
+    @property
+    def latency(self) -> LatencyProfile | None:
+        """What was measured; None where nothing was."""
+
+    def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+        """See `stage_costs`."""
+
+    def model_dump(self, *, mode: Literal["json"]) -> dict[str, Any]:
+        """As JSON has it: part of keys."""
+
+
 class DeviceProfile(Value):
     """What one backbone and all heads of a search space cost on one device.
 
@@ -128,6 +166,10 @@ class DeviceProfile(Value):
     latency: LatencyProfile | None = None
     smaller: tuple[LatencyProfile, ...] = ()
     energy: EnergyProfile | None = None
+
+    def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+        """See `stage_costs`."""
+        return _device_steps(self, exits, decision, axis)
 
     @property
     def axis(self) -> Axis:
@@ -218,11 +260,11 @@ class StageCosts:
     calls: NDArray[np.float64] | None = None
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, str, str], int]:
-        return {(e.network, e.cut, e.head): row for row, e in enumerate(self.exits)}
+    def _rows(self) -> dict[tuple[str, ...], int]:
+        return rows_of(self.exits)
 
     def _row(self, exit_id: ExitId) -> int:
-        row = self._rows.get((exit_id.network, exit_id.cut, exit_id.head))
+        row = self._rows.get(place_of(exit_id))
         if row is None:
             raise CostError(f"nothing is known of the cost of exit {exit_id}", got=[str(e) for e in self.exits])
         return row
@@ -292,12 +334,12 @@ class StageCosts:
         return float(self.arriving(exits, reach).sum())
 
 
-def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+def stage_costs(profile: Profile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
     """Turn a profile into steps between the exits of one network.
 
-    A head pays for itself and for its decision, whether anyone leaves or not. Going on after a decision pays the
-    resumption. The network's own classifier is part of the backbone, and alone it decides nothing; but behind an early
-    exit its score is computed as at every stop, and paid.
+    A head pays for itself and for its decision, whether anyone leaves or not; one that says nothing pays for neither.
+    Going on after a decision pays the resumption. The network's own classifier is part of the backbone, and alone it
+    decides nothing; but behind an early exit its score is computed as at every stop, and paid.
 
     Args:
         profile: Must know every cut and head of `exits`.
@@ -308,6 +350,10 @@ def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, 
     Raises:
         CostError: the profile lacks the axis, a cut, a head or the decision.
     """
+    return profile.steps(exits, decision, axis)
+
+
+def _device_steps(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
     known = profile.parts(axis)
     try:
         calls = [_steps(profile.cuts, each, exits, decision, axis) for each in known]
@@ -330,7 +376,7 @@ def _steps(
     depth = {cut: k for k, cut in enumerate(cuts)}
     decided = 0.0 if parts.decision is None else parts.decision[decision]
     depths = [len(cuts) if e.is_output else depth[e.cut] for e in exits]
-    own = [0.0 if e.is_output else parts.head[e.cut][e.head] + decided for e in exits]
+    own = [0.0 if e.is_output or e.is_none else parts.head[e.cut][e.head] + decided for e in exits]
     step = np.full((len(exits) + 1, len(exits)), np.inf)
     for j, depth_j in enumerate(depths):
         for i, depth_i in enumerate([-1, *depths]):

@@ -9,6 +9,7 @@ from eesearch.reporting.formats import (
     UNITS,
     cost_words,
     duration,
+    further_axes,
     in_unit,
     interval_words,
     percent,
@@ -16,6 +17,7 @@ from eesearch.reporting.formats import (
     significant,
     state_words,
     stop_words,
+    system_words,
 )
 from eesearch.reporting.frontdata import front_data, records, rivals
 from eesearch.reporting.policies import NAMES
@@ -69,12 +71,14 @@ def _front(device: DeviceAnswer) -> str:
     named = [(f"{n}{_marks(point, knee, free)}", point) for n, point in enumerate(device.points)]
     promised = ["promised"] if device.optimism else []
     head = ["point", "leave at", "accuracy cal", *promised, "accuracy test", "drop", UNITS[device.axis], "ratio"]
+    head += [UNITS[axis] for axis in further_axes(device)]
     rows = ([name, *_cells(device, point)] for name, point in [*named, ("**backbone**", device.backbone)])
     note = "Drops are percentage points lost on test"
     note += " (95 % interval of the paired difference)" if any(map(drop_interval, device.points)) else ""
     note += "; promised: those to expect on new samples" if promised else ""
     note += "; ratios are over the backbone's mean cost on test. No loss: the cheapest point that "
     note += f"{free_words(device)}."
+    note += f" Tiers and links: {escaped(system_words(device))}." if device.system else ""
     return _table(head, rows, left=2) + f"\n\n{note}"
 
 
@@ -85,7 +89,8 @@ def _marks(point: Point, knee: object, free: Point | None) -> str:
 def _cells(device: DeviceAnswer, point: Point) -> list[str]:
     stops = [f"{escaped(s.exit)} ({escaped(s.head)}) {s.share}, {escaped(s.rule)}" for s in stop_words(point.test)]
     promised = [points_words(device.corrected(point))] if device.optimism else []
-    return ["<br>".join(stops), percent(point.cal.accuracy), *promised, *_told(device, point)]
+    further = [cost_words(point.test.costs[axis].mean, axis, unit=False) for axis in further_axes(device)]
+    return ["<br>".join(stops), percent(point.cal.accuracy), *promised, *_told(device, point), *further]
 
 
 def _told(device: DeviceAnswer, point: Point) -> list[str]:

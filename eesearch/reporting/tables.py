@@ -10,7 +10,21 @@ from rich.text import Text
 
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import OWN
+from eesearch.core.systems import SystemProfile
 from eesearch.reporting.formats import cost_words, duration
+
+
+def profile_tables(profile: DeviceProfile | SystemProfile) -> list[Table]:
+    """The table of a device; of a system, those of the devices of its tiers, each once, and what it sends."""
+    if isinstance(profile, DeviceProfile):
+        return [profile_table(profile)]
+    measured = {tier.profile.device: tier.profile for tier in profile.tiers}
+    table = _table(profile.device, ("after", "carry (kB)", "in 8-bit codes (kB)"))
+    for cut, size in {"input": profile.raw_bytes, **profile.carry_bytes}.items():
+        coded = cost_words(profile.coded_bytes[cut], "bytes", unit=False) if cut in profile.coded_bytes else ""
+        table.add_row(Text(cut), cost_words(size, "bytes", unit=False), coded)
+    table.caption = Text("\n".join(f"{name}: {words}" for name, words in profile.fingerprint.items()))
+    return [*map(profile_table, measured.values()), table]
 
 
 def profile_table(profile: DeviceProfile) -> Table:

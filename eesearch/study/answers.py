@@ -119,6 +119,7 @@ class DeviceAnswer(Value):
         designs: What is known of each that was trained, by key.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
+        system: Of a system: its tiers and links in words, with what of it is declared.
         verified: Points of the front that ran end to end here; they are kept in a file of their own.
     """
 
@@ -142,6 +143,7 @@ class DeviceAnswer(Value):
     designs: dict[str, DesignFacts] = Field(default_factory=dict)
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
+    system: dict[str, str] = Field(default_factory=dict)
     verified: tuple[Verified, ...] = ()
 
     def front(self) -> Front:
