@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from eesearch.core.costs import DeviceProfile
+from eesearch.core.costs import DeviceProfile, Profile
 from eesearch.core.errors import EesearchError
 from eesearch.core.locks import locked, tried
 from eesearch.core.progress import Progress, silent
@@ -118,7 +118,7 @@ class Answering:
 def verify_found(found: Run, problem: Mode, progress: Progress = silent) -> Answers:
     """Run a few points of each front end to end, as the study says, and draw the report again.
 
-    What cannot run here is told and left out: counted devices, profiles of other machines. Nothing that was found can
+    What cannot run here is left out, and told: systems, profiles of other machines. Nothing that was found can
     get lost: the answers were written before.
 
     Args:
@@ -149,8 +149,11 @@ def verify_found(found: Run, problem: Mode, progress: Progress = silent) -> Answ
     return answers
 
 
-def _verify_device(found: Run, profile: DeviceProfile, study: Study, progress: Progress) -> None:
+def _verify_device(found: Run, profile: Profile, study: Study, progress: Progress) -> None:
     effort = Effort(study.verify.seconds, processes=1)
+    if not isinstance(profile, DeviceProfile):
+        log.info("%s is not verified: it is no single device of this machine", profile.device)
+        return
     if profile.axis != "latency_ms":
         return
     try:
