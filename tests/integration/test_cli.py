@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from eesearch import __version__
 from eesearch.cli import app
+from eesearch.costs.noise import Noise
 from eesearch.study.files import load_study
 from eesearch.training.data import digits
 
@@ -223,6 +224,18 @@ class TestVerbs:
         criteria = "entropy, gate, learned, learned_path, margin, max_prob, own_gate, patience"
         for word in ("torch", "2.13", "pinning", criteria, "cpu:eager:t1:b1"):
             assert word in result.output
+
+    def test_doctor_tells_the_timers_own_noise(self, monkeypatch):
+        asked = []
+
+        def noise(device, progress):
+            asked.append(device)
+            return Noise(device, 1.5, 0.01, 0.03, 0.005, 1.0, 0.02, True)
+
+        monkeypatch.setattr("eesearch.costs.noise.timer_noise", noise)
+        result = run("doctor", "--timer", "--device", "cpu:onnxruntime:t1:b4", "--quiet")
+        assert asked == ["cpu:onnxruntime:t1:b4"]
+        assert "differences under 3.0% are ties" in result.output
 
 
 class TestBadInput:
