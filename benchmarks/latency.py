@@ -27,8 +27,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from eesearch.study.verified import Verified, policy_key
-from eesearch.study.verify import Effort, verify
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
@@ -38,6 +36,8 @@ from eesearch.study.picks import Picked
 from eesearch.study.points import is_backbone
 from eesearch.study.run import Run
 from eesearch.study.strategies import spread
+from eesearch.study.verified import Verified, policy_key
+from eesearch.study.verify import Effort, verify
 
 COLORS = {"eager": "#0072b2", "compile": "#cc79a7", "onnxruntime": "#d55e00", "openvino": "#009e73"}
 
