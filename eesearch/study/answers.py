@@ -12,7 +12,7 @@ from pydantic import Field
 from eesearch.core.costs import Axis
 from eesearch.core.design import Design, ExitId, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
-from eesearch.study.points import Layer, Point, Tried, is_backbone
+from eesearch.study.points import Layer, PickElsewhere, Point, Tried, is_backbone
 
 TIE = 0.03
 """Relative cost differences below this are ties: the noise floor of the timer between processes."""
@@ -360,6 +360,7 @@ class Answers(Value):
         data: Sizes, seed and content hashes of the splits.
         phases: Wall seconds by phase of the search.
         designs: What was trained, by key.
+        elsewhere: What the picks of each device cost on the others; empty where there is one device.
     """
 
     version: Literal[1] = 1
@@ -371,6 +372,7 @@ class Answers(Value):
     phases: dict[str, float] = Field(default_factory=dict)
     designs: dict[str, Design] = Field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    elsewhere: tuple[PickElsewhere, ...] = ()
 
     @property
     def key(self) -> str:
