@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from eesearch.core.costs import Axis
+from eesearch.core.costs import FOLDS, Axis
 from eesearch.core.design import Value
 from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import Evaluation
@@ -19,8 +19,8 @@ class Limit(Value):
     """At most so much of one axis.
 
     Attributes:
-        at: The mean over samples, the 95th percentile, or the worst case. The number of parameters that a policy
-            deploys is the worst case of the axis `params`.
+        at: The mean over samples, the 95th percentile, or the worst case. What a policy deploys as a whole is its worst
+            case: the number of parameters (axis `params`), the peak memory of activations (`peak_bytes`).
         at_most: In the axis' unit.
     """
 
@@ -30,11 +30,11 @@ class Limit(Value):
 
     @model_validator(mode="before")
     @classmethod
-    def _parameters_add_up(cls, fields: Any) -> Any:
+    def _as_a_whole(cls, fields: Any) -> Any:
         """What a policy deploys is the same for every sample: there is no mean of it."""
-        if isinstance(fields, dict) and fields.get("axis") == "params":
+        if isinstance(fields, dict) and FOLDS.get(fields.get("axis", "macs"), "mean") != "mean":
             if fields.get("at", "worst") != "worst":
-                raise ValueError(f"parameters are limited as a whole; got at: {fields['at']}, expected worst")
+                raise ValueError(f"{fields['axis']} is limited as a whole; got at: {fields['at']}, expected worst")
             return {**fields, "at": "worst"}
         return fields
 

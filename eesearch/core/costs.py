@@ -1,12 +1,15 @@
 """Costs as steps: device profiles, and the one matrix that policies, routing and solver read.
 
 cost(leave at e_k | active e_1 < ... < e_k) = step[input, e_1] + step[e_1, e_2] + ... + step[e_{k-1}, e_k]
+
+Peak memory is not added up along a path: the largest step counts. With batches a step costs what a call for the
+samples that are left costs (`core.batches`), and is shared by all samples of the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal
@@ -15,12 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from eesearch.core.batches import calls_expected
 from eesearch.core.design import ExitId, Value
 from eesearch.core.errors import CostError
 
-Axis = Literal["macs", "latency_ms", "energy_mj", "bytes", "params"]
-"""What is counted or measured. `params` adds up over a path and not over samples: a policy's number of parameters is
-the `worst` of its costs."""
+Axis = Literal["macs", "latency_ms", "energy_mj", "bytes", "params", "peak_bytes"]
+"""What is counted or measured."""
+
+FOLDS: dict[Axis, Literal["mean", "sum", "max"]] = {
+    "macs": "mean",
+    "latency_ms": "mean",
+    "energy_mj": "mean",
+    "bytes": "mean",
+    "params": "sum",
+    "peak_bytes": "max",
+}
+"""How the steps of a path make one figure: as a mean over the samples; or, whatever the samples do, as their sum or
+their largest. Of `sum` and `max` axes the figure is the `worst` of a policy's costs."""
 
 
 class Timing(Value):
@@ -45,7 +59,7 @@ class Timing(Value):
 
 
 class LatencyProfile(Value):
-    """Measured milliseconds at the device's batch size.
+    """Measured milliseconds per call.
 
     Attributes:
         prefix_ms: From the input to each cut, then to the output, each merged into one segment as it is deployed; the
@@ -55,6 +69,7 @@ class LatencyProfile(Value):
         resume_ms: What going on after a decision costs: two merged segments in a row, minus one.
         timings: Every raw figure, by its name.
         noise: Relative spread between processes: smaller differences are ties.
+        batch: Samples per call.
     """
 
     prefix_ms: tuple[float, ...]
@@ -63,6 +78,16 @@ class LatencyProfile(Value):
     resume_ms: float
     timings: dict[str, Timing]
     noise: float
+    batch: int = 1
+
+
+class EnergyProfile(Value):
+    """Measured millijoules per call at the device's batch size; fields as those of `LatencyProfile`."""
+
+    prefix_mj: tuple[float, ...]
+    head_mj: dict[str, dict[str, float]]
+    decision_mj: dict[str, float]
+    resume_mj: float
 
 
 class DeviceProfile(Value):
@@ -79,7 +104,14 @@ class DeviceProfile(Value):
         params_prefix: Parameters from the input to each cut, then to the output; empty if they were not counted.
             [K + 1]
         params_head: cut -> head name -> parameters of the head.
-        latency: None on the device `macs`.
+        peak_segment: Most bytes of activations that are alive while each segment runs, for one sample; empty if nobody
+            looked. [K + 1]
+        peak_head: cut -> head name -> the same while the head runs, the carry included.
+        carry_bytes: Bytes of the raw sample, then of the carry at each cut, for one sample; empty if nobody looked.
+            [K + 1]
+        latency: At the device's batch size; None on the device `macs`.
+        smaller: With fewer samples per call, by rising batch size; empty at batch size 1.
+        energy: None where the machine cannot tell.
     """
 
     device: str
@@ -90,7 +122,12 @@ class DeviceProfile(Value):
     macs_head: dict[str, dict[str, float]]
     params_prefix: tuple[float, ...] = ()
     params_head: dict[str, dict[str, float]] = Field(default_factory=dict)
+    peak_segment: tuple[float, ...] = ()
+    peak_head: dict[str, dict[str, float]] = Field(default_factory=dict)
+    carry_bytes: tuple[float, ...] = ()
     latency: LatencyProfile | None = None
+    smaller: tuple[LatencyProfile, ...] = ()
+    energy: EnergyProfile | None = None
 
     @property
     def axis(self) -> Axis:
@@ -100,22 +137,60 @@ class DeviceProfile(Value):
     @property
     def axes(self) -> tuple[Axis, ...]:
         """All cost axes that this profile knows, the one of its front first."""
-        counted: tuple[Axis, ...] = ("macs", "params") if self.params_prefix else ("macs",)
-        return counted if self.latency is None else ("latency_ms", *counted)
+        knows: dict[Axis, bool] = {
+            "latency_ms": self.latency is not None,
+            "macs": True,
+            "params": bool(self.params_prefix),
+            "peak_bytes": bool(self.peak_segment),
+            "energy_mj": self.energy is not None,
+        }
+        return tuple(axis for axis, known in knows.items() if known)
 
-    def known(self, axis: Axis) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
-        """Cost of every prefix, and of every head by cut and name.
+    @property
+    def batch(self) -> int:
+        """Samples per call."""
+        return self.latency.batch if self.latency else 1
+
+    def parts(self, axis: Axis) -> tuple[Parts, ...]:
+        """What the parts of the network cost on an axis: per sample; or per call, by rising size, where it is measured.
 
         Raises:
             CostError: the profile lacks the axis.
         """
+        if axis not in self.axes:
+            raise CostError(f"the profile of {self.device} has no {axis}", expected=f"one of {', '.join(self.axes)}")
         if axis == "latency_ms" and self.latency is not None:
-            return self.latency.prefix_ms, self.latency.head_ms
-        if axis == "params" and self.params_prefix:
-            return self.params_prefix, self.params_head
-        if axis == "macs":
-            return self.macs_prefix, self.macs_head
-        raise CostError(f"the profile of {self.device} has no {axis}", expected=f"one of {', '.join(self.axes)}")
+            return tuple(
+                Parts(each.prefix_ms, each.head_ms, each.decision_ms, each.resume_ms, each.batch)
+                for each in (*self.smaller, self.latency)
+            )
+        if axis == "energy_mj" and self.energy is not None:
+            energy = self.energy
+            return (Parts(energy.prefix_mj, energy.head_mj, energy.decision_mj, energy.resume_mj, self.batch),)
+        if axis == "params":
+            return (Parts(self.params_prefix, self.params_head),)
+        if axis == "peak_bytes":
+            return (Parts(self.peak_segment, self.peak_head),)
+        return (Parts(self.macs_prefix, self.macs_head),)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the parts of a network cost on one axis, in calls of one size.
+
+    Attributes:
+        prefix: From the input to each cut, then to the output; of a `max` axis, each segment alone. [K + 1]
+        head: cut -> head name -> what the head adds.
+        decision: decision -> what it adds; None: deciding costs nothing.
+        resume: What going on after a decision adds.
+        size: Samples per call.
+    """
+
+    prefix: tuple[float, ...]
+    head: dict[str, dict[str, float]]
+    decision: dict[str, float] | None = None
+    resume: float = 0.0
+    size: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,17 +198,24 @@ class StageCosts:
     """What it costs to go on from one stop to the next, on one axis.
 
     Attributes:
-        step: [E + 1, E]; row 0 is the input, row i + 1 is exit i; inf where the step is forbidden (same or
-            earlier cut).
+        step: Per sample, if all samples of a batch go on together. Row 0 is the input, row i + 1 is exit i; inf where
+            the step is forbidden (same or earlier cut). [E + 1, E]
         exits: Columns of `step`. [E]
         axis: What they are costs of.
         backbone: Cost of the unmodified backbone: no head, no decision.
+        batch: Samples that start together.
+        sizes: Numbers of samples for which calls were measured, rising; the last is `batch`. Empty where the cost of a
+            sample does not depend on how many go on with it. [M]
+        calls: What a step costs as one call with so many samples. [M, E + 1, E]
     """
 
     step: NDArray[np.float64]
     exits: tuple[ExitId, ...]
     axis: Axis
     backbone: float
+    batch: int = 1
+    sizes: tuple[int, ...] = ()
+    calls: NDArray[np.float64] | None = None
 
     @cached_property
     def _rows(self) -> dict[tuple[str, str, str], int]:
@@ -152,20 +234,62 @@ class StageCosts:
             CostError: an exit whose cost is not known.
         """
         rows = np.array([self._row(e) for e in exits], dtype=np.intp)
-        step = self.step[np.ix_(np.concatenate([[0], rows + 1]), rows)]
-        return StageCosts(step, tuple(exits), self.axis, self.backbone)
+        chosen = np.ix_(np.concatenate([[0], rows + 1]), rows)
+        calls = None if self.calls is None else self.calls[:, *chosen]
+        return replace(self, step=self.step[chosen], exits=tuple(exits), calls=calls)
 
     def cumulative(self, exits: Sequence[ExitId]) -> NDArray[np.float64]:
         """Cost of leaving at each of these stops, when all of them are active (gamma_i). [k]
 
+        With batches: per sample, if the whole batch comes that far together.
+
         Raises:
             CostError: the order is forbidden, or the cost of an exit is not known.
         """
-        path = [0, *(self._row(e) + 1 for e in exits)]
+        path = self._path(exits)
         steps = np.array([self.step[i, j - 1] for i, j in pairwise(path)])
-        if not np.isfinite(steps).all():
+        return np.asarray(np.maximum.accumulate(steps) if FOLDS[self.axis] == "max" else steps.cumsum())
+
+    def _path(self, exits: Sequence[ExitId]) -> list[int]:
+        path = [0, *(self._row(e) + 1 for e in exits)]
+        if not all(np.isfinite(self.step[i, j - 1]) for i, j in pairwise(path)):
             raise CostError("a sample cannot meet these exits in this order", got=[str(e) for e in exits])
-        return np.asarray(steps.cumsum())
+        return path
+
+    def arriving(self, exits: Sequence[ExitId], reach: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean cost, over all samples, of the step into each stop, if these shares of them take it. [k, ...]
+
+        Args:
+            exits: Active stops, in order. [k]
+            reach: Share of the samples that arrives at each. [k, ...]
+
+        Raises:
+            CostError: the order is forbidden, or the cost of an exit is not known.
+        """
+        pairs = list(pairwise(self._path(exits)))
+        if self.calls is None:
+            steps = np.array([self.step[i, j - 1] for i, j in pairs])
+            return np.asarray(reach * steps.reshape(-1, *[1] * (reach.ndim - 1)))
+        expected = calls_expected(reach, self.batch, self.sizes)  # [k, ..., M]
+        per_call = [expected[k] @ self.calls[:, i, j - 1] for k, (i, j) in enumerate(pairs)]
+        return np.asarray(per_call) / self.batch
+
+    def mean(self, exits: Sequence[ExitId], exit_rate: NDArray[np.float64]) -> float:
+        """Mean cost per sample (eq. 12), rejected heads included.
+
+        Where steps add up and no batch is shared, the same as `exit_rate @ cumulative(exits)`.
+
+        Args:
+            exits: Active stops, in order. [k]
+            exit_rate: Share of the samples that leaves at each; sums to 1. [k]
+
+        Raises:
+            CostError: the order is forbidden, or the cost of an exit is not known.
+        """
+        if self.calls is None:
+            return float(exit_rate @ self.cumulative(exits))
+        reach = np.concatenate([[1.0], np.clip(1.0 - exit_rate.cumsum()[:-1], 0.0, 1.0)])
+        return float(self.arriving(exits, reach).sum())
 
 
 def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
@@ -184,23 +308,39 @@ def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, 
     Raises:
         CostError: the profile lacks the axis, a cut, a head or the decision.
     """
-    prefix, heads = profile.known(axis)
-    timed = profile.latency if axis == "latency_ms" else None
-    depth = {cut: k for k, cut in enumerate(profile.cuts)}
+    known = profile.parts(axis)
     try:
-        decided = timed.decision_ms[decision] if timed else 0.0
-        depths = [len(profile.cuts) if e.is_output else depth[e.cut] for e in exits]
-        own = [0.0 if e.is_output else heads[e.cut][e.head] + decided for e in exits]
+        calls = [_steps(profile.cuts, each, exits, decision, axis) for each in known]
     except KeyError as missing:
         raise CostError(
             f"the profile of {profile.device} does not know {missing}", do="Measure it again: `eesearch profile`."
         ) from None
-    resume = timed.resume_ms if timed else 0.0
+    whole, size = known[-1], known[-1].size
+    backbone = max(whole.prefix) if FOLDS[axis] == "max" else whole.prefix[-1]
+    if len(known) == 1:
+        return StageCosts(calls[0] / size, tuple(exits), axis, backbone / size)
+    sizes = tuple(each.size for each in known)
+    return StageCosts(calls[-1] / size, tuple(exits), axis, backbone / size, size, sizes, np.array(calls))
+
+
+def _steps(
+    cuts: Sequence[str], parts: Parts, exits: Sequence[ExitId], decision: str, axis: Axis
+) -> NDArray[np.float64]:
+    """Of one call, see `StageCosts.calls`. [E + 1, E]"""
+    depth = {cut: k for k, cut in enumerate(cuts)}
+    decided = 0.0 if parts.decision is None else parts.decision[decision]
+    depths = [len(cuts) if e.is_output else depth[e.cut] for e in exits]
+    own = [0.0 if e.is_output else parts.head[e.cut][e.head] + decided for e in exits]
     step = np.full((len(exits) + 1, len(exits)), np.inf)
     for j, depth_j in enumerate(depths):
-        step[0, j] = prefix[depth_j] + own[j]
-        for i, depth_i in enumerate(depths):
-            if depth_i < depth_j:
+        for i, depth_i in enumerate([-1, *depths]):
+            if depth_i >= depth_j:
+                continue
+            if FOLDS[axis] == "max":
+                step[i, j] = max(*parts.prefix[depth_i + 1 : depth_j + 1], own[j])
+            elif i == 0:
+                step[i, j] = parts.prefix[depth_j] + own[j]
+            else:
                 scored = decided if exits[j].is_output else 0.0  # a head's decision is in `own` already
-                step[i + 1, j] = prefix[depth_j] - prefix[depth_i] + resume + own[j] + scored
-    return StageCosts(step, tuple(exits), axis, float(prefix[-1]))
+                step[i, j] = parts.prefix[depth_j] - parts.prefix[depth_i] + parts.resume + own[j] + scored
+    return step

@@ -11,7 +11,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from eesearch.core.costs import Axis
+from eesearch.core.costs import FOLDS, Axis
 from eesearch.core.design import Design, ExitId, Value
 from eesearch.core.errors import PickError
 from eesearch.core.policy import Policy
@@ -24,7 +24,11 @@ MAX_DROP = 0.05
 
 
 class CostSummary(Value):
-    """The cost of a policy over the samples of a split, on one axis: the mean, the 95th percentile, the worst case."""
+    """The cost of a policy over the samples of a split, on one axis: the mean, the 95th percentile, the worst case.
+
+    With batches, the mean is that of batches that shrink as samples leave; percentile and worst case are per sample of
+    batches that stay together.
+    """
 
     mean: float
     p95: float
@@ -231,8 +235,8 @@ def describe(evaluation: Evaluation) -> dict[str, str | float]:
     policy = evaluation.policy
     row: dict[str, str | float] = {"accuracy": evaluation.accuracy}
     for axis, cost in evaluation.costs.items():
-        if axis == "params":
-            row["params"] = cost.worst
+        if FOLDS[axis] != "mean":
+            row[axis] = cost.worst
         else:
             row |= {axis: cost.mean, f"{axis}_p95": cost.p95, f"{axis}_worst": cost.worst}
     return row | {

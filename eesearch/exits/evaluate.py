@@ -14,7 +14,6 @@ from eesearch.core.design import ExitId
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
-from eesearch.exits.expected import expected_cost
 from eesearch.exits.routing import exit_rate, path_outputs, route, stop_answer
 
 
@@ -116,12 +115,13 @@ def tally(
     """
     stop = route(scores, policy.thresholds)
     right = correct[stop, np.arange(len(stop))]
+    rate = exit_rate(stop, len(policy.stops))
     return Evaluation(
         policy=policy,
         accuracy=float(right.mean()),
         samples=len(stop),
-        exit_rate=tuple(exit_rate(stop, len(policy.stops)).tolist()),
-        costs={cost.axis: _summary(stop, cost.cumulative(policy.exits)) for cost in costs},
+        exit_rate=tuple(rate.tolist()),
+        costs={cost.axis: _summary(stop, cost, policy.exits, rate) for cost in costs},
         worst_recall=None if labels is None else _worst_recall(right, labels),
     )
 
@@ -133,14 +133,16 @@ def _worst_recall(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> float:
     return float(recall.min())
 
 
-def _summary(stop: NDArray[np.int64], cumulative: NDArray[np.float64]) -> CostSummary:
+def _summary(
+    stop: NDArray[np.int64], cost: StageCosts, exits: Sequence[ExitId], rate: NDArray[np.float64]
+) -> CostSummary:
     """Cost over the samples; the worst is what any sample may cost, whether one got that far here or not."""
-    mean = expected_cost(exit_rate(stop, len(cumulative)), cumulative)
+    cumulative = cost.cumulative(exits)
     arrived = np.bincount(
         stop, minlength=len(cumulative)
     ).cumsum()  # who left here or before; costs rise along the path
     p95 = cumulative[np.searchsorted(arrived, ceil(0.95 * len(stop) - 1e-9))]
-    return CostSummary(mean=mean, p95=float(p95), worst=float(cumulative[-1]))
+    return CostSummary(mean=cost.mean(exits, rate), p95=float(p95), worst=float(cumulative[-1]))
 
 
 def backbone_evaluation(table: Answered, costs: Sequence[StageCosts], output: ExitId) -> Evaluation:

@@ -7,8 +7,10 @@ one more step from anywhere, behind which nothing follows. A deployed network an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eesearch.core.costs import Axis, StageCosts
 from eesearch.core.design import ASK
@@ -41,6 +43,13 @@ def _priced(costs: StageCosts, price: Mapping[Axis, float]) -> StageCosts:
         raise CostError(
             f"the last resort has no price in {costs.axis}", got=dict(price), expected="a number, at least 0"
         )
-    rows = np.append(costs.step, np.full((1, len(costs.exits)), np.inf), axis=0)  # nothing follows it
-    column = np.append(np.full(len(rows) - 1, asked), np.inf)[:, None]
-    return StageCosts(np.append(rows, column, axis=1), (*costs.exits, ASK), costs.axis, costs.backbone)
+    calls = None
+    if costs.calls is not None:  # each sample is asked about for itself
+        calls = np.array([_asking(call, asked * size) for call, size in zip(costs.calls, costs.sizes, strict=True)])
+    return replace(costs, step=_asking(costs.step, asked), exits=(*costs.exits, ASK), calls=calls)
+
+
+def _asking(step: NDArray[np.float64], asked: float) -> NDArray[np.float64]:
+    """The last resort as one more row and column. [E + 2, E + 1]"""
+    rows = np.append(step, np.full((1, step.shape[1]), np.inf), axis=0)  # nothing follows it
+    return np.append(rows, np.append(np.full(len(step), asked), np.inf)[:, None], axis=1)

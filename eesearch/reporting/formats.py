@@ -20,6 +20,7 @@ AXIS_TITLES: dict[Axis, str] = {
     "energy_mj": "Mean energy (mJ)",
     "bytes": "Mean traffic (kB)",
     "params": "Mean parameters (M)",
+    "peak_bytes": "Mean peak memory (kB)",
 }
 """Axis titles of plots, with units."""
 
@@ -36,15 +37,16 @@ UNITS: dict[Axis, str] = {
     "energy_mj": "mJ",
     "bytes": "kB",
     "params": "M parameters",
+    "peak_bytes": "kB at the peak",
 }
 """Units of what `in_unit` returns."""
 
-_SCALES: dict[Axis, float] = {"macs": 1e6, "bytes": 1e3, "params": 1e6}
+_SCALES: dict[Axis, float] = {"macs": 1e6, "bytes": 1e3, "params": 1e6, "peak_bytes": 1e3}
 
 _GAP = {"soft accuracy", "hard accuracy", "soft cost", "hard cost"}
 """What `gated` tells about its designs: gates that mix while they are trained, and decide afterwards (eq. 9)."""
 
-_COUNTED: tuple[Axis, ...] = ("macs", "bytes", "params")
+_COUNTED: tuple[Axis, ...] = ("macs", "bytes", "params", "peak_bytes")
 
 
 @dataclass(frozen=True)

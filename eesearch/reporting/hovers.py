@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from html import escape
 
+from eesearch.core.costs import FOLDS
 from eesearch.core.front import Evaluation, exit_name
 from eesearch.reporting.formats import (
     cost_words,
@@ -43,7 +44,7 @@ def point_hover(device: DeviceAnswer, point: Point, title: str, *, chosen: bool 
         told += f" (drop {points_words(device.drop(point))} points, {points_words(device.corrected(point))} promised)"
     lines.append(told)
     for axis, cost in point.test.costs.items():
-        if axis == "params":
+        if FOLDS[axis] != "mean":
             lines.append(f"{cost_words(cost.worst, axis)} deployed")
             continue
         ratio = cost.mean / device.backbone.test.costs[axis].mean

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
-from eesearch.core.costs import Axis
+from eesearch.core.costs import FOLDS, Axis
 from eesearch.core.design import LAST_RESORT, OUTPUT, ExitId, content_key
 from eesearch.core.policy import Stop
 from eesearch.reporting.formats import (
@@ -34,6 +34,7 @@ _TITLES: dict[Axis, str] = {
     "energy_mj": "Energy",
     "bytes": "Traffic",
     "params": "Parameters",
+    "peak_bytes": "Peak memory",
 }
 
 KEY_DIGITS = 12
@@ -109,7 +110,7 @@ def _point(device: DeviceAnswer, point: Point, axes: Sequence[Axis], interval: t
 
 def _cost(device: DeviceAnswer, point: Point, axis: Axis) -> str:
     cost = point.test.costs[axis]
-    if axis == "params":
+    if FOLDS[axis] != "mean":
         return f"{cost_words(cost.worst, axis)} deployed"
     ratio = cost.mean / device.backbone.test.costs[axis].mean
     p95, worst = (cost_words(value, axis, unit=False) for value in (cost.p95, cost.worst))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-from eesearch.core.costs import Axis
+from eesearch.core.costs import FOLDS, Axis
 from eesearch.core.front import Evaluation, exit_name
 from eesearch.reporting.formats import (
     UNITS,
@@ -123,7 +123,7 @@ def cost_titles(device: DeviceAnswer) -> list[str]:
 
 def _titles(axis: Axis) -> tuple[str, ...]:
     unit = UNITS[axis].replace(" ", "\u00a0")
-    return (unit,) if axis == "params" else (f"Mean {unit}", "Ratio", "p95", "Worst")
+    return (unit,) if FOLDS[axis] != "mean" else (f"Mean {unit}", "Ratio", "p95", "Worst")
 
 
 def point_rows(device: DeviceAnswer, data: FrontData) -> list[PointRow]:
@@ -164,7 +164,7 @@ def _point_row(
 
 def _cost_cells(device: DeviceAnswer, point: Point, axis: Axis) -> tuple[str, ...]:
     cost = point.test.costs[axis]
-    if axis == "params":  # one number, whatever the samples do
+    if FOLDS[axis] != "mean":  # one number, whatever the samples do
         return (cost_words(cost.worst, axis, unit=False),)
     mean, p95, worst = (cost_words(value, axis, unit=False) for value in (cost.mean, cost.p95, cost.worst))
     return mean, f"{cost.mean / device.backbone.test.costs[axis].mean:.3f}", p95, worst

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.constraints import Limit
-from eesearch.core.costs import StageCosts
+from eesearch.core.costs import FOLDS, StageCosts
 from eesearch.core.errors import PolicyError
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy, Scoring, Stop
@@ -61,13 +61,17 @@ def solve_axes(
         progress: Told the paths or limits done.
 
     Raises:
-        PolicyError: there are not two axes, or the table lacks its own classifier.
+        PolicyError: there are not two axes, batches share costs, or the table lacks its own classifier.
         CostError: a step is negative or not a number.
     """
     axes = [cost.axis for cost in costs]
-    if len(axes) != 2 or axes[0] == axes[1] or "params" in axes:
-        raise PolicyError("two axes with a mean over samples are needed", got=axes, do="Limit parameters instead.")
+    if len(axes) != 2 or axes[0] == axes[1] or any(FOLDS[axis] != "mean" for axis in axes):
+        raise PolicyError(
+            "two axes with a mean over samples are needed", got=axes, do="Limit what is deployed as a whole instead."
+        )
     backbone = own_classifier(table, costs)
+    if any(cost.calls is not None for cost in costs):
+        raise PolicyError("two axes are searched at once for batches of one sample only", got=costs[0].batch)
     steps = [cost.select(table.exits).step for cost in costs]
     tree = PathTree(table.exits, steps[0], family.max_exits)
     if tree.longest - 1 <= MOST_EARLY and family.levels is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from eesearch.core.costs import Axis, StageCosts
+from eesearch.core.costs import FOLDS, Axis, StageCosts
 from eesearch.core.design import ExitId, Value
 from eesearch.core.errors import CostError
 from eesearch.solve.table_file import Table
@@ -47,6 +47,8 @@ class CostsFile(Value):
             raise ValueError("give either prefix and head, or step")
         if self.step is not None and (self.decision or self.resume):
             raise ValueError("a step holds its decision and resumption already")
+        if self.prefix is not None and FOLDS[self.axis] == "max":
+            raise ValueError(f"{self.axis} does not add up along a path: give step")
         if self.prefix is not None and (np.diff(self.prefix) < 0.0).any():
             raise ValueError(f"a longer prefix cannot cost less; got {list(self.prefix)}")
         return self

@@ -47,7 +47,9 @@ def solve_front(
 
     By the method `exact` it is complete: no policy of the family on these thresholds is better anywhere. Otherwise
     `front.certificate` says how much better one could be. Among policies of equal error and cost the one with the
-    fewest stops is kept, then the one whose exits come first.
+    fewest stops is kept, then the one whose exits come first. Where batches make the cost of a step depend on how many
+    samples take it, linear stand-ins are searched (`solve.batched`), and the certificate comes from one that no policy
+    is cheaper than.
 
     Args:
         table: The split to select on (calibration); holds the network's own classifier.
@@ -62,6 +64,7 @@ def solve_front(
         CostError: a step is negative or not a number, or an axis with a limit is missing.
         InputError: the bitsets do not fit into the memory.
     """
+    from eesearch.solve.batched import linear_steps
     from eesearch.solve.keys import outputs_of
     from eesearch.solve.search import Search
 
@@ -72,15 +75,20 @@ def solve_front(
     question = _question(table, axes, family, backbone, outputs=outputs)
     method = effort.method if effort.method != "auto" else _method(question)
     seconds = ANYTIME_SECONDS if method == "anytime" and effort.seconds is None else effort.seconds
-    search = Search(question, effort, progress)
-    complete = _run(search, method, lambda: clock(seconds))
-    points: Sequence[Evaluation] = _evaluated(search, table, axes, scoring)
-    unit = backbone.costs[axes[0].axis].mean
-    certificate = _certificate(search, backbone, unit, complete=complete, seconds=time.monotonic() - began)
+    steps, points = linear_steps(question.others[axes[0].axis]), list[Evaluation]()
+    searches, complete = [Search(replace(question, step=step), effort, progress) for step in steps], True
+    for search in searches:
+        complete &= _run(search, method, lambda: clock(seconds and seconds / len(steps)))
+        points += _evaluated(search, table, axes, scoring)
+    lowest, stop, linear = searches[0], searches[-1].stop, len(steps) == 1
+    reached = Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis)
+    certificate = _certificate(lowest, reached, complete=complete and linear, seconds=time.monotonic() - began)
     if effort.refine and family.levels is not None:
-        points = _refined(points, table, axes, question, stop=search.stop)
+        points = _refined(points if linear else reached.points, table, axes, question, stop=stop)
+    if not linear:
+        points = [point for point in points if not family.constraints.broken(point, backbone)]
     if not points and family.constraints:
-        points = _least_violating(table, axes, scoring, search)
+        points = list(_least_violating(table, axes, scoring, lowest))
     return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)
 
 
@@ -159,18 +167,16 @@ LEAST_SLACK, MOST_SLACK, SLACK_PRECISION = 1e-4, 1e4, 0.01
 """Where the search for the least violation begins and ends, and how close it comes."""
 
 
-def _certificate(search: Search, backbone: Evaluation, unit: float, *, complete: bool, seconds: float) -> Certificate:
+def _certificate(search: Search, reached: Front, *, complete: bool, seconds: float) -> Certificate:
     """What the front is within, from the least cost of what was left unexplored."""
-    question = search.question
-    samples, paths = question.samples, search.total
+    question, backbone = search.question, reached.backbone
+    samples, paths, unit = question.samples, search.total, backbone.costs[reached.axis].mean
     found = np.where(np.isfinite(search.best.cost), search.best.cost, inf)
     least = np.minimum.accumulate(np.minimum(found, search.floor))[: question.most_errors + 1] / (samples * unit)
     corner = np.flatnonzero(least < np.append(inf, least[:-1]))
     bound = np.column_stack([corner / samples, least[corner]])
-    own = np.flatnonzero(np.isfinite(found[: question.most_errors + 1]))
-    values = np.column_stack([own / samples, found[own] / (samples * unit)])
-    reached = [max(0.0, hypervolume(front, backbone.error + MAX_DROP)) for front in (bound, values)]
-    gain = 0.0 if complete else max(0.0, reached[0] - reached[1])
+    volumes = [max(0.0, hypervolume(front, backbone.error + MAX_DROP)) for front in (bound, reached.values)]
+    gain = 0.0 if complete else max(0.0, volumes[0] - volumes[1])
     steps = tuple((float(error), float(cost)) for error, cost in bound)
     return Certificate(
         exact=complete, floor=steps, gain=gain, paths=paths, levels=question.family.levels, seconds=seconds

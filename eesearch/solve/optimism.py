@@ -25,7 +25,7 @@ from eesearch.core.front import MAX_DROP, Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import outcomes
-from eesearch.exits.routing import route
+from eesearch.exits.routing import exit_rate, route
 from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
 
@@ -181,12 +181,13 @@ def fixed_points(
         CostError: an exit has no cost.
     """
     stop, right = outcomes(policy, table, fits)
-    lost, paid = backbone.astype(np.int64) - right, costs.cumulative(policy.exits)[stop]
+    lost, exits = backbone.astype(np.int64) - right, policy.exits
     found = []
     for v in range(int(fold.max()) + 1):
         inside = fold == v
         numbers = np.array([(~inside).sum(), inside.sum()], np.int64)
-        cost, beyond = np.array([paid[~inside].mean()]), np.array([lost[~inside].sum()])
+        cost = np.array([costs.mean(exits, exit_rate(stop[~inside], len(exits)))])
+        beyond = np.array([lost[~inside].sum()])
         found.append(FoldPoints(cost, beyond, np.array([lost[inside].sum()]), numbers))
     return tuple(found)
 

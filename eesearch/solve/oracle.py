@@ -26,7 +26,6 @@ from eesearch.core.front import Front
 from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.exits.evaluate import backbone_evaluation, tally
-from eesearch.exits.expected import expected_cost
 from eesearch.exits.routing import exit_rate
 from eesearch.solve.kernel import Bits, count_both, intersect, pack
 from eesearch.solve.paths import PathTree
@@ -120,7 +119,7 @@ def _leaving(
     stop = np.where(leaves.any(0), leaves.argmax(0), len(exits) - 1)
     rate = exit_rate(stop, len(exits))
     error = 1.0 - float(correct[stop, np.arange(samples)].mean())
-    return OraclePoint(exits, error, expected_cost(rate, costs.cumulative(exits)), tuple(rate.tolist()))
+    return OraclePoint(exits, error, costs.mean(exits, rate), tuple(rate.tolist()))
 
 
 def oracle_front(table: ExitTable | ScoreTable, costs: StageCosts, max_exits: int) -> OracleFront:

@@ -85,12 +85,14 @@ class PathTree:
         return np.column_stack([prefixes[parent], row])
 
 
-def paid(step: NDArray[np.float64], paths: Rows) -> NDArray[np.float64]:
+def paid(step: NDArray[np.float64], paths: Rows, *, largest: bool = False) -> NDArray[np.float64]:
     """Cost per sample of leaving at each stop. [P, k]
 
     Args:
         step: As in `StageCosts`. [E + 1, E]
         paths: [P, k]
+        largest: Whether the largest step counts (peak memory), not their sum.
     """
     before = np.column_stack([np.zeros(len(paths), np.int64), paths[:, :-1] + 1])
-    return np.asarray(step[before, paths].cumsum(1))
+    steps = step[before, paths]
+    return np.asarray(np.maximum.accumulate(steps, axis=1) if largest else steps.cumsum(1))

@@ -43,12 +43,15 @@ class Stops(NamedTuple):
         correct: Whether what is answered at each is right. [k, N]
         order: The samples by falling score; those whose score is not a number come last. [k, N]
         paid: Cost of leaving at each. [k]
+        shared: With batches, cost of the step into each stop, summed over all samples, if 0 .. N of them take it; else
+            empty. [k, N + 1]
     """
 
     scores: Scores
     correct: NDArray[np.bool_]
     order: Ints
     paid: Floats
+    shared: Floats
 
 
 class Positions(NamedTuple):
@@ -77,7 +80,8 @@ def stops_of(scores: Scores, correct: NDArray[np.bool_], cumulative: Floats) -> 
         correct: Whether what is answered at each is right. [k, N]
         cumulative: Cost of leaving at each. [k]
     """
-    return Stops(scores, correct, np.stack([_falling(row) for row in scores]), np.asarray(cumulative, np.float64))
+    order = np.stack([_falling(row) for row in scores])
+    return Stops(scores, correct, order, np.asarray(cumulative, np.float64), np.empty((0, 0)))
 
 
 def _falling(score: Scores) -> Ints:
@@ -298,7 +302,11 @@ class _Paths:
         rows, alone = self.rows(exits), self._outputs.by_exit
         said = [self._sorted(rows[k : k + 1] if alone else rows[: k + 1]) for k in range(len(rows))]
         scores, correct, order = (np.stack(parts) for parts in zip(*said, strict=True))
-        return Stops(scores, correct, order, self._own_costs(exits)[0].cumulative(exits))
+        cost, samples = self._own_costs(exits)[0], scores.shape[1]
+        shared = np.empty((0, 0))
+        if cost.calls is not None:
+            shared = samples * cost.arriving(exits, np.tile(np.arange(samples + 1) / samples, (len(exits), 1)))
+        return Stops(scores, correct, order, cost.cumulative(exits), shared)
 
     def evaluate(self, point: Evaluation, thresholds: Floats) -> Evaluation:
         """The path of a point, with its design, at other thresholds."""
@@ -331,14 +339,14 @@ def _sweep(stops: Stops, thresholds: Floats, at: int) -> tuple[Floats, Ints, Flo
         middle = (above + score) / 2.0
         if score < above and np.isfinite(middle):
             found_threshold[found], found_errors[found] = middle, errors
-            found_cost[found] = _total(count, stops.paid)
+            found_cost[found] = _total(count, stops.paid, stops.shared)
             found += 1
         above = score
         if later[n] >= 0:
             count[at] += 1
             count[later[n]] -= 1
             errors += int(stops.correct[later[n], n]) - int(stops.correct[at, n])
-    cost_now = _total(count_now, stops.paid)
+    cost_now = _total(count_now, stops.paid, stops.shared)
     return found_threshold[:found], found_errors[:found], found_cost[:found], errors_now, cost_now
 
 
@@ -356,8 +364,14 @@ def _leaves(scores: Scores, thresholds: Floats, n: int, at: int) -> tuple[int, i
 
 
 @numba.njit(cache=True)
-def _total(count: Ints, paid: Floats) -> float:
+def _total(count: Ints, paid: Floats, shared: Floats) -> float:
     total = 0.0
+    if len(shared):
+        arriving = count.sum()
+        for stop in range(len(paid)):
+            total += shared[stop, arriving]
+            arriving -= count[stop]
+        return total
     for stop in range(len(paid)):
         total += count[stop] * paid[stop]
     return total

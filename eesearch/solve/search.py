@@ -9,7 +9,7 @@ from math import ceil, inf
 import numpy as np
 from numpy.typing import NDArray
 
-from eesearch.core.costs import Axis, StageCosts
+from eesearch.core.costs import FOLDS, Axis, StageCosts
 from eesearch.core.progress import Progress, silent
 from eesearch.solve.boxes import Incumbents, Keys, Limits, Paths, no_incumbents, search_paths
 from eesearch.solve.family import Effort, Family
@@ -28,7 +28,7 @@ class Question:
         outputs: What stops say.
         labels: [N]; None if no recall is asked for.
         samples: N.
-        step: Steps of the axis that is minimised. [E + 1, E]
+        step: Steps of the axis that is minimised, or of a linear stand-in (`batched`). [E + 1, E]
         others: Of every axis with a limit, by its name, the minimised one included.
         tree: The paths.
         family: Thresholds and constraints.
@@ -95,7 +95,9 @@ class Search:
         usable = (ring.keys.levels[ring.index[:, :-1]] > 0).all(1)
         for limit in self.question.family.constraints.limits:
             if limit.at == "worst":
-                usable &= paid(self.question.others[limit.axis].step, paths)[:, -1] <= limit.at_most * (1 + 1e-12)
+                cost = self.question.others[limit.axis]
+                whole = paid(cost.step, paths, largest=FOLDS[cost.axis] == "max")[:, -1]
+                usable &= whole <= limit.at_most * (1 + 1e-12)
         return np.asarray(usable)
 
     def _explore(self, keys: Keys, paths: Rows, index: Rows) -> bool:

@@ -32,6 +32,7 @@ SPENT: dict[Axis, str] = {
     "energy_mj": "mean energy",
     "bytes": "mean traffic",
     "params": "mean parameters",
+    "peak_bytes": "mean peak memory",
 }
 """What a verdict calls the costs of an axis."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.constraints import Constraints
-from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
+from eesearch.core.costs import Axis, DeviceProfile, StageCosts, stage_costs
 from eesearch.core.design import OUTPUT, OWN, Design, ExitId, ExitSpec, content_key
 from eesearch.core.errors import CostError
 from eesearch.core.front import Evaluation, Front
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 SOLVER_VERSION = 2
 """Raised when the solver would answer otherwise, so that remembered fronts are solved again."""
+
+COUNTED: tuple[Axis, ...] = ("params", "peak_bytes")
+"""Axes that every device can tell."""
 
 RECENT_REPLAYS = 4
 """Tables with their costs that are kept in memory: a front is looked up point by point."""
@@ -143,10 +146,10 @@ class Problem(ABC):
         self, table: ExitTable, profile: DeviceProfile, decision: str
     ) -> tuple[ExitTable, tuple[StageCosts, ...]]:
         """A table and its steps, as `replay` gives them; with the last resort, if there is one."""
-        costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in profile.axes)
-        if self.space.last_resort:
-            return with_last_resort(table, costs, {"params": 0.0, **self.space.last_resort})
-        return table, costs
+        asked = {"params": 0.0, "peak_bytes": 0.0, **self.space.last_resort}
+        axes = [axis for axis in profile.axes if not self.space.last_resort or axis in asked]
+        costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in axes)
+        return with_last_resort(table, costs, asked) if self.space.last_resort else (table, costs)
 
     def backbone(self, profile: DeviceProfile, split: SplitName) -> Evaluation:
         """The unmodified backbone: the zero of drops and the unit of relative costs."""
@@ -168,11 +171,12 @@ class Problem(ABC):
         """Those that this device can tell: one that was not timed knows no latency.
 
         Raises:
-            CostError: the profile is too old to know parameters.
+            CostError: the profile is too old to know what is counted.
         """
         asked = self.study.objectives.constraints
-        if any(limit.axis == "params" for limit in asked.limits) and "params" not in profile.axes:
-            raise CostError(f"the profile of {profile.device} has no parameters", do="Measure it again.")
+        for axis in COUNTED:
+            if any(limit.axis == axis for limit in asked.limits) and axis not in profile.axes:
+                raise CostError(f"the profile of {profile.device} has no {axis}", do="Measure it again.")
         return asked.model_copy(update={"limits": tuple(lim for lim in asked.limits if lim.axis in profile.axes)})
 
     def front(self, points: Iterable[Evaluation], profile: DeviceProfile) -> Front:

@@ -277,11 +277,12 @@ class Study(Value):
     @model_validator(mode="after")
     def _axes_known(self) -> Study:
         """Limits and prices are about axes that a device of the study has."""
-        known = {"macs", "params"} | ({"latency_ms"} if any(d != "macs" for d in self.devices) else set())
+        priced = {"macs"} | ({"latency_ms"} if any(d != "macs" for d in self.devices) else set())
+        known = priced | {"params", "peak_bytes"} | ({"energy_mj"} if "latency_ms" in priced else set())
         unknown = [str(limit) for limit in self.objectives.constraints.limits if limit.axis not in known]
         if unknown:
             raise ValueError(f"no device of the study can tell '{unknown[0]}'; known are {', '.join(sorted(known))}")
-        missing = known - {"params"} - self.space.last_resort.keys()
+        missing = priced - self.space.last_resort.keys()
         if self.space.last_resort and missing:
             raise ValueError(f"last_resort has no price in {', '.join(sorted(missing))}")
         return self

@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from eesearch.core.costs import DeviceProfile, LatencyProfile, stage_costs
+from eesearch.core.costs import DeviceProfile, EnergyProfile, LatencyProfile, stage_costs
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.errors import CostError
 
@@ -105,3 +105,50 @@ def test_what_was_not_measured_is_told_not_taken_for_0(profile, exits, criterion
 
 def test_survives_json(profile):
     assert DeviceProfile.model_validate_json(profile.model_dump_json()) == profile
+
+
+def at_batch(profile, batch, factor):
+    latency = profile.latency
+    scaled = {name: tuple(factor * ms for ms in getattr(latency, name)) for name in ("prefix_ms",)}
+    return latency.model_copy(update={**scaled, "batch": batch})
+
+
+def test_with_batches_a_step_is_a_call_and_its_cost_shared(profile):
+    ones, fours = at_batch(profile, 1, 1.0), at_batch(profile, 4, 2.0)
+    batched = profile.model_copy(update={"latency": fours, "smaller": (ones,)})
+    costs = stage_costs(batched, EXITS, "max_prob", "latency_ms")
+    assert (costs.batch, costs.sizes) == (4, (1, 4))
+    assert costs.backbone == pytest.approx(8.0 / 4)
+    assert costs.step[0, 0] == pytest.approx((2.0 + 0.1 + 0.01) / 4)
+    assert costs.calls[0, 0, 0] == pytest.approx(1.0 + 0.1 + 0.01)
+    path = (EXITS[0], EXITS[3])
+    # everybody goes on: as if the batch were whole
+    assert costs.mean(path, np.array([0.0, 1.0])) == pytest.approx(costs.cumulative(path)[-1])
+    # half of them: 0 to 4 of 4 go on with odds 1, 4, 6, 4, 1 of 16; calls of 2 and 3 lie between those of 1 and 4
+    one, four = 3.0 + 0.5 + 0.01, 6.0 + 0.5 + 0.01
+    call = (4 * one + 6 * (2 * one + four) / 3 + 4 * (one + 2 * four) / 3 + four) / 16
+    assert costs.mean(path, np.array([0.5, 0.5])) == pytest.approx((2.0 + 0.1 + 0.01 + call) / 4)
+    assert stage_costs(batched, EXITS, "max_prob", "macs").calls is None
+    chosen = costs.select(path)
+    assert chosen.mean(path, np.array([0.5, 0.5])) == pytest.approx(costs.mean(path, np.array([0.5, 0.5])))
+
+
+def test_peak_memory_is_the_largest_step_of_a_path(profile):
+    peaks = {"peak_segment": (50.0, 20.0, 30.0), "peak_head": {"a": {"x": 10.0, "y": 60.0}, "b": {"x": 40.0}}}
+    costs = stage_costs(profile.model_copy(update=peaks), EXITS, "max_prob", "peak_bytes")
+    assert costs.step[0].tolist() == [50, 60, 50, 50]
+    assert costs.step[1].tolist() == [inf, inf, 40, 30]
+    assert costs.cumulative((EXITS[1], EXITS[2], EXITS[3])).tolist() == [60, 60, 60]
+    assert costs.cumulative((EXITS[0], EXITS[2])).tolist() == [50, 50]
+    assert costs.backbone == 50
+
+
+def test_axes_are_those_that_are_known(profile):
+    assert profile.axes == ("latency_ms", "macs")
+    with pytest.raises(CostError, match="has no energy_mj"):
+        stage_costs(profile, EXITS, "max_prob", "energy_mj")
+    energy = EnergyProfile(prefix_mj=(1.0, 2.0, 3.0), head_mj={"a": {"x": 0.5, "y": 1}, "b": {"x": 1}},
+                           decision_mj={"max_prob": 0.25}, resume_mj=0.0)  # fmt: skip
+    known = profile.model_copy(update={"energy": energy, "peak_segment": (1.0, 1.0, 1.0)})
+    assert known.axes == ("latency_ms", "macs", "peak_bytes", "energy_mj")
+    assert stage_costs(known, EXITS[:1], "max_prob", "energy_mj").step[0, 0] == 1.75
