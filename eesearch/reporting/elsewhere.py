@@ -88,8 +88,8 @@ def elsewhere_sentences(answers: Answers) -> list[str]:
         other, case, here = worst.other, worst.case, worst.case.device
         own, theirs = (", ".join(names) for names in (_exits(case), exits[case.own.limit, other]))
         return [
-            f"Yes. {_within(case.own.limit)}, what {other} picks would cost {worst.extra:.0%} more on {here.device} than "
-            f"its own pick ({SPENT[here.axis]}): its own leaves at {own}; that of {other} at {theirs}."
+            f"Yes. {_within(case.own.limit)}, what {other} picks would cost {worst.extra:.0%} more on {here.device} "
+            f"than its own pick ({SPENT[here.axis]}): its own leaves at {own}; that of {other} at {theirs}."
         ]
     most = max(0.0, *(each.extra for each in dear))
     if differ:
