@@ -16,8 +16,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from eesearch.core.amounts import Amount, ByHead, Finite, require_growing, require_known, require_rising, require_sizes
 from eesearch.core.batches import calls_expected
 from eesearch.core.design import ExitId, Value
 from eesearch.core.errors import CostError
@@ -46,15 +47,15 @@ class Timing(Value):
         noisy: Whether the rounds never settled.
     """
 
-    ms: float
-    min: float
-    p10: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
+    ms: Amount
+    min: Finite
+    p10: Finite
+    p50: Finite
+    p90: Finite
+    p95: Finite
+    p99: Finite
     rounds: int
-    contention: float
+    contention: Amount
     noisy: bool
 
 
@@ -72,22 +73,22 @@ class LatencyProfile(Value):
         batch: Samples per call.
     """
 
-    prefix_ms: tuple[float, ...]
-    head_ms: dict[str, dict[str, float]]
-    decision_ms: dict[str, float]
-    resume_ms: float
+    prefix_ms: tuple[Amount, ...]
+    head_ms: ByHead
+    decision_ms: dict[str, Amount]
+    resume_ms: Amount
     timings: dict[str, Timing]
-    noise: float
-    batch: int = 1
+    noise: Amount
+    batch: int = Field(default=1, ge=1)
 
 
 class EnergyProfile(Value):
     """Measured millijoules per call at the device's batch size; fields as those of `LatencyProfile`."""
 
-    prefix_mj: tuple[float, ...]
-    head_mj: dict[str, dict[str, float]]
-    decision_mj: dict[str, float]
-    resume_mj: float
+    prefix_mj: tuple[Amount, ...]
+    head_mj: ByHead
+    decision_mj: dict[str, Amount]
+    resume_mj: Amount
 
 
 class DeviceProfile(Value):
@@ -118,16 +119,33 @@ class DeviceProfile(Value):
     fingerprint: dict[str, str]
     content: str
     cuts: tuple[str, ...]
-    macs_prefix: tuple[float, ...]
-    macs_head: dict[str, dict[str, float]]
-    params_prefix: tuple[float, ...] = ()
-    params_head: dict[str, dict[str, float]] = Field(default_factory=dict)
-    peak_segment: tuple[float, ...] = ()
-    peak_head: dict[str, dict[str, float]] = Field(default_factory=dict)
-    carry_bytes: tuple[float, ...] = ()
+    macs_prefix: tuple[Amount, ...]
+    macs_head: ByHead
+    params_prefix: tuple[Amount, ...] = ()
+    params_head: ByHead = Field(default_factory=dict)
+    peak_segment: tuple[Amount, ...] = ()
+    peak_head: ByHead = Field(default_factory=dict)
+    carry_bytes: tuple[Amount, ...] = ()
     latency: LatencyProfile | None = None
     smaller: tuple[LatencyProfile, ...] = ()
     energy: EnergyProfile | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DeviceProfile:
+        """It may come from another machine, or from anybody."""
+        calls = (*self.smaller, *([self.latency] if self.latency else []))
+        rising = {"macs_prefix": self.macs_prefix, "params_prefix": self.params_prefix}
+        rising |= {f"prefix_ms at batch size {each.batch}": each.prefix_ms for each in calls}
+        rising |= {"prefix_mj": self.energy.prefix_mj} if self.energy else {}
+        require_sizes(
+            {**rising, "peak_segment": self.peak_segment, "carry_bytes": self.carry_bytes}, len(self.cuts) + 1
+        )
+        require_rising(rising)
+        if not self.macs_prefix or not all(each.prefix_ms for each in calls):
+            raise ValueError("there are no prefixes")
+        require_known(self.cuts, (*self.macs_head, *(cut for each in calls for cut in each.head_ms)))
+        require_growing([each.batch for each in calls])
+        return self
 
     @property
     def axis(self) -> Axis:
