@@ -2,6 +2,8 @@
 
 Round medians are robust against what happens now and then; the lower half of the rounds tells whether the machine was
 quiet half of the time. Differences are taken between neighbouring calls, so that a drift of the machine meets both.
+
+The standard library only, and nothing newer than Python 3.9: this file travels with the device kit (`costs.kit`).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from operator import sub
 from statistics import median
 from typing import Any
 
@@ -122,7 +125,7 @@ def _run(calls: Sequence[Call], repeats: int, clock: Clock, *, turned: bool = Fa
             took[i].append(1000 * (wall() - start))
         order.reverse()  # A B, B A, A B, ...: a drift of the machine cancels
     cpu = clock.cpu() - cpu
-    figure = median(took[0]) if len(calls) == 1 else median(more - less for less, more in zip(*took, strict=True))
+    figure = median(took[0]) if len(calls) == 1 else median(map(sub, took[1], took[0]))
     return _Stint([median(each) for each in took], figure, sum(map(sum, took)) / 1000, cpu)
 
 
