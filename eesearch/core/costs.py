@@ -253,7 +253,7 @@ class StageCosts:
         """
         rows = np.array([self._row(e) for e in exits], dtype=np.intp)
         chosen = np.ix_(np.concatenate([[0], rows + 1]), rows)
-        calls = None if self.calls is None else self.calls[:, *chosen]
+        calls = None if self.calls is None else self.calls[:, chosen[0], chosen[1]]
         return replace(self, step=self.step[chosen], exits=tuple(exits), calls=calls)
 
     def cumulative(self, exits: Sequence[ExitId]) -> NDArray[np.float64]:

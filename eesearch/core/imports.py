@@ -1,8 +1,9 @@
-"""Objects named by import path; only ever called with a path from a study file that the user names."""
+"""Objects named by import path, which only ever comes from a study file that the user names; optional libraries."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from eesearch.core.errors import InputError
 
@@ -33,3 +34,22 @@ def import_object(path: str, error: type[InputError] = InputError) -> object:
             raise error(f"module '{module_name}' has no '{name}'", expected="a function of that module")
         found = getattr(found, part)
     return found
+
+
+def need(module: str, extra: str, error: type[InputError] = InputError) -> Any:
+    """Import an optional library.
+
+    Args:
+        module: Its import path.
+        extra: The extra of eesearch that installs it.
+        error: What to raise.
+
+    Raises:
+        InputError: the class given: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as cause:
+        raise error(
+            f"{module} is not installed", got=cause, do=f"Install it: pip install 'eesearch[{extra}]'"
+        ) from cause

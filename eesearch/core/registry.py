@@ -78,6 +78,6 @@ HEADS: Registry[Any] = Registry("head", builtin="eesearch.nets.fitted", group="e
 CRITERIA: Registry[Any] = Registry("criterion", builtin="eesearch.exits.learned", group="eesearch.criteria")
 ANSWERS: Registry[Any] = Registry("answer", builtin="eesearch.exits.answers", group="eesearch.answers")
 STRATEGIES: Registry[Any] = Registry("strategy", builtin="eesearch.training.strategies", group="eesearch.strategies")
-BACKENDS: Registry[Any] = Registry("back end", builtin="eesearch.costs.backends", group="eesearch.backends")
+BACKENDS: Registry[Any] = Registry("back end", builtin="eesearch.costs.builtin", group="eesearch.backends")
 DRIVERS: Registry[Any] = Registry("driver", builtin="eesearch.drivers.builtin", group="eesearch.drivers")
 EXPORTERS: Registry[Any] = Registry("export format", builtin="eesearch.exporters.builtin", group="eesearch.exporters")

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from eesearch.core.errors import CostError
-from eesearch.core.registry import BACKENDS
+from eesearch.costs.backends import Backend, find_backend
+from eesearch.costs.cuda import gpu_facts, require_cuda
 
 MACS = "macs"
 """The device that counts multiply-adds and times nothing."""
@@ -25,6 +26,9 @@ ALLOCATOR = {
 """glibc keeps freed memory instead of asking the kernel again: a quarter of the variation between processes."""
 
 FORMAT = "KIND:BACKEND:tTHREADS:bBATCH, such as cpu:eager:t1:b1; or macs; or the path of a profile (.json)"
+KINDS = ("cpu", "cuda")
+"""Kinds of device on which latency is measured here; the GPU is the one that torch uses."""
+
 _NAME = re.compile(r"(?P<kind>\w+):(?P<backend>[\w.-]+):t(?P<threads>\d+):b(?P<batch>\d+)")
 
 
@@ -34,7 +38,7 @@ class Device:
 
     Attributes:
         name: As the study writes it.
-        kind: `macs`, `cpu`, or `file` for a profile that was measured elsewhere.
+        kind: `macs`, `cpu`, `cuda`, or `file` for a profile that was measured elsewhere.
         backend: A name in the BACKENDS registry; empty on `macs` and `file`.
         threads: Threads of one call; 0 on `macs` and `file`.
         batch: Samples per call; 0 on `macs` and `file`.
@@ -47,6 +51,15 @@ class Device:
     threads: int = 0
     batch: int = 0
     path: Path | None = None
+
+    @property
+    def runs(self) -> Backend:
+        """What runs modules on a timed device.
+
+        Raises:
+            CostError: it is not here.
+        """
+        return find_backend(self.kind, self.backend)
 
     @property
     def timed(self) -> bool:
@@ -66,7 +79,7 @@ def parse_device(name: str) -> Device:
         name: `macs`, `cpu:eager:t1:b1`, or the path of a profile (.json).
 
     Raises:
-        CostError: the name has another form, or there is no such device.
+        CostError: the name has another form, there is no such device, or what runs modules there is not installed.
     """
     if name == MACS:
         return Device(name, MACS)
@@ -82,14 +95,17 @@ def parse_device(name: str) -> Device:
 
 def _require(device: Device) -> None:
     what = f"the device '{device.name}' is not available"
-    if device.kind != "cpu":
-        raise CostError(what, got=f"kind {device.kind}", expected="cpu")
-    if device.backend not in BACKENDS:
-        raise CostError(what, got=f"back end {device.backend}", expected=f"one of {', '.join(sorted(BACKENDS))}")
+    if device.kind not in KINDS:
+        raise CostError(what, got=f"kind {device.kind}", expected=" or ".join(KINDS))
+    backend = find_backend(device.kind, device.backend)
+    if device.kind == "cuda":
+        require_cuda(device.name)
     if not 1 <= device.threads <= len(usable_cores()):
         raise CostError(what, got=f"{device.threads} threads", expected=f"1 to {len(usable_cores())} on this machine")
-    if device.batch != 1:
-        raise CostError(what, got=f"batch size {device.batch}", expected="b1: one sample at a time")
+    if device.batch < 1 or (backend.largest and device.batch > backend.largest):
+        largest = f"b1 to b{backend.largest}" if backend.largest > 1 else "b1: one sample at a time"
+        expected = largest if backend.largest else "b1 or more"
+        raise CostError(what, got=f"batch size {device.batch}", expected=expected)
 
 
 def usable_cores() -> tuple[int, ...]:
@@ -105,7 +121,7 @@ def allocator_settings() -> dict[str, str]:
 
 
 def fingerprint(device: Device) -> dict[str, str]:
-    """What a measured figure depends on besides the network: processor, versions, settings.
+    """What a measured figure depends on besides the network: processor, GPU, versions, settings.
 
     Multiply-adds do not depend on the machine: the fingerprint of `macs` is empty.
     """
@@ -120,6 +136,8 @@ def fingerprint(device: Device) -> dict[str, str]:
         "torch": torch.__version__,
         "allocator": "steadied" if allocator_settings() else "default",
         "pinned": "yes" if hasattr(os, "sched_setaffinity") else "no",
+        **device.runs.versions,
+        **(gpu_facts() if device.kind == "cuda" else {}),
     }
 
 

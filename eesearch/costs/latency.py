@@ -22,12 +22,12 @@ from typing import IO, Any
 import cloudpickle
 import numpy as np
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
 
 from eesearch.core.costs import Timing
 from eesearch.core.errors import CostError
 from eesearch.core.progress import Progress, silent
 from eesearch.costs.devices import Device, allocator_settings
+from eesearch.costs.pieces import Prepared
 from eesearch.costs.timer import Protocol, Rounds
 
 PHASE = "measure latency"
@@ -36,19 +36,19 @@ PHASE = "measure latency"
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One figure to measure: what `module(*args)` takes, beyond what `minus(*args)` takes.
+    """One figure to measure, prepared for a back end; see `pieces.Figure`.
 
     Attributes:
         name: Unique among the jobs measured together.
-        module: Run in eval mode, in the worker's own copy.
-        args: Positional inputs.
+        parts: Run in a row; the first is given its example inputs.
         minus: If given, the figure is a difference (`timer.time_call`).
+        decides: Whether the host looks at what is given last.
     """
 
     name: str
-    module: nn.Module
-    args: tuple[Tensor, ...]
-    minus: nn.Module | None = None
+    parts: tuple[Prepared, ...]
+    minus: tuple[Prepared, ...] = ()
+    decides: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def measure(
             for done, (job, found) in enumerate(_replies(payload, device), process * len(jobs) + 1):
                 rounds[job].append(found)
                 progress(PHASE, done, total)
-    whole = [rounds[job.name] for job in jobs if job.minus is None]
+    whole = [rounds[job.name] for job in jobs if not job.minus]
     return Measured({job: summarize(found) for job, found in rounds.items()}, _noise(whole, protocol))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -11,52 +12,75 @@ from torch import Tensor, nn
 
 from eesearch.core.design import ExitId
 from eesearch.core.policy import Criterion, Parameters, decision_named
+from eesearch.costs.backends import Backend
 from eesearch.exits.learned import parameter_widths
 from eesearch.nets.backbone import Backbone, Carry
+from eesearch.nets.graphs import NetworkGraph, Piece, as_tuple
 from eesearch.nets.heads import Head
-from eesearch.nets.stages import Stage, route
+from eesearch.nets.lower import LoweredStage
+from eesearch.nets.modes import evaluating
+from eesearch.nets.stages import Stage
 
 
-class InPlace(nn.Module):
-    """A prefix and a head on it, without any decision.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Segments and what reads the carry behind them; what a back end gets as one module.
 
-    Args:
-        backbone: The network.
-        cut: Index of the cut.
-        head: What reads there.
+    Attributes:
+        first: The first segment; 0 reads the raw sample.
+        last: The segment before which it ends.
+        tail: Takes the carry's tensors one by one: a `HeadTail`, a `DecidedTail`; None: nothing reads it.
     """
 
-    def __init__(self, backbone: Backbone, cut: int, head: Head) -> None:
+    first: int
+    last: int
+    tail: nn.Module | None = None
+
+
+class HeadTail(nn.Module):
+    """A head behind a carry.
+
+    Args:
+        head: Reads the tap, the first tensor.
+    """
+
+    def __init__(self, head: Head) -> None:
         super().__init__()
-        self.cut, self.classes = cut, backbone.classes
-        self.prefix = backbone.span(0, cut + 1)
         self.head = head
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Raw sample to the head's logits."""
-        logits: Tensor = self.head(self.prefix(x)[0])
+    def forward(self, *carry: Tensor) -> Tensor:
+        """The head's logits. [N, C]"""
+        logits: Tensor = self.head(carry[0])
         return logits
 
 
-class Decided(nn.Module):
-    """A prefix, its head, and all that the network with exits does to leave there: score, compare, keep the answer.
+class _Tap(nn.Module):
+    """The end of a carry, where no segment is left to run."""
+
+    def forward(self, tap: Tensor) -> Carry:
+        return (tap,)
+
+
+class DecidedTail(nn.Module):
+    """A head behind a carry, with the decision: `(carry...) -> (logits, answer, score)`, as a stage ends.
 
     Args:
-        place: The prefix and its head.
+        head: Reads the tap, the first tensor.
         decision: What decides, as `decision_name` names it. One that looks at all active exits is shown two.
+        classes: Number of classes C.
     """
 
-    def __init__(self, place: InPlace, decision: str) -> None:
+    def __init__(self, head: Head, decision: str, classes: int) -> None:
         super().__init__()
-        self.place = place
-        self.decision = _shown_two(decision_named(decision))
-        here = ExitId(network="", cut=str(place.cut), head=place.head.spec.name)
-        self.stages = (Stage(place.prefix, place.head, here, -inf),)
-        self.fitted = {kind: torch.ones(1, width) for kind, width in parameter_widths(place.classes).items()}
+        here = ExitId(network="", cut="", head=head.spec.name)
+        criterion = _shown_two(decision_named(decision))
+        fitted = {kind: torch.ones(1, width) for kind, width in parameter_widths(classes).items()}
+        self.stage = LoweredStage(Stage(_Tap(), head, here, -inf), criterion, fitted, carried=1, is_last=True)
 
-    def forward(self, x: Tensor) -> Any:
-        """Raw sample to its answer."""
-        return route(x, self.stages, self.decision, self.fitted)
+    def forward(self, *carry: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        made: tuple[Tensor, ...] = self.stage(carry[0])
+        return made
 
 
 def _shown_two(decision: Criterion) -> Criterion:
@@ -71,22 +95,72 @@ def _shown_two(decision: Criterion) -> Criterion:
     return replace(decision, function=function)
 
 
-class Resumed(nn.Module):
-    """A prefix as two stages, with a stop at a cut in between.
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """One figure to measure: what running some parts in a row takes, beyond what running `minus` takes.
 
-    Args:
-        backbone: The network.
-        stop: Index of the cut in between.
-        cut: Index of the cut where the prefix ends; the number of cuts for the output.
+    Attributes:
+        name: Unique among the figures measured together.
+        parts: Each reads the carry that the one before it gives; the first reads the raw sample.
+        minus: If given, the figure is a difference (`timer.time_call`).
+        decides: Whether the host then looks at the score, the last part's last output, and keeps the answer before it.
     """
 
-    def __init__(self, backbone: Backbone, stop: int, cut: int) -> None:
-        super().__init__()
-        self.stop = stop
-        self.before = backbone.span(0, stop + 1)
-        self.after = backbone.span(stop + 1, cut + 1)
+    name: str
+    parts: tuple[Part, ...]
+    minus: tuple[Part, ...] = ()
+    decides: bool = False
 
-    def forward(self, x: Tensor) -> Carry:
-        """Raw sample to the carry at the cut; to the logits, as a tuple of one, at the output."""
-        carry: Carry = self.after(*self.before(x))
-        return carry
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A part as a back end wants it.
+
+    Attributes:
+        form: What the back end's `prepare` makes.
+        args: Example inputs.
+    """
+
+    form: Any
+    args: tuple[Tensor, ...]
+
+
+def preparing(backbone: Backbone, backend: Backend, samples: int = 1) -> Callable[[Part], Prepared]:
+    """How parts are prepared for a back end; each part once, and a network that becomes a graph is exported once.
+
+    Args:
+        backbone: On the CPU; it is in eval mode meanwhile.
+        backend: What will run them.
+        samples: Number of samples in a call; the example is repeated.
+
+    Raises:
+        ModelError: (by the function) the back end cannot take a part.
+    """
+    graph = NetworkGraph(backbone)
+    with evaluating(backbone):
+        carries = _carries(backbone, samples)
+    done: dict[tuple[int, int, nn.Module | None], Prepared] = {}
+
+    def prepared(part: Part) -> Prepared:
+        key = part.first, part.last, part.tail
+        if key not in done:
+            args = carries[part.first]
+            piece = Piece(backbone, part.first, part.last, part.tail)
+            with evaluating(backbone), evaluating(piece):
+                if backend.form == "onnx":
+                    form: Any = graph.piece(part.first, part.last, part.tail)
+                else:
+                    form = backend.prepare(piece, args)
+            done[key] = Prepared(form, args)
+        return done[key]
+
+    return prepared
+
+
+def _carries(backbone: Backbone, samples: int) -> Sequence[Carry]:
+    """Before every segment, and behind the last."""
+    carries: list[Carry] = [(torch.cat([backbone.example] * samples),)]
+    with torch.no_grad():
+        for segment in backbone.segments:
+            carries.append(as_tuple(segment(*carries[-1])))
+    return carries

@@ -21,7 +21,7 @@ from eesearch.costs import macs
 from eesearch.costs.devices import Device, fingerprint, parse_device
 from eesearch.costs.latency import Job, Measure, measure
 from eesearch.costs.macs import count_macs
-from eesearch.costs.pieces import Decided, InPlace, Resumed
+from eesearch.costs.pieces import DecidedTail, Figure, HeadTail, Part, preparing
 from eesearch.costs.timer import Clock, Protocol, time_call
 from eesearch.nets.fitted import FittedBody
 from eesearch.nets.heads import Head, build_head
@@ -70,6 +70,7 @@ def profile(
         CostError: the device does not exist, an operation is not counted, a measurement failed, or the profile that
             `device` names does not cover what is needed.
         HeadError: a head does not fit its cut.
+        ModelError: the device's back end cannot take the network.
     """
     measuring = measuring or Measuring()
     where = parse_device(device)
@@ -174,14 +175,17 @@ def estimate_seconds(
         once = min(time_call(lambda: backbone(backbone.example), brief, Clock()).ms) / 1000
     a_round = max(protocol.round, once)
     per_call = max(protocol.warmup, 3 * a_round) + (protocol.rounds_min + protocol.rounds_max) / 2 * a_round
-    calls = sum(1 if job.minus is None else 2 for job in latency_jobs(backbone, heads, decisions))
-    return protocol.processes * (_STARTING + calls * per_call)
+    figures = latency_figures(backbone, heads, decisions)
+    calls = sum(2 if figure.minus else 1 for figure in figures)
+    loads = sum(len(figure.parts) + len(figure.minus) for figure in figures)
+    return protocol.processes * (_STARTING + calls * per_call + loads * where.runs.loading)
 
 
-def latency_jobs(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> list[Job]:
+def latency_figures(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> list[Figure]:
     """All figures to measure: prefixes as a whole; heads, decisions and the resumption as differences in place.
 
-    Everything is measured as it is deployed: a prefix is one merged segment, and the last one the unmodified backbone.
+    Everything is measured as it is deployed: a prefix is one merged segment, and the last one the unmodified backbone;
+    a head, a head with its decision and the segments before them are one piece for the back end.
 
     A head is measured once for each shape of hidden state that it reads, in the middle of the cuts where it does;
     decisions and the resumption in the middle of all cuts with heads. Not at the first ones: after a stem alone the
@@ -190,25 +194,39 @@ def latency_jobs(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> 
     Raises:
         HeadError: a head does not fit its cut.
     """
-    x = (backbone.example,)
-    prefixes = [backbone.span(0, k + 1) for k in range(len(backbone.segments))]
-    jobs = [Job(_prefix(k), prefix, x) for k, prefix in enumerate(prefixes)]
-    places: dict[str, list[InPlace]] = {}
-    for k, cut in enumerate(backbone.cuts):
-        for spec in heads.get(cut.name, ()):
-            places.setdefault(_head(spec, cut), []).append(InPlace(backbone, k, _build(spec, cut, backbone.classes)))
-    for name, alike in places.items():
-        in_place = _middle(alike)
-        jobs.append(Job(name, in_place, x, in_place.prefix))
-    if places:
-        stop = _middle(sorted(chain(*places.values()), key=lambda in_place: in_place.cut))
-        jobs += [Job(_decision(name), Decided(stop, name), x, stop) for name in decisions]
-        jobs.append(Job(_RESUME, Resumed(backbone, stop.cut, stop.cut + 1), x, prefixes[stop.cut + 1]))
-    return jobs
+    prefixes = [Part(0, k + 1) for k in range(len(backbone.segments))]
+    figures = [Figure(_prefix(k), (prefix,)) for k, prefix in enumerate(prefixes)]
+    places = [(k, spec) for k, cut in enumerate(backbone.cuts) for spec in heads.get(cut.name, ())]
+    alike: dict[str, list[tuple[int, HeadSpec]]] = {}
+    for k, spec in places:
+        alike.setdefault(_head(spec, backbone.cuts[k]), []).append((k, spec))
+    for name, same in alike.items():
+        k, spec = _middle(same)
+        head = _build(spec, backbone.cuts[k], backbone.classes)
+        figures.append(Figure(name, (Part(0, k + 1, HeadTail(head)),), (prefixes[k],)))
+    return figures + (_stop_figures(backbone, *_middle(places), decisions) if places else [])
 
 
-def _middle(places: Sequence[InPlace]) -> InPlace:
+def _stop_figures(backbone: Backbone, cut: int, spec: HeadSpec, decisions: Sequence[str]) -> list[Figure]:
+    """What stopping at a cut takes: each decision there, and going on after it."""
+    head = _build(spec, backbone.cuts[cut], backbone.classes)
+    undecided, end = Part(0, cut + 1, HeadTail(head)), cut + 2
+    decided = [(name, Part(0, cut + 1, DecidedTail(head, name, backbone.classes))) for name in decisions]
+    figures = [Figure(_decision(name), (part,), (undecided,), decides=True) for name, part in decided]
+    return [*figures, Figure(_RESUME, (Part(0, cut + 1), Part(cut + 1, end)), (Part(0, end),))]
+
+
+def _middle(places: Sequence[tuple[int, HeadSpec]]) -> tuple[int, HeadSpec]:
     return places[len(places) // 2]
+
+
+def _prepared(backbone: Backbone, figures: Sequence[Figure], device: Device) -> list[Job]:
+    """The figures as jobs for a device."""
+    prepare = preparing(backbone, device.runs, device.batch)
+    return [
+        Job(each.name, tuple(map(prepare, each.parts)), tuple(map(prepare, each.minus)), each.decides)
+        for each in figures
+    ]
 
 
 def _prefix(k: int) -> str:
@@ -231,7 +249,7 @@ def _build(spec: HeadSpec, cut: Cut, classes: int) -> Head:
 def _measure_latency(
     backbone: Backbone, heads: Heads, where: Device, decisions: Sequence[str], measuring: Measuring
 ) -> LatencyProfile:
-    jobs = latency_jobs(backbone, heads, decisions)
+    jobs = _prepared(backbone, latency_figures(backbone, heads, decisions), where)
     found = measuring.measure(jobs, where, measuring.protocol, measuring.progress)
     ms = {name: timing.ms for name, timing in found.timings.items()}
     return LatencyProfile(

@@ -9,12 +9,14 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eesearch.costs.devices import Device
     from eesearch.costs.latency import Job
+    from eesearch.costs.pieces import Prepared
     from eesearch.costs.timer import Clock, Protocol
 
 
@@ -50,7 +52,7 @@ def serve(
 
     Args:
         jobs: What to measure.
-        device: Whose back end runs the modules.
+        device: Whose back end runs the parts.
         protocol: How long and how often.
         clock: Where the time comes from.
         channel: Gets a line of JSON per job (its name and the fields of `timer.Rounds`), then `"done"`; or an `error`.
@@ -69,12 +71,22 @@ def serve(
 
 
 def _measure(job: Job, device: Device, protocol: Protocol, clock: Clock) -> dict[str, Any]:
-    from eesearch.core.registry import BACKENDS
+    from torch import nn
+
+    from eesearch.costs.calls import in_a_row
     from eesearch.costs.timer import time_call
 
-    make_call = BACKENDS[device.backend]
-    minus = None if job.minus is None else make_call(job.minus.eval(), job.args)
-    rounds = time_call(make_call(job.module.eval(), job.args), protocol, clock, minus)
+    backend = device.runs
+
+    def load(parts: tuple[Prepared, ...], *, decides: bool = False) -> Callable[[], Any]:
+        for part in parts:
+            if isinstance(part.form, nn.Module):
+                part.form.eval()  # this process's own copy
+        calls = [backend.load(part.form, part.args, device.threads) for part in parts]
+        return in_a_row(calls, [backend.native(tensor) for tensor in parts[0].args], decides=decides)
+
+    minus = load(job.minus) if job.minus else None
+    rounds = time_call(load(job.parts, decides=job.decides), protocol, clock, minus)
     gc.collect()
     return {"job": job.name, **asdict(rounds)}
 

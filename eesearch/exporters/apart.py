@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module, invalidate_caches
+from importlib import invalidate_caches
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eesearch.core.errors import InputError
 from eesearch.nets.inputs import as_tensor
 
 Reloaded = Callable[[NDArray[Any]], tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -64,20 +63,6 @@ def _names_apart(names: set[str]) -> Iterator[None]:
         for name in [name for name in sys.modules if name.partition(".")[0] in names]:
             del sys.modules[name]
         sys.modules.update(before)
-
-
-def need(module: str, extra: str) -> Any:
-    """Import an optional library.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"{module} is not installed", got=error, do=f"Install it: pip install 'eesearch[{extra}]'"
-        ) from error
 
 
 def answering(predict: Callable[[Tensor], Any]) -> Reloaded:

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from eesearch.core.errors import ModelError
+from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
-from eesearch.exporters.apart import Reloaded, need
+from eesearch.exporters.apart import Reloaded
 from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter
 from eesearch.exporters.onnx_stages import RUNNER, lowered_stages, runner_source, write_thresholds
 from eesearch.exporters.torch_folder import load_module
-from eesearch.nets.lower import Lowered, exporting
+from eesearch.nets.lower import Lowered
+from eesearch.nets.programs import export_program
 
 
 def write_executorch(chosen: Chosen, path: Path) -> None:
@@ -44,45 +44,10 @@ def stage_program(stage: Lowered, number: int) -> bytes:
     """One stage as an ExecuTorch program for one sample: its memory is planned ahead, and devices have one at a time.
 
     Raises:
+        InputError: executorch is not installed.
         ModelError: it cannot be exported.
     """
-    exir = need("executorch.exir", "executorch")
-    xnnpack = need("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
-    example = tuple(tensor[:1].contiguous() for tensor in stage.example)
-    try:
-        with exporting(), torch.no_grad():
-            program = torch.export.export(stage.module, example).run_decompositions(_DECOMPOSED)
-            edge = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
-            return bytes(edge.to_executorch().buffer)
-    except Exception as error:  # a user's forward may do anything
-        raise ModelError(
-            f"stage {number} cannot be exported to ExecuTorch",
-            got=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
-            do="Export with `--to onnx`.",
-        ) from error
-
-
-def _largest(x: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
-    """Adaptive max pooling as slices, which ExecuTorch has no operation for; nobody reads the indices."""
-    height, width = x.shape[-2:]
-    rows = []
-    for i in range(size[0]):
-        top, bottom = i * height // size[0], -(-(i + 1) * height // size[0])
-        spans = [(j * width // size[1], -(-(j + 1) * width // size[1])) for j in range(size[1])]
-        rows.append(torch.stack([x[..., top:bottom, a:b].amax((-2, -1)) for a, b in spans], -1))
-    largest = torch.stack(rows, -2)
-    return largest, torch.zeros_like(largest, dtype=torch.int64)
-
-
-def _largest_1d(x: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
-    largest, index = _largest(x.unsqueeze(-2), [1, *size])
-    return largest.squeeze(-2), index.squeeze(-2)
-
-
-_DECOMPOSED = {
-    torch.ops.aten.adaptive_max_pool1d.default: _largest_1d,
-    torch.ops.aten.adaptive_max_pool2d.default: _largest,
-}
+    return export_program(stage.module, stage.example, what=f"stage {number}")
 
 
 def reload_executorch(path: Path) -> Reloaded:

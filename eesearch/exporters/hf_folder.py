@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
-from eesearch.exporters.apart import Reloaded, answering, need, package_apart
+from eesearch.exporters.apart import Reloaded, answering, package_apart
 from eesearch.exporters.cards import card
 from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from eesearch.core.design import TrainSpec
+from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
-from eesearch.exporters.apart import Reloaded, answering, modules_apart, need
+from eesearch.exporters.apart import Reloaded, answering, modules_apart
 from eesearch.exporters.cards import card
 from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eesearch.exporters.apart import need
+from eesearch.core.imports import need
 
 OUTPUTS = ("answer", "exit", "score")
 

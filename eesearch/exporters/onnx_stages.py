@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from eesearch.core.errors import ModelError
+from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
-from eesearch.exporters.apart import Reloaded, need
+from eesearch.exporters.apart import Reloaded
 from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter
 from eesearch.exporters.onnx_single import single_graph
 from eesearch.exporters.torch_folder import load_module
-from eesearch.nets.lower import Lowered, exporting, lower_stages
+from eesearch.nets.graph_export import export_onnx
+from eesearch.nets.lower import Lowered, lower_stages
 
 RUNNER, THRESHOLDS, NETWORK = "runner.py", "thresholds.json", "network.onnx"
 
@@ -58,41 +58,10 @@ def stage_model(stage: Lowered, number: int) -> Any:
     """One stage as an ONNX model, for any number of samples.
 
     Raises:
-        InputError: onnxscript is not installed.
+        InputError: onnx or onnxscript is not installed.
         ModelError: torch cannot export it.
     """
-    need("onnxscript", "onnx")
-    batch = {0: torch.export.Dim.DYNAMIC}
-    try:
-        with exporting(), torch.no_grad():
-            program = torch.onnx.export(
-                stage.module,
-                stage.example,
-                dynamo=True,
-                verbose=False,
-                input_names=list(stage.inputs),
-                output_names=list(stage.outputs),
-                dynamic_shapes=(tuple(batch for _ in stage.example),),
-            )
-    except Exception as error:  # a user's forward may do anything
-        raise ModelError(
-            f"torch cannot export stage {number} to ONNX",
-            got=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
-            expected="a forward that torch.export can follow, for any number of samples",
-        ) from error
-    assert program is not None
-    return _named(program.model_proto)
-
-
-def _named(model: Any) -> Any:
-    """With `N` for the number of samples, whatever torch called it, and without notes on its origin."""
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
-        del value.metadata_props[:]
-    del model.graph.value_info[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]
-    return model
+    return export_onnx(stage.module, stage.example, stage.inputs, stage.outputs, what=f"stage {number}")
 
 
 def write_thresholds(chosen: Chosen, path: Path, **more: Any) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
-from eesearch.exporters.apart import Reloaded, need
+from eesearch.exporters.apart import Reloaded
 from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter
 from eesearch.exporters.onnx_stages import RUNNER, lowered_stages, runner_source, stage_model, write_thresholds

@@ -70,13 +70,20 @@ def test_the_table_of_registries_is_true(pages):
 @pytest.mark.slow
 def test_the_examples_keep_the_contracts(blocks, installed):
     (command,) = (c for block in blocks("extending") for c in block.commands if c.startswith("python -m pytest"))
-    names = "collision or two_phase or channels_last or normed or unknown"
+    names = "collision or two_phase or channels_last or ChannelsLast or normed or unknown"
     files = [word for word in command.split() if word.endswith(".py")]
     assert all((ROOT / file).is_file() for file in files)
     said = python(
         installed,
         *("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", ROOT / "pyproject.toml"),
-        *(*files, installed / "test_normed_head.py", installed / "test_two_phase.py", "-k", names),
+        *(
+            *files,
+            installed / "test_normed_head.py",
+            installed / "test_two_phase.py",
+            installed / "test_channels_last.py",
+            "-k",
+            names,
+        ),
         folder=ROOT,
     )
     assert "passed" in said

@@ -28,7 +28,6 @@ ALLOWED = {
     ("exporters/torch_folder.py", "importlib.util.spec_from_file_location"): "a file that the export has just written",
     ("exporters/torch_folder.py", "importlib.util.module_from_spec"): "a module that the export has just written",
     ("exporters/hf_folder.py", "importlib.import_module"): "a module that the export has just written",
-    ("exporters/apart.py", "importlib.import_module"): "modules that the export has just written",
     ("exporters/apart.py", "importlib.util.module_from_spec"): "modules that the export has just written",
     ("drivers/loggers.py", "importlib.import_module"): "of a logger named in drivers/loggers.py itself",
     ("__init__.py", "importlib.import_module"): "of eesearch.api, when one of its names is first used",

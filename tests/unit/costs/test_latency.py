@@ -16,6 +16,7 @@ from eesearch.core.errors import CostError
 from eesearch.costs import latency
 from eesearch.costs.devices import ALLOCATOR, parse_device
 from eesearch.costs.latency import Job, environment, measure, summarize
+from eesearch.costs.pieces import Prepared
 from eesearch.costs.timer import Protocol, Rounds
 
 CPU = parse_device("cpu:eager:t1:b1")
@@ -52,6 +53,12 @@ class Witness(nn.Module):
         return x
 
 
+def job(name, module=None, args=(), minus=None):
+    """A job of the eager back end."""
+    parts = [(Prepared(each, args),) if each else () for each in (module or nn.Identity(), minus)]
+    return Job(name, *parts)
+
+
 def rounds(*ms, contention=1.0, settled=True):
     return Rounds(list(ms), contention, settled)
 
@@ -82,7 +89,7 @@ def test_unsettled_process_makes_a_figure_noisy():
 
 
 def test_noise_is_the_spread_between_processes(monkeypatch):
-    jobs = [Job("a", nn.Identity(), ()), Job("b", nn.Identity(), (), nn.Identity())]
+    jobs = [job("a"), job("b", minus=nn.Identity())]
     answer_with(monkeypatch, [("a", rounds(1.0)), ("b", rounds(8.0))], [("a", rounds(1.5)), ("b", rounds(1.0))])
     seen = []
     measured = measure(jobs, CPU, Protocol(processes=2), lambda *step: seen.append(step))
@@ -93,7 +100,7 @@ def test_noise_is_the_spread_between_processes(monkeypatch):
 
 def test_noise_is_never_below_the_floor(monkeypatch):
     answer_with(monkeypatch, [("a", rounds(1.0))])
-    assert measure([Job("a", nn.Identity(), ())], CPU, Protocol(processes=1)).noise == Protocol().floor
+    assert measure([job("a")], CPU, Protocol(processes=1)).noise == Protocol().floor
 
 
 def test_one_measurement_at_a_time(monkeypatch, tmp_path):
@@ -107,7 +114,7 @@ def test_one_measurement_at_a_time(monkeypatch, tmp_path):
         return iter([("a", rounds(1.0))])
 
     monkeypatch.setattr(latency, "_replies", replies)
-    measure([Job("a", nn.Identity(), ())], CPU, Protocol(processes=2))
+    measure([job("a")], CPU, Protocol(processes=2))
     assert len(locked) == 2
     FileLock(locked[0]).acquire(timeout=0).lock.release()
 
@@ -123,7 +130,7 @@ def test_waiting_for_another_measurement_is_told(monkeypatch):
         seen.append((phase, done, total))
         other.release()
 
-    measure([Job("a", nn.Identity(), ())], CPU, Protocol(processes=1), listen)
+    measure([job("a")], CPU, Protocol(processes=1), listen)
     assert seen[:2] == [("wait for another measurement", 0, 1), ("measure latency", 0, 1)]
 
 
@@ -136,19 +143,19 @@ def test_environment_of_the_worker(monkeypatch):
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_starts():
-    job = Job("a", nn.Identity(), ())
+    one = job("a")
     with pytest.raises(CostError, match="nothing is timed on the device 'macs'"):
-        measure([job], parse_device("macs"))
+        measure([one], parse_device("macs"))
     with pytest.raises(CostError, match="same name"):
-        measure([job, job], CPU)
+        measure([one, one], CPU)
     locked = nn.Identity()
     locked.lock = threading.Lock()
     with pytest.raises(CostError, match=r"cannot be sent.*pickle"):
-        measure([Job("a", locked, ())], CPU)
+        measure([job("a", locked)], CPU)
 
 
 def test_real_worker_measures_in_its_own_process_and_surroundings(tmp_path):
-    jobs = [Job("seen", Witness(tmp_path / "facts"), (torch.ones(1),)), Job("bad", nn.Linear(2, 2), (torch.ones(3),))]
+    jobs = [job("seen", Witness(tmp_path / "facts"), (torch.ones(1),)), job("bad", nn.Linear(2, 2), (torch.ones(3),))]
     seen = []
     with pytest.raises(CostError, match=r"measuring bad failed; got RuntimeError: .*shapes cannot be multiplied"):
         measure(jobs, CPU, QUICK, lambda *step: seen.append(step))
@@ -159,7 +166,7 @@ def test_real_worker_measures_in_its_own_process_and_surroundings(tmp_path):
 
 
 def test_interrupt_ends_the_worker(tmp_path):
-    jobs = [Job(str(i), Witness(tmp_path / "facts"), (torch.ones(1),)) for i in range(2)]
+    jobs = [job(str(i), Witness(tmp_path / "facts"), (torch.ones(1),)) for i in range(2)]
 
     def interrupt(phase, done, total):
         if done:
@@ -175,4 +182,4 @@ def test_interrupt_ends_the_worker(tmp_path):
 def test_dead_worker_is_told_with_its_last_words(monkeypatch):
     monkeypatch.setattr(latency.sys, "executable", "/bin/false")
     with pytest.raises(CostError, match="the measuring process died; got no message"):
-        measure([Job("a", nn.Linear(400, 400), ())], CPU, QUICK)
+        measure([job("a", nn.Linear(400, 400))], CPU, QUICK)

@@ -13,21 +13,24 @@ from eesearch.core.costs import Timing
 from eesearch.core.design import HeadSpec
 from eesearch.core.errors import CostError, HeadError
 from eesearch.core.policy import Policy, Stop
+from eesearch.core.registry import BACKENDS
 from eesearch.costs import profile as profiles
 from eesearch.costs.latency import Measured
-from eesearch.costs.pieces import Decided, InPlace, Resumed
+from eesearch.costs.pieces import DecidedTail, HeadTail, preparing
 from eesearch.costs.profile import (
     Measuring,
     estimate_seconds,
     is_current,
-    latency_jobs,
+    latency_figures,
     load_profile,
     profile,
     profile_content,
     save_profile,
 )
 from eesearch.costs.timer import Protocol, Rounds
+from eesearch.nets import graphs
 from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.graph_export import export_onnx
 from eesearch.nets.heads import build_head
 from eesearch.nets.split import split
 
@@ -137,10 +140,13 @@ def test_latency_comes_from_prefixes_and_differences_in_place(backbone, heads):
     ],
 )
 def test_every_kind_of_decision_can_be_timed(backbone, decision):
-    place = InPlace(backbone, 1, build_head(LINEAR, backbone.cuts[1].shape, 5))
+    head = build_head(LINEAR, backbone.cuts[1].shape, 5).eval()
     with torch.inference_mode():
-        prediction = Decided(place, decision).eval()(backbone.example)
-    assert prediction.exit.tolist() == [0]
+        carry = backbone.run(backbone.start(torch.cat([backbone.example] * 2)), 0, 2)
+        logits, answer, score = DecidedTail(head, decision, 5).eval()(*carry)
+        assert torch.equal(logits, head(carry[0]))
+    assert answer.tolist() == logits.argmax(-1).tolist()
+    assert (score.shape, score.dtype) == ((2,), torch.float32)
 
 
 def test_prefixes_never_decrease(backbone, heads):
@@ -150,42 +156,79 @@ def test_prefixes_never_decrease(backbone, heads):
     assert timed.timings["prefix 1"].ms == 3.0  # the raw figure stays
 
 
-def test_jobs_run_what_their_names_say(backbone, heads):
-    jobs = {job.name: job for job in latency_jobs(backbone, heads, CRITERIA)}
-    x = backbone.example
+def run(parts, prepare, x):
+    """What parts in a row give."""
+    made = (x,)
+    for part in parts:
+        made = prepare(part).form(*made)
+    return made
+
+
+def test_figures_run_what_their_names_say(backbone, heads):
+    figures = {figure.name: figure for figure in latency_figures(backbone, heads, CRITERIA)}
+    x, prepare = backbone.example, preparing(backbone, BACKENDS["eager"])
     with torch.inference_mode():
-        assert torch.equal(jobs["prefix 4"].module(x)[0], backbone(x))
+        assert torch.equal(run(figures["prefix 4"].parts, prepare, x)[0], backbone(x))
         hidden = backbone.run(backbone.start(x), 0, 3)
-        assert torch.equal(jobs["prefix 2"].module(x)[0], hidden[0])
-        job = jobs["head mlp8-mixed2 on 6x4x4"]
-        assert torch.equal(job.module(x), job.module.head(hidden[0]))
-        assert torch.equal(job.minus(x)[0], hidden[0])
-        decision = jobs["decision margin"]
-        assert decision.module(x).answer == decision.minus(x).argmax(-1).numpy()
-        assert torch.equal(jobs["resume"].module(x)[0], jobs["resume"].minus(x)[0])
-    assert [type(j.module) for n, j in jobs.items() if not n.startswith(("prefix", "head"))] == [Decided] * 3 + [
-        Resumed
-    ]
+        assert torch.equal(run(figures["prefix 2"].parts, prepare, x)[0], hidden[0])
+        head = figures["head mlp8-mixed2 on 6x4x4"]
+        carry, logits = run(head.parts, prepare, x)
+        assert torch.equal(logits, head.parts[0].tail.head(hidden[0]))
+        assert torch.equal(carry, hidden[0])
+        assert torch.equal(run(head.minus, prepare, x)[0], hidden[0])
+        decision = figures["decision margin"]
+        _, logits, answer, score = run(decision.parts, prepare, x)
+        assert torch.equal(logits, run(decision.minus, prepare, x)[1])
+        assert answer == logits.argmax(-1)
+        assert 0 <= score <= 1
+        resume = figures["resume"]
+        assert torch.equal(run(resume.parts, prepare, x)[0], run(resume.minus, prepare, x)[0])
+        assert len(resume.parts) == 2
+    assert {name for name, figure in figures.items() if figure.decides} == {f"decision {c}" for c in CRITERIA}
+    assert {name for name, figure in figures.items() if not figure.minus} == {f"prefix {k}" for k in range(5)}
 
 
 def test_prefixes_are_measured_as_they_are_deployed(backbone, heads):
-    jobs = {job.name: job for job in latency_jobs(backbone, heads, CRITERIA)}
-    net = ExitNet(backbone, {("5", "linear-avg1"): jobs["decision margin"].minus.head})
+    figures = {figure.name: figure for figure in latency_figures(backbone, heads, CRITERIA)}
+    prepare = preparing(backbone, BACKENDS["eager"])
+    decided = figures["decision margin"].parts[0]
+    net = ExitNet(backbone, {("5", "linear-avg1"): decided.tail.stage.head})
     early, own = net.exits
     stops = (Stop(exit=early, threshold=0.5), Stop(exit=own, threshold=-inf))
     (whole,) = net.stages(Policy(stops=stops[1:], criterion="margin"))
     first, second = net.stages(Policy(stops=stops, criterion="margin"))
-    assert jobs["prefix 4"].module is whole.segment
-    assert jobs["prefix 2"].module is jobs["decision margin"].minus.prefix is first.segment
-    assert jobs["decision margin"].module.stages[0].segment is first.segment
-    assert jobs["resume"].module.before is first.segment
-    assert jobs["resume"].module.after is backbone.span(3, 4)
-    assert jobs["resume"].minus is jobs["prefix 3"].module
+
+    def span(part):
+        return prepare(part).form.span
+
+    assert span(figures["prefix 4"].parts[0]) is whole.segment
+    assert span(figures["prefix 2"].parts[0]) is span(decided) is first.segment
+    assert span(figures["resume"].parts[0]) is first.segment
+    assert span(figures["resume"].parts[1]) is backbone.span(3, 4)
+    assert span(figures["resume"].minus[0]) is span(figures["prefix 3"].parts[0])
     assert second.segment is backbone.span(3, 5)
 
 
+def test_a_part_is_prepared_once_and_graphs_are_cut_out_of_one(backbone, heads, monkeypatch):
+    exported = []
+
+    def export(module, example, inputs, outputs, *, what):
+        exported.append(what)
+        return export_onnx(module, example, inputs, outputs, what=what)
+
+    monkeypatch.setattr(graphs, "export_onnx", export)
+    prepare = preparing(backbone, BACKENDS["onnxruntime"], samples=3)
+    figures = latency_figures(backbone, {"3": heads["3"]}, ["margin"])
+    forms = [prepare(part) for figure in figures for part in (*figure.parts, *figure.minus)]
+    assert exported == ["the network", "a head", "a head", "a head"]
+    assert all(isinstance(each.form, bytes) for each in forms)
+    assert {len(each.args[0]) for each in forms} == {3}
+    assert prepare(figures[0].parts[0]) is forms[0]
+
+
 def test_each_head_is_measured_once_per_shape_in_the_middle_of_its_cuts(backbone, heads):
-    in_place = [(j.name, j.module.cut) for j in latency_jobs(backbone, heads, CRITERIA) if type(j.module) is InPlace]
+    found = latency_figures(backbone, heads, CRITERIA)
+    in_place = [(f.name, f.parts[0].last - 1) for f in found if isinstance(f.parts[0].tail, HeadTail)]
     assert in_place == [
         ("head linear-avg1 on 4x8x8", 1),
         ("head mlp8-mixed2 on 4x8x8", 0),
@@ -193,14 +236,14 @@ def test_each_head_is_measured_once_per_shape_in_the_middle_of_its_cuts(backbone
         ("head mlp8-mixed2 on 6x4x4", 2),
         ("head linear-avg1 on 16", 3),
     ]
-    others = {j.name: j for j in latency_jobs(backbone, heads, CRITERIA)}
-    assert others["decision margin"].minus.cut == others["resume"].module.stop == 2
+    others = {figure.name: figure for figure in found}
+    assert others["decision margin"].minus[0].last == others["resume"].parts[0].last == 3
 
 
 def test_without_heads_only_prefixes_are_measured(backbone):
     fake = FakeMeasure()
     timed = quickly(backbone, {}, fake=fake).latency
-    assert [job.module for job in fake.jobs] == [backbone.span(0, k + 1) for k in range(5)]
+    assert [job.parts[0].form.span for job in fake.jobs] == [backbone.span(0, k + 1) for k in range(5)]
     assert (timed.head_ms, timed.decision_ms, timed.resume_ms) == ({}, {}, 0.0)
 
 
@@ -309,8 +352,8 @@ def test_estimate_counts_calls_and_processes(backbone, heads, monkeypatch):
     def seconds(protocol):
         return estimate_seconds(backbone, heads, CPU, decisions=CRITERIA, protocol=protocol)
 
-    jobs = latency_jobs(backbone, heads, CRITERIA)
-    calls = sum(1 if job.minus is None else 2 for job in jobs)
+    figures = latency_figures(backbone, heads, CRITERIA)
+    calls = sum(2 if figure.minus else 1 for figure in figures)
     assert seconds(Protocol()) == pytest.approx(3 * (3.0 + calls * (0.25 + 17.5 * 0.05)))
     assert seconds(Protocol(processes=1)) == pytest.approx(seconds(Protocol()) / 3)
     assert estimate_seconds(backbone, heads, "macs", decisions=CRITERIA, protocol=Protocol()) == 0.0
@@ -322,11 +365,12 @@ def test_estimate_of_a_slow_network_counts_one_call_per_round(backbone, monkeypa
     assert seconds == pytest.approx(3.0 + 5 * (3 * 2.0 + 17.5 * 2.0))
 
 
-def test_real_worker_profiles_a_split_network(backbone):
+@pytest.mark.parametrize("device", [CPU, "cpu:onnxruntime:t1:b1", "cpu:openvino:t1:b2"])
+def test_real_worker_profiles_a_split_network(backbone, device):
     protocol = Protocol(processes=1, warmup=0.0, warmup_max=0.001, round=0.001, rounds_min=3, rounds_max=3)
     seen = []
     measuring = Measuring(protocol, progress=lambda *step: seen.append(step))
-    timed = profile(backbone, {"1": [MLP]}, CPU, decisions=["margin"], measuring=measuring).latency
+    timed = profile(backbone, {"1": [MLP]}, device, decisions=["margin"], measuring=measuring).latency
     assert len(timed.prefix_ms) == 5
     assert all(0 < a <= b for a, b in zip(timed.prefix_ms, timed.prefix_ms[1:], strict=False))
     assert set(timed.timings) == {*(f"prefix {k}" for k in range(5)), "head mlp8-mixed2 on 4x8x8"} | {

@@ -6,6 +6,7 @@ from torch import nn
 
 from eesearch.costs.devices import parse_device
 from eesearch.costs.latency import Job
+from eesearch.costs.pieces import Prepared
 from eesearch.costs.timer import Clock, Protocol
 from eesearch.costs.worker import serve
 
@@ -25,6 +26,11 @@ class Ticking(nn.Module):
         return x
 
 
+def job(name, module, args, minus=None):
+    """A job of the eager back end."""
+    return Job(name, *((Prepared(each.eval(), args),) if each else () for each in (module, minus)))
+
+
 def answers(jobs, now):
     channel = io.StringIO()
     serve(tuple(jobs), CPU, PROTOCOL, Clock(lambda: now[0], lambda: now[0]), channel)
@@ -34,7 +40,7 @@ def answers(jobs, now):
 def test_each_job_is_answered_with_the_rounds_of_its_modules():
     now = [0.0]
     x = (torch.ones(1),)
-    jobs = [Job("a", Ticking(now, 1.0), x), Job("b - a", Ticking(now, 3.0), x, Ticking(now, 1.0))]
+    jobs = [job("a", Ticking(now, 1.0), x), job("b - a", Ticking(now, 3.0), x, Ticking(now, 1.0))]
     *told, end = answers(jobs, now)
     assert told == [
         {"job": "a", "ms": [1000.0, 1000.0], "contention": 1.0, "settled": True},
@@ -45,20 +51,20 @@ def test_each_job_is_answered_with_the_rounds_of_its_modules():
 
 def test_failing_job_is_told_and_ends_the_work():
     now = [0.0]
-    jobs = [Job("bad", nn.Linear(2, 2), (torch.ones(3),)), Job("a", Ticking(now, 1.0), (torch.ones(1),))]
+    jobs = [job("bad", nn.Linear(2, 2), (torch.ones(3),)), job("a", Ticking(now, 1.0), (torch.ones(1),))]
     (told,) = answers(jobs, now)
     assert told["job"] == "bad"
     assert told["error"].startswith("RuntimeError: ")
 
 
-def test_modules_run_in_eval_mode_without_gradients():
+def test_parts_run_without_gradients():
     seen = []
 
     class Seen(nn.Module):
         def forward(self, x):
-            seen.append((self.training, torch.is_inference_mode_enabled()))
+            seen.append(torch.is_inference_mode_enabled())
             return x
 
     now = [0.0]
-    answers([Job("a", nn.Sequential(Seen(), Ticking(now, 1.0)).train(), (torch.ones(1),))], now)
-    assert set(seen) == {(False, True)}
+    answers([job("a", nn.Sequential(Seen(), Ticking(now, 1.0)), (torch.ones(1),))], now)
+    assert set(seen) == {True}

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from eesearch.core.errors import InputError
-from eesearch.exporters.apart import BATCH, answering, modules_apart, need, package_apart
+from eesearch.core.imports import need
+from eesearch.exporters.apart import BATCH, answering, modules_apart, package_apart
 
 
 @pytest.fixture
