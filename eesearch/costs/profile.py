@@ -22,6 +22,7 @@ from eesearch.costs.devices import Device, fingerprint, parse_device
 from eesearch.costs.latency import Job, Measure, measure
 from eesearch.costs.macs import count_macs
 from eesearch.costs.pieces import DecidedTail, Figure, HeadTail, Part, preparing
+from eesearch.costs.summary import never_decreasing
 from eesearch.costs.timer import Clock, Protocol, time_call
 from eesearch.nets.fitted import FittedBody
 from eesearch.nets.heads import Head, build_head
@@ -207,6 +208,38 @@ def latency_figures(backbone: Backbone, heads: Heads, decisions: Sequence[str]) 
     return figures + (_stop_figures(backbone, *_middle(places), decisions) if places else [])
 
 
+@dataclass(frozen=True)
+class FigureNames:
+    """Which figures tell what.
+
+    Attributes:
+        prefixes: In order. [K + 1]
+        heads: cut -> head -> its figure; heads that read the same shape share one.
+        decisions: decision -> its figure; empty where there are no heads.
+        resume: None where there are no heads.
+    """
+
+    prefixes: tuple[str, ...]
+    heads: dict[str, dict[str, str]]
+    decisions: dict[str, str]
+    resume: str | None
+
+
+def figure_names(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> FigureNames:
+    """How the figures of `latency_figures` are called."""
+    by_cut = {
+        cut.name: {spec.name: _head(spec, cut) for spec in heads[cut.name]}
+        for cut in backbone.cuts
+        if heads.get(cut.name)
+    }
+    return FigureNames(
+        prefixes=tuple(map(_prefix, range(len(backbone.segments)))),
+        heads=by_cut,
+        decisions={name: _decision(name) for name in decisions if by_cut},
+        resume=_RESUME if by_cut else None,
+    )
+
+
 def _stop_figures(backbone: Backbone, cut: int, spec: HeadSpec, decisions: Sequence[str]) -> list[Figure]:
     """What stopping at a cut takes: each decision there, and going on after it."""
     head = _build(spec, backbone.cuts[cut], backbone.classes)
@@ -252,25 +285,15 @@ def _measure_latency(
     jobs = _prepared(backbone, latency_figures(backbone, heads, decisions), where)
     found = measuring.measure(jobs, where, measuring.protocol, measuring.progress)
     ms = {name: timing.ms for name, timing in found.timings.items()}
+    called = figure_names(backbone, heads, decisions)
     return LatencyProfile(
-        prefix_ms=_never_decreasing([ms[_prefix(k)] for k in range(len(backbone.segments))]),
-        head_ms={
-            cut.name: {spec.name: ms[_head(spec, cut)] for spec in heads[cut.name]}
-            for cut in backbone.cuts
-            if heads.get(cut.name)
-        },
-        decision_ms={name: ms[_decision(name)] for name in decisions if _decision(name) in ms},
-        resume_ms=ms.get(_RESUME, 0.0),
+        prefix_ms=tuple(never_decreasing([ms[name] for name in called.prefixes])),
+        head_ms={cut: {head: ms[name] for head, name in own.items()} for cut, own in called.heads.items()},
+        decision_ms={decision: ms[name] for decision, name in called.decisions.items()},
+        resume_ms=ms[called.resume] if called.resume else 0.0,
         timings=found.timings,
         noise=found.noise,
     )
-
-
-def _never_decreasing(prefix_ms: Sequence[float]) -> tuple[float, ...]:
-    """The non-decreasing sequence next to what was measured: a longer prefix cannot be faster, noise can."""
-    from sklearn.isotonic import IsotonicRegression  # takes a second to import
-
-    return tuple(IsotonicRegression().fit_transform(np.arange(len(prefix_ms)), prefix_ms).tolist())
 
 
 Counted = Callable[[nn.Module, tuple[torch.Tensor, ...]], float]

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
+from eesearch.costs.machine import pin
+
 if TYPE_CHECKING:
     from eesearch.costs.devices import Device
     from eesearch.costs.latency import Job
@@ -24,7 +26,7 @@ def main(threads: int) -> None:
     """Measure what the parent sends, tell it, and end."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the user's modules print must not run into the answers
-    _pin(threads)
+    pin(threads)
     payload = sys.stdin.buffer.read()
     import cloudpickle
     import torch
@@ -94,12 +96,6 @@ def _measure(job: Job, device: Device, protocol: Protocol, clock: Clock) -> dict
 def _tell(channel: IO[str], message: object) -> None:
     channel.write(json.dumps(message) + "\n")
     channel.flush()
-
-
-def _pin(threads: int) -> None:
-    """Stay on the last cores: the first ones serve the machine's interrupts."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 
 from eesearch.core.registry import ANSWERS, BACKENDS, CRITERIA, DRIVERS, HEADS, STRATEGIES
-from eesearch.costs.devices import fingerprint, parse_device, usable_cores
+from eesearch.costs.devices import fingerprint, parse_device
+from eesearch.costs.machine import usable_cores
 
 LIBRARIES = ("eesearch", "torch", "numpy", "optuna", "fvcore", "scikit-learn", "numba", "pandas")
 
