@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
+from eesearch.core.costs import DeviceProfile, Profile
 from eesearch.core.errors import EesearchError
 from eesearch.core.locks import locked, tried
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
+from eesearch.costs.devices import parse_device
 from eesearch.drivers.job import Listener
 from eesearch.drivers.storage import Database
 from eesearch.drivers.studies import finished
@@ -19,8 +21,14 @@ from eesearch.reporting.html import render_html
 from eesearch.reporting.render import render
 from eesearch.study.answers import Answers
 from eesearch.study.compose import Composer, Mode
+from eesearch.study.picks import Picked
+from eesearch.study.question import Study
+from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir
 from eesearch.study.trial import Finished
+from eesearch.study.usual import usual_points
+from eesearch.study.verified import policy_key
+from eesearch.study.verify import Effort, verify
 from eesearch.study.workers import others
 
 REFRESH, LONGEST_PAUSE = 5.0, 20.0
@@ -98,13 +106,68 @@ class Answering:
         answers = self._composer.answers(done, final=final)
         spent = {name: seconds - self._phases.get(name, 0.0) for name, seconds in answers.phases.items()}
         self._phases = dict(answers.phases)
-        answers = answers.model_copy(update={"phases": self._run.add_phases(spent)})
+        answers = self._run.verified_answers(answers.model_copy(update={"phases": self._run.add_phases(spent)}))
         self._run.write_answers(answers, None if live else self._composer.examples(answers, done))
         draw(self._run, answers, live=live)
         self._watchers.answers(answers)
         self._ended = time.monotonic()
         self._took = self._ended - start
         return answers
+
+
+def verify_found(found: Run, problem: Mode, progress: Progress = silent) -> Answers:
+    """Run a few points of each front end to end, as the study says, and draw the report again.
+
+    What cannot run here is told and left out: counted devices, profiles of other machines. Nothing that was found can
+    get lost: the answers were written before.
+
+    Args:
+        found: The search that was just finished, with its live network and test samples.
+        problem: Of the search.
+        progress: Told what is measured.
+
+    Returns:
+        The answers, with what was measured.
+
+    Raises:
+        KeyboardInterrupt: after what was measured so far was drawn.
+    """
+    run, study = found.directory, problem.study
+    with tried(run.lock("verify")) as mine:
+        if not study.verify.points:
+            return found.answers
+        if not mine or others(run.path):
+            log.info("others still search in %s: the last one verifies the front", run.path)
+            return found.answers
+        try:
+            for profile in problem.materials.profiles:
+                _verify_device(found, profile, study, progress)
+        finally:
+            answers = run.verified_answers(found.answers)
+            if answers != found.answers:
+                draw(run, answers)
+    return answers
+
+
+def _verify_device(found: Run, profile: Profile, study: Study, progress: Progress) -> None:
+    if not isinstance(profile, DeviceProfile):
+        log.info("%s is not verified: links and slowdowns of a system are declared", profile.device)
+        return
+    effort = Effort(study.verify.seconds, processes=1)
+    if profile.axis != "latency_ms":
+        return
+    try:
+        if not parse_device(profile.device).timed:
+            log.info("%s is not verified: it was measured elsewhere", profile.device)
+            return
+        device = found.device(profile.device)
+        here = (device.device, profile.fingerprint)
+        known = {entry.policy for entry in found.directory.verified() if (entry.device, entry.fingerprint) == here}
+        points = [p for p in usual_points(device, study.verify.points) if policy_key(p.cal) not in known]
+        if points:
+            verify(found, [Picked(device, p) for p in points], device.device, effort=effort, progress=progress)
+    except EesearchError as error:
+        log.warning("%s could not be verified: %s", profile.device, error)
 
 
 def page(run: RunDir, answers: Answers, *, live: bool = False) -> str:

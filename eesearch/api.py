@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,15 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from eesearch.answering import Answering, Watchers, draw, page
+from eesearch.answering import Answering, Watchers, draw, page, verify_found
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import ExitSpec, HeadSpec
 from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
+from eesearch.core.systems import SystemProfile
+from eesearch.costs.figures import estimate_seconds
 from eesearch.costs.kit import KitFacts, write_kit
-from eesearch.costs.profile import estimate_seconds, save_profile
 from eesearch.costs.profile import profile as profile_costs
 from eesearch.drivers.job import Job
 from eesearch.drivers.loggers import make_loggers
@@ -43,8 +44,8 @@ from eesearch.study.estimate import expected_work
 from eesearch.study.files import validate
 from eesearch.study.materials import (
     Given,
+    any_profile,
     check_classes,
-    device_profile,
     fitting_heads,
     load_backbone,
     load_study_data,
@@ -53,6 +54,7 @@ from eesearch.study.materials import (
 from eesearch.study.modes import build_problem
 from eesearch.study.question import DataSpec, Study
 from eesearch.study.rundir import RunDir, open_run
+from eesearch.study.tiers import save_any_profile
 from eesearch.study.workers import working
 from eesearch.training.bank import count_samples, plan_cache
 from eesearch.training.checkpoint import weights_hash
@@ -186,9 +188,9 @@ def search_study(
             raise
         _tell_unfinished(problem, answers)
     materials = problem.materials
-    if given is None:
-        return Run(run, answers, trusted=True)
-    return Run(run, answers, materials.backbone, given.dataset.test.x, given.dataset.cert)
+    live = Run(run, answers, materials.backbone, materials.dataset.test.x, materials.dataset.cert)
+    answers = verify_found(live, problem, watchers.progress)
+    return Run(run, answers, trusted=True) if given is None else replace(live, answers=answers)
 
 
 def _tell_unfinished(problem: Mode, answers: Answers) -> None:
@@ -233,13 +235,13 @@ def report(path: Path | str, form: ReportForm = "html", *, out: Path | None = No
 
 def profile(
     study: Study, run: Path, device: str, *, out: Path | None = None, progress: Progress = silent
-) -> DeviceProfile:
-    """Measure what every prefix and head of a study costs on one device; weights do not matter.
+) -> DeviceProfile | SystemProfile:
+    """Measure what every prefix and head of a study costs on one device or system; weights do not matter.
 
     Args:
         study: Names the network and the space.
         run: Its profile is reused if it matches, and a new one is kept there.
-        device: `macs`, `cpu:eager:t1:b1`, or a profile's JSON file, which is checked.
+        device: `macs`, `cpu:eager:t1:b1`, a profile's JSON file, which is checked, or one of the study's systems.
         out: A further copy.
         progress: Told what is measured.
 
@@ -247,9 +249,9 @@ def profile(
         InputError: of the part that cannot be used.
     """
     network = _network(study)[1:]
-    measured = device_profile(study, RunDir(run), device, network, progress)
+    measured = any_profile(study, RunDir(run), device, network, progress)
     if out is not None:
-        save_profile(measured, out)
+        save_any_profile(measured, out)
     return measured
 
 
@@ -335,7 +337,7 @@ def plan(study: Study) -> Plan:
     trials = _trials(study, *used)
     seconds = {"train backbone": 0.0 if study.backbone.weights else step * samples * study.training.epochs}
     seconds["profile"] = sum(
-        estimate_seconds(backbone, heads, d, decisions=decisions, protocol=study.measuring) for d in study.devices
+        estimate_seconds(backbone, heads, d, decisions=decisions, protocol=study.measuring) for d in study.measured
     )
     seconds["bank (trial 0)"] = forward * (samples + collected)
     seconds["trained designs"] = (learning + forward * collected) * (trials - 1)

@@ -13,7 +13,8 @@ import eesearch.cli.certify
 import eesearch.cli.keep
 import eesearch.cli.search  # verbs register themselves, in the order of `--help`
 import eesearch.cli.show
-import eesearch.cli.take  # noqa: F401
+import eesearch.cli.take
+import eesearch.cli.verify  # noqa: F401
 from eesearch.cli.verbs import app
 
 __all__ = ["app", "main"]

@@ -127,7 +127,7 @@ def profile(
     """Measure what every prefix and head of a study costs on a device."""
     from eesearch.api import profile as measure
     from eesearch.reporting.console import ProgressBars
-    from eesearch.reporting.tables import profile_table
+    from eesearch.reporting.tables import profile_tables
     from eesearch.study.files import load_study
 
     question = load_study(study, overrides or ())
@@ -142,7 +142,7 @@ def profile(
     for name in devices:
         with ProgressBars(quiet=quiet) as bars:
             measured = measure(question, run or Path("runs") / question.name, name, out=out, progress=bars)
-        console().print(profile_table(measured))
+        console().print(*profile_tables(measured))
 
 
 def _bundle(question: Study, out: Path, *, quiet: bool) -> None:
@@ -181,12 +181,25 @@ def schema(kind: Annotated[str, typer.Argument(metavar="study|space")]) -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Say what this machine can measure, and with which versions."""
+def doctor(
+    timer: Annotated[bool, typer.Option("--timer", help="Measure the timer's own noise instead.")] = False,
+    device: Annotated[str, typer.Option(help="Where, with --timer.")] = "cpu:eager:t1:b1",
+    quiet: QuietOption = False,
+) -> None:
+    """Say what this machine can measure, with which versions, and how well."""
     from eesearch.reporting.tables import facts_table
     from eesearch.study.doctor import facts
 
-    console().print(facts_table(facts()))
+    if timer:
+        from eesearch.costs.noise import timer_noise
+        from eesearch.reporting.console import ProgressBars
+        from eesearch.study.doctor import noise_facts
+
+        with ProgressBars(quiet=quiet) as bars:
+            noise = timer_noise(device, progress=bars)
+        console().print(facts_table(noise_facts(noise)))
+    else:
+        console().print(facts_table(facts()))
 
 
 def _searched(

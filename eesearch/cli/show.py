@@ -153,6 +153,7 @@ def _print_points(chosen: list[tuple[DeviceAnswer, list[int]]], form: str, *, na
     from eesearch.reporting.frontdata import rivals
     from eesearch.reporting.promises import promises, promises_table
     from eesearch.reporting.strategies import strategies_table
+    from eesearch.reporting.verified import front_verified_table
     from eesearch.study.front_table import table_rows
 
     if form == "table":
@@ -160,6 +161,9 @@ def _print_points(chosen: list[tuple[DeviceAnswer, list[int]]], form: str, *, na
             console().print(front_table(device, points, naive=naive))
             if promises(device):
                 console().print(promises_table(device))
+            measured = front_verified_table(device)
+            if measured is not None:
+                console().print(measured)
             if rivals(device):
                 console().print(strategies_table(device))
         return

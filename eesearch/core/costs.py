@@ -12,16 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from eesearch.core.amounts import Amount, ByHead, Finite, require_growing, require_known, require_rising, require_sizes
+from eesearch.core.amounts import Amount, ByHead, require_growing, require_known, require_rising, require_sizes
 from eesearch.core.batches import calls_expected
-from eesearch.core.design import ExitId, Value
+from eesearch.core.design import ExitId, Value, place_of, rows_of
 from eesearch.core.errors import CostError
+from eesearch.core.timings import EnergyProfile as EnergyProfile
+from eesearch.core.timings import LatencyProfile as LatencyProfile
+from eesearch.core.timings import Timing as Timing
 
 Axis = Literal["macs", "latency_ms", "energy_mj", "bytes", "params", "peak_bytes"]
 """What is counted or measured."""
@@ -38,57 +41,42 @@ FOLDS: dict[Axis, Literal["mean", "sum", "max"]] = {
 their largest. Of `sum` and `max` axes the figure is the `worst` of a policy's costs."""
 
 
-class Timing(Value):
-    """One measured figure. All times in milliseconds per call, raw quantiles over the rounds of all processes.
+class Profile(Protocol):
+    """What everybody reads of a profile, be it of a device or of a system of several (`core.systems`)."""
 
-    Attributes:
-        ms: The estimate: the median over processes of the median of round medians.
-        contention: Wall time over processor time; above 1.05 something else ran on the core.
-        noisy: Whether the rounds never settled.
-    """
+    @property
+    def device(self) -> str:
+        """Its name in the study."""
 
-    ms: Amount
-    min: Finite
-    p10: Finite
-    p50: Finite
-    p90: Finite
-    p95: Finite
-    p99: Finite
-    rounds: int
-    contention: Amount
-    noisy: bool
+    @property
+    def axis(self) -> Axis:
+        """The cost axis of its front."""
 
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """All cost axes that it knows, the one of its front first."""
 
-class LatencyProfile(Value):
-    """Measured milliseconds per call.
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Names of the cuts, in order. [K]"""
 
-    Attributes:
-        prefix_ms: From the input to each cut, then to the output, each merged into one segment as it is deployed; the
-            last is the unmodified backbone. Non-decreasing. [K + 1]
-        head_ms: cut -> head name -> head in place (prefix + head, minus prefix).
-        decision_ms: decision (`max_prob`, `max_prob/mean`) -> deciding at one exit whether to leave.
-        resume_ms: What going on after a decision costs: two merged segments in a row, minus one.
-        timings: Every raw figure, by its name.
-        noise: Relative spread between processes: smaller differences are ties.
-        batch: Samples per call.
-    """
+    @property
+    def macs_prefix(self) -> tuple[float, ...]:
+        """Multiply-adds from the input to each cut, then to the output. [K + 1]"""
 
-    prefix_ms: tuple[Amount, ...]
-    head_ms: ByHead
-    decision_ms: dict[str, Amount]
-    resume_ms: Amount
-    timings: dict[str, Timing]
-    noise: Amount
-    batch: int = Field(default=1, ge=1)
+    @property
+    def macs_head(self) -> dict[str, dict[str, float]]:
+        """Cut -> head name -> multiply-adds of the head."""
 
+    @property
+    def latency(self) -> LatencyProfile | None:
+        """What was measured; None where nothing was."""
 
-class EnergyProfile(Value):
-    """Measured millijoules per call at the device's batch size; fields as those of `LatencyProfile`."""
+    def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+        """See `stage_costs`."""
 
-    prefix_mj: tuple[Amount, ...]
-    head_mj: ByHead
-    decision_mj: dict[str, Amount]
-    resume_mj: Amount
+    def model_dump(self, *, mode: Literal["json"]) -> dict[str, Any]:
+        """As JSON has it: part of keys."""
 
 
 class DeviceProfile(Value):
@@ -137,15 +125,18 @@ class DeviceProfile(Value):
         rising = {"macs_prefix": self.macs_prefix, "params_prefix": self.params_prefix}
         rising |= {f"prefix_ms at batch size {each.batch}": each.prefix_ms for each in calls}
         rising |= {"prefix_mj": self.energy.prefix_mj} if self.energy else {}
-        require_sizes(
-            {**rising, "peak_segment": self.peak_segment, "carry_bytes": self.carry_bytes}, len(self.cuts) + 1
-        )
+        sized = {**rising, "peak_segment": self.peak_segment, "carry_bytes": self.carry_bytes}
+        require_sizes(sized, len(self.cuts) + 1)
         require_rising(rising)
         if not self.macs_prefix or not all(each.prefix_ms for each in calls):
             raise ValueError("there are no prefixes")
         require_known(self.cuts, (*self.macs_head, *(cut for each in calls for cut in each.head_ms)))
         require_growing([each.batch for each in calls])
         return self
+
+    def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+        """See `stage_costs`."""
+        return _device_steps(self, exits, decision, axis)
 
     @property
     def axis(self) -> Axis:
@@ -163,6 +154,22 @@ class DeviceProfile(Value):
             "energy_mj": self.energy is not None,
         }
         return tuple(axis for axis, known in knows.items() if known)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why its figures are to be taken with caution, in words; empty on a quiet machine where all could be set."""
+        if self.latency is None:
+            return ()
+        found = [
+            f"{caution} (b{timed.batch})" if self.smaller else caution
+            for timed in (*self.smaller, self.latency)
+            for caution in timed.cautions
+        ]
+        if self.fingerprint.get("pinned") == "no":
+            found.append("this system cannot keep a process on its cores")
+        if self.fingerprint.get("allocator") == "default":
+            found.append("its memory allocator cannot be steadied")
+        return tuple(found)
 
     @property
     def batch(self) -> int:
@@ -236,11 +243,11 @@ class StageCosts:
     calls: NDArray[np.float64] | None = None
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, str, str], int]:
-        return {(e.network, e.cut, e.head): row for row, e in enumerate(self.exits)}
+    def _rows(self) -> dict[tuple[str, ...], int]:
+        return rows_of(self.exits)
 
     def _row(self, exit_id: ExitId) -> int:
-        row = self._rows.get((exit_id.network, exit_id.cut, exit_id.head))
+        row = self._rows.get(place_of(exit_id))
         if row is None:
             raise CostError(f"nothing is known of the cost of exit {exit_id}", got=[str(e) for e in self.exits])
         return row
@@ -310,12 +317,12 @@ class StageCosts:
         return float(self.arriving(exits, reach).sum())
 
 
-def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
+def stage_costs(profile: Profile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
     """Turn a profile into steps between the exits of one network.
 
-    A head pays for itself and for its decision, whether anyone leaves or not. Going on after a decision pays the
-    resumption. The network's own classifier is part of the backbone, and alone it decides nothing; but behind an early
-    exit its score is computed as at every stop, and paid.
+    A head pays for itself and for its decision, whether anyone leaves or not; one that says nothing pays for neither.
+    Going on after a decision pays the resumption. The network's own classifier is part of the backbone, and alone it
+    decides nothing; but behind an early exit its score is computed as at every stop, and paid.
 
     Args:
         profile: Must know every cut and head of `exits`.
@@ -326,6 +333,10 @@ def stage_costs(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, 
     Raises:
         CostError: the profile lacks the axis, a cut, a head or the decision.
     """
+    return profile.steps(exits, decision, axis)
+
+
+def _device_steps(profile: DeviceProfile, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
     known = profile.parts(axis)
     try:
         calls = [_steps(profile.cuts, each, exits, decision, axis) for each in known]
@@ -348,7 +359,7 @@ def _steps(
     depth = {cut: k for k, cut in enumerate(cuts)}
     decided = 0.0 if parts.decision is None else parts.decision[decision]
     depths = [len(cuts) if e.is_output else depth[e.cut] for e in exits]
-    own = [0.0 if e.is_output else parts.head[e.cut][e.head] + decided for e in exits]
+    own = [0.0 if e.is_output or e.is_none else parts.head[e.cut][e.head] + decided for e in exits]
     step = np.full((len(exits) + 1, len(exits)), np.inf)
     for j, depth_j in enumerate(depths):
         for i, depth_i in enumerate([-1, *depths]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,6 +16,9 @@ OUTPUT = "output"
 
 OWN = "own"
 """The head name of a network's own classifier."""
+
+NOTHING = "none"
+"""The head that says nothing, costs nothing and lets nobody leave: where a sample may cross to another tier."""
 
 LAST_RESORT = "last resort"
 """The cut name of whoever is asked when no network is sure: a person, the cloud. Part of no network."""
@@ -49,7 +53,7 @@ class HeadSpec(Value):
 
     Attributes:
         kind: A name in the HEADS registry: `linear`, `mlp`, `conv`, `dsconv`; fitted by scikit-learn rather than
-            trained: `logistic`, `svm`, `tree`, `boosting`.
+            trained: `logistic`, `svm`, `tree`, `boosting`; `none` says nothing, and is never trained.
         pool: How a map is pooled before the head reads it; `none` (conv and dsconv only) reads the full map.
         size: The side p of the pooled map, 1 to 4.
         hidden: Widths of the hidden layers (mlp: one or two).
@@ -84,6 +88,8 @@ class HeadSpec(Value):
             "boosting": f"{self.rounds}x{self.depth}",
         }
         gate = {"none": "", "linear": "-gate", "mlp": "-mlpgate"}[self.gate]
+        if self.kind == NOTHING:
+            return NOTHING
         pool = "map" if self.pool == "none" else f"{self.pool}{self.size}"
         return f"{self.kind}{widths.get(self.kind, '')}-{pool}{gate}"
 
@@ -190,18 +196,26 @@ class Design(Value):
         return content_key(fields)
 
 
+def _is_empty(text: str) -> bool:
+    return not text
+
+
 class ExitId(Value):
     """One exit of one trained network.
 
     Attributes:
         network: Key of the backbone's weights after training; all `separate` designs share one network.
         cut: Name of the cut, or `OUTPUT` for the network's own classifier.
-        head: Name of the head, or `OWN`.
+        head: Name of the head, or `OWN`, or `NOTHING`.
+        tier: Where it runs, in a system of several tiers; "": on the first, or the only one.
+        link: How the samples came here if their carry was coded on the way: `8bit@<cut>`; "": as they are.
     """
 
     network: str
     cut: str
     head: str
+    tier: str = Field(default="", exclude_if=_is_empty)
+    link: str = Field(default="", exclude_if=_is_empty)
 
     @property
     def is_output(self) -> bool:
@@ -213,8 +227,38 @@ class ExitId(Value):
         """Whether the sample is handed on, to a person or to the cloud."""
         return self.cut == LAST_RESORT
 
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing is said here: a sample only goes on, maybe on another tier."""
+        return self.head == NOTHING
+
+    @property
+    def bare(self) -> ExitId:
+        """The exit of the network, wherever it runs and however samples come there."""
+        return self if not (self.tier or self.link) else ExitId(network=self.network, cut=self.cut, head=self.head)
+
     def __str__(self) -> str:
-        return f"{self.network}:{self.cut}:{self.head}"
+        placed = f"@{self.tier}" if self.tier else ""
+        return f"{self.network}:{self.cut}:{self.head}{placed}{' ' if self.link else ''}{self.link}"
+
+
+def place_of(exit_id: ExitId) -> tuple[str, ...]:
+    """What tells exits apart, as a key that is quick to hash."""
+    return exit_id.network, exit_id.cut, exit_id.head, exit_id.tier, exit_id.link
+
+
+def rows_of(exits: Sequence[ExitId]) -> dict[tuple[str, ...], int]:
+    """Row of each exit, by its place; the first of an exit's rows, which lie on several tiers, goes without tier too.
+
+    So whoever knows of no tiers means the first one.
+    """
+    rows: dict[tuple[str, ...], int] = {}
+    for row, exit_id in enumerate(exits):
+        rows[place_of(exit_id)] = row
+    for row, exit_id in enumerate(exits):
+        if not exit_id.link:
+            rows.setdefault(place_of(exit_id.bare), row)
+    return rows
 
 
 ASK = ExitId(network="", cut=LAST_RESORT, head=OWN)

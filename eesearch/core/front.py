@@ -226,8 +226,9 @@ def _html_cells(name: str, evaluation: Evaluation, front: Front, unit: float) ->
 
 
 def exit_name(exit_id: ExitId) -> str:
-    """How an exit is called in tables and plots: its cut; `output` and `last resort` are cuts too."""
-    return exit_id.cut
+    """How an exit is called in tables and plots: its cut, and its tier; `output` and `last resort` are cuts too."""
+    coded = " over 8 bits" if exit_id.link else ""
+    return f"{exit_id.cut} on {exit_id.tier}{coded}" if exit_id.tier else exit_id.cut
 
 
 def describe(evaluation: Evaluation) -> dict[str, str | float]:

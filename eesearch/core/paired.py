@@ -1,4 +1,4 @@
-"""A policy and the backbone on the same samples: all that their difference in accuracy depends on."""
+"""Intervals of accuracies: of one, and of the difference between a policy and the backbone on the same samples."""
 
 from __future__ import annotations
 
@@ -44,3 +44,12 @@ class Paired(Value):
         centre = drop / samples
         half = NormalDist().inv_cdf((1.0 + confidence) / 2.0) * sqrt(differ / samples - centre**2) / sqrt(samples)
         return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def wilson(accuracy: float, samples: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy (Wilson 1927)."""
+    z = NormalDist().inv_cdf(0.975)
+    shrunk = 1.0 + z * z / samples
+    centre = (accuracy + z * z / (2 * samples)) / shrunk
+    half = z / shrunk * sqrt(accuracy * (1.0 - accuracy) / samples + (z / (2 * samples)) ** 2)
+    return max(0.0, centre - half), min(1.0, centre + half)

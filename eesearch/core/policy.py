@@ -38,11 +38,15 @@ def decision_named(name: str) -> Criterion:
 
 
 class Stop(Value):
-    """An active exit: a sample leaves here iff its score >= threshold (eq. 11 turned so that larger = surer)."""
+    """An active exit: a sample leaves here iff its score >= threshold (eq. 11 turned so that larger = surer).
+
+    Attributes:
+        tier: Always empty: the exit knows its tier. Kept, for the keys of files that hold policies.
+    """
 
     exit: ExitId
     threshold: float
-    tier: str = ""
+    tier: Literal[""] = ""
 
 
 class Policy(Value):
@@ -136,16 +140,17 @@ class Fit:
         return digest.hexdigest()[:16]
 
     def rows(self, exits: Sequence[ExitId]) -> NDArray[np.intp]:
-        """Row of each of `exits`.
+        """Row of each of `exits`, wherever it runs; any row for one that says nothing: nobody leaves there.
 
         Raises:
             PolicyError: an exit that this fit is not for.
         """
         place = {e: i for i, e in enumerate(self.exits)}
-        missing = [str(e) for e in exits if e not in place]
+        asked = [self.exits[0] if e.is_none else e.bare for e in exits]
+        missing = [str(e) for e in asked if e not in place]
         if missing:
             raise PolicyError(f"the {self.kind} fit knows nothing of exit {missing[0]}")
-        return np.array([place[e] for e in exits], dtype=np.intp)
+        return np.array([place[e] for e in asked], dtype=np.intp)
 
     def arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
         """Arrays and text metadata, as the store keeps them."""

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from eesearch.core.design import ExitId
+from eesearch.core.design import ExitId, place_of, rows_of
 from eesearch.core.errors import PolicyError
 
 
@@ -42,8 +42,10 @@ class ExitTable:
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether each exit is right about each sample. [E, N]"""
-        return np.asarray(self.logits.argmax(-1) == self.labels)
+        """Whether each exit is right about each sample; one that says nothing never is. [E, N]"""
+        right = np.asarray(self.logits.argmax(-1) == self.labels)
+        right[[row for row, e in enumerate(self.exits) if e.is_none]] = False
+        return right
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
@@ -56,14 +58,14 @@ class ExitTable:
         Raises:
             PolicyError: the table does not hold this exit.
         """
-        row = self._rows.get((exit_id.network, exit_id.cut, exit_id.head))
+        row = self._rows.get(place_of(exit_id))
         if row is None:
             raise PolicyError(f"the {self.split} table does not hold exit {exit_id}", got=[str(e) for e in self.exits])
         return row
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, str, str], int]:
-        return {(e.network, e.cut, e.head): row for row, e in enumerate(self.exits)}
+    def _rows(self) -> dict[tuple[str, ...], int]:
+        return rows_of(self.exits)
 
     def select(self, exits: Sequence[ExitId]) -> ExitTable:
         """The table of these exits only, in this order."""
@@ -85,15 +87,15 @@ class ExitTable:
 
 
 def best_per_cut(exits: Sequence[ExitId], right: NDArray[np.generic]) -> list[int]:
-    """Row of the exit with the most right answers (the first of equals) at each cut, in the order of the cuts.
+    """Row of the exit with the most right answers (the first of equals) at each cut of each tier, in the order met.
 
     Args:
         exits: In the order of the cuts. [E]
         right: How many samples, or which share, each gets right. [E]
     """
-    best: dict[tuple[str, str], int] = {}
+    best: dict[tuple[str, ...], int] = {}
     for row, exit_id in enumerate(exits):
-        rival = best.setdefault((exit_id.network, exit_id.cut), row)
-        if right[row] > right[rival]:
-            best[exit_id.network, exit_id.cut] = row
+        place = exit_id.network, exit_id.cut, exit_id.tier, exit_id.link
+        if right[row] > right[best.setdefault(place, row)]:
+            best[place] = row
     return list(best.values())

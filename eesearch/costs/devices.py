@@ -11,7 +11,8 @@ import torch
 from eesearch.core.errors import CostError
 from eesearch.costs.backends import Backend, find_backend
 from eesearch.costs.cuda import gpu_facts, require_cuda
-from eesearch.costs.machine import machine_facts, usable_cores
+from eesearch.costs.machine import machine_facts, sizes_up_to, usable_cores
+from eesearch.costs.meters import meter_name
 
 MACS = "macs"
 """The device that counts multiply-adds and times nothing."""
@@ -51,6 +52,11 @@ class Device:
             CostError: it is not here.
         """
         return find_backend(self.kind, self.backend)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of samples for which calls are timed: as samples leave, calls get smaller. The last is `batch`."""
+        return sizes_up_to(self.batch)
 
     @property
     def timed(self) -> bool:
@@ -109,6 +115,8 @@ def fingerprint(device: Device) -> dict[str, str]:
     return {
         **machine_facts(device.threads),
         "torch": torch.__version__,
+        **({"sizes": " ".join(map(str, device.sizes))} if device.batch > 1 else {}),
+        **({"energy": meter} if (meter := meter_name(device.kind)) else {}),
         **device.runs.versions,
         **(gpu_facts() if device.kind == "cuda" else {}),
     }

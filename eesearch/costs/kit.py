@@ -26,16 +26,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from eesearch.core.design import HeadSpec
 from eesearch.core.errors import CostError
 from eesearch.core.imports import need
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
 from eesearch.costs import kit_measure, kit_reader, machine, summary, timer
 from eesearch.costs.backends import find_backend
+from eesearch.costs.figures import figure_names, latency_figures
 from eesearch.costs.kit_reader import DTYPES, EXAMPLE, KIT, KIT_VERSION, LARGEST_ENTRY, MANIFEST
 from eesearch.costs.pieces import Part, preparing
-from eesearch.costs.profile import figure_names, latency_figures, profile
+from eesearch.costs.profile import profile
 from eesearch.nets.split import Backbone
 
 SCRIPT, MAIN, README = "measure.py", "__main__.py", "README.txt"
@@ -93,7 +93,7 @@ class KitFacts:
 
 def write_kit(
     backbone: Backbone,
-    heads: Mapping[str, Sequence[HeadSpec]],
+    heads: Heads,
     out: Path,
     *,
     study: str,
@@ -103,7 +103,7 @@ def write_kit(
     """Write the kit of a network.
 
     Args:
-        backbone: All cuts of the search space; in eval mode, on the CPU.
+        backbone: All cuts of the search space; on the CPU.
         heads: All heads of the search space.
         out: The zip file.
         study: Its name, for people.
@@ -176,7 +176,7 @@ def _pieces(backbone: Backbone, parts: Sequence[Part], progress: Progress) -> di
     prepare = preparing(backbone, find_backend("cpu", "onnxruntime"))
     pieces = {}
     for number, part in enumerate(parts):
-        content = without_weights(prepare(part).form)
+        content = without_weights(prepare(part, 1).form)
         if len(content) > LARGEST_ENTRY:
             raise CostError(
                 "a part of the network is too large for a kit", got=f"{len(content):,} bytes", expected=LARGEST_ENTRY

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from eesearch.costs.kit_reader import EXAMPLE, Kit, KitError
-from eesearch.costs.machine import machine_facts, pin, steady_environment, usable_cores
+from eesearch.costs.machine import machine_facts, pin, sizes_up_to, steady_environment, usable_cores
 from eesearch.costs.summary import figures, never_decreasing, noise_between
 from eesearch.costs.timer import Clock, Protocol, Rounds, time_call
 
@@ -64,11 +64,6 @@ class Options:
         """The same as on the command line."""
         numbers = [f"--threads={self.threads}", f"--batch={self.batch}", f"--providers={','.join(self.providers)}"]
         return [*numbers, "--quick"] if self.quick else numbers
-
-
-def sizes_up_to(batch: int) -> list[int]:
-    """Sizes of calls that are measured for a batch: some samples have left."""
-    return [*(2**n for n in range(batch.bit_length()) if 2**n < batch), batch]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -269,7 +264,7 @@ def work(kit: Kit, options: Options) -> None:
 def _timed(kit: Kit, figure: dict[str, Any], size: int, options: Options) -> Rounds:
     minus = loaded(kit, figure["minus"], size, options) if figure["minus"] else None
     call = loaded(kit, figure["parts"], size, options, decides=figure["decides"])
-    return time_call(call, options.protocol, Clock(), minus)
+    return time_call(call, options.protocol, Clock.of(options.threads), minus)
 
 
 def loaded(kit: Kit, parts: Sequence[str], size: int, options: Options, *, decides: bool = False) -> Callable[[], Any]:

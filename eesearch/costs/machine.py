@@ -23,6 +23,11 @@ def usable_cores() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
+def sizes_up_to(batch: int) -> tuple[int, ...]:
+    """Numbers of samples for which calls are timed: as samples leave, calls get smaller. The last is `batch`."""
+    return (*(2**i for i in range((batch - 1).bit_length())), batch)
+
+
 def pin(threads: int) -> None:
     """Stay on the last cores, where the system can: the first ones serve the machine's interrupts."""
     if hasattr(os, "sched_setaffinity"):

@@ -1,6 +1,6 @@
-"""The measuring process: `python -m eesearch.costs.worker THREADS`, jobs on its standard input, JSON on its output.
+"""The measuring process: `python -m eesearch.costs.worker THREADS`, a task on its standard input, JSON on its output.
 
-Started by `latency.measure` only. It pins itself before torch is imported, so that torch's own threads inherit it.
+Started by `latency.messages` only. It pins itself before torch is imported, so that torch's own threads inherit it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
 from eesearch.costs.machine import pin
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def main(threads: int) -> None:
-    """Measure what the parent sends, tell it, and end."""
+    """Do what the parent sends, the name of a function and its arguments, tell the results, and end."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the user's modules print must not run into the answers
     pin(threads)
@@ -35,12 +37,13 @@ def main(threads: int) -> None:
 
     torch.set_num_threads(threads)
     try:
-        jobs, device, protocol = cloudpickle.loads(payload)
+        task, arguments = cloudpickle.loads(payload)
     except Exception as error:  # an import of the user's code that fails here: told to the parent
         _tell(channel, {"job": "the model", "error": f"{type(error).__name__}: {error}"})
         return
     gc.disable()
-    serve(jobs, device, protocol, Clock(), channel)
+    module, _, name = task.partition(":")
+    getattr(import_module(module), name)(*arguments, Clock.of(threads), channel)
 
 
 def serve(
@@ -61,36 +64,35 @@ def serve(
     """
     import torch
 
+    from eesearch.costs.meters import open_meter
+    from eesearch.costs.timer import time_call
+
+    meter = open_meter(device.kind)
     for job in jobs:
         try:
             with torch.inference_mode():
-                reply = _measure(job, device, protocol, clock)
+                load = partial(_load, device)
+                minus = load(job.minus) if job.minus else None
+                rounds = time_call(load(job.parts, decides=job.decides), protocol, clock, minus, meter)
         except Exception as error:  # whatever the user's module raises: told to the parent
             _tell(channel, {"job": job.name, "error": f"{type(error).__name__}: {error}"})
             return
-        _tell(channel, reply)
+        gc.collect()
+        _tell(channel, {"job": job.name, **asdict(rounds)})
     _tell(channel, "done")
 
 
-def _measure(job: Job, device: Device, protocol: Protocol, clock: Clock) -> dict[str, Any]:
+def _load(device: Device, parts: tuple[Prepared, ...], *, decides: bool = False) -> Callable[[], Any]:
+    """Parts in a row as one call without arguments."""
     from torch import nn
 
     from eesearch.costs.calls import in_a_row
-    from eesearch.costs.timer import time_call
 
-    backend = device.runs
-
-    def load(parts: tuple[Prepared, ...], *, decides: bool = False) -> Callable[[], Any]:
-        for part in parts:
-            if isinstance(part.form, nn.Module):
-                part.form.eval()  # this process's own copy
-        calls = [backend.load(part.form, part.args, device.threads) for part in parts]
-        return in_a_row(calls, [backend.native(tensor) for tensor in parts[0].args], decides=decides)
-
-    minus = load(job.minus) if job.minus else None
-    rounds = time_call(load(job.parts, decides=job.decides), protocol, clock, minus)
-    gc.collect()
-    return {"job": job.name, **asdict(rounds)}
+    for part in parts:
+        if isinstance(part.form, nn.Module):
+            part.form.eval()  # this process's own copy
+    calls = [device.runs.load(part.form, part.args, device.threads) for part in parts]
+    return in_a_row(calls, [device.runs.native(tensor) for tensor in parts[0].args], decides=decides)
 
 
 def _tell(channel: IO[str], message: object) -> None:

@@ -42,7 +42,7 @@ def stop_output(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """How sure the last of these active exits is, and whether what is answered there is right.
 
-    A last resort is as sure as can be, and right.
+    A last resort is as sure as can be, and right; an exit that says nothing is neither.
 
     Args:
         table: One split.
@@ -59,6 +59,8 @@ def stop_output(
     criterion = _checked(table, scoring)
     if table.exits[rows[-1]].is_last_resort:
         return np.full(len(table.labels), np.inf, np.float32), np.ones(len(table.labels), np.bool_)
+    if table.exits[rows[-1]].is_none:
+        return np.full(len(table.labels), -np.inf, np.float32), np.zeros(len(table.labels), np.bool_)
     seen = list(rows) if criterion.memory == "all" else list(rows[-1:])
     said, score = _call(criterion, table, seen, scoring)
     return score, table.correct[rows[-1]] if criterion.own_answer else np.asarray(said == table.labels)

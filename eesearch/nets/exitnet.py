@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eesearch.core.design import OUTPUT, OWN, ExitId, HeadSpec
+from eesearch.core.design import NOTHING, OUTPUT, OWN, ExitId, HeadSpec
 from eesearch.core.errors import HeadError, ModelError, PolicyError
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.nets.heads import Head, build_head
 from eesearch.nets.inputs import as_tensor
+from eesearch.nets.links import carry_at, code_segment, link_name
 from eesearch.nets.modes import evaluating
+from eesearch.nets.segments import merge_segments
 from eesearch.nets.split import Backbone
 from eesearch.nets.stages import Prediction, Stage, route
 
@@ -93,33 +95,66 @@ class ExitNet(nn.Module):
                 logits += [head(hidden) for head, tap in zip(self.heads, self.taps, strict=True) if tap == k]
         return [*logits, self.backbone.output(carry)]
 
-    def stages(self, policy: Policy) -> tuple[Stage, ...]:
+    def behind(self, cut: str) -> Coded:
+        """The exits behind a cut, for samples whose carry is coded there."""
+        return Coded(self, cut)
+
+    def stages(self, policy: Policy, *, coding: bool = True) -> tuple[Stage, ...]:
         """The stages of a policy, one per stop in this network: all that is deployed.
 
         What lies between two stops is merged into one segment; nothing behind the last stop is contained. A last
-        resort is no stage.
+        resort is no stage. On which tiers stages run is not told; but where a carry crosses a link that codes it, the
+        segment behind does the same.
+
+        Args:
+            policy: Which exits are active.
+            coding: Whether segments code carries; False for who sends codes.
 
         Raises:
             PolicyError: a stop is not an exit of this network, or the stops do not go up from cut to cut.
         """
-        row = {exit_id: i for i, exit_id in enumerate(self.exits)}
-        taps = (*self.taps, len(self.backbone.cuts))
         stages: list[Stage] = []
-        first = 0
+        first, link = 0, ""
         for stop in policy.stops:
             if stop.exit.is_last_resort:
                 continue
-            if stop.exit not in row:
-                raise PolicyError(f"the network has no exit {stop.exit}", expected=[str(e) for e in row])
-            last = taps[row[stop.exit]] + 1
+            last = self._depth(stop.exit) + 1
             if last <= first:
                 raise PolicyError(
                     f"a sample cannot meet {stop.exit} after {stages[-1].exit}", expected="stops from cut to later cut"
                 )
-            head = None if stop.exit.is_output else self.head(stop.exit.cut, stop.exit.head)
-            stages.append(Stage(self.backbone.span(first, last), head, stop.exit, stop.threshold))
-            first = last
+            segment = self.backbone.span(first, last)
+            if coding and stop.exit.link != link:
+                segment = self._coded(stop.exit, first, segment)
+            stages.append(Stage(segment, self._head_of(stop.exit), stop.exit, stop.threshold))
+            first, link = last, stop.exit.link
         return tuple(stages)
+
+    def _depth(self, exit_id: ExitId) -> int:
+        """Number of the segment that ends at an exit."""
+        cuts, known = [cut.name for cut in self.backbone.cuts], self.exits
+        if exit_id.bare not in known and not (
+            exit_id.network == self.network and exit_id.is_none and exit_id.cut in cuts
+        ):
+            raise PolicyError(f"the network has no exit {exit_id}", expected=[str(e) for e in known])
+        return len(cuts) if exit_id.is_output else cuts.index(exit_id.cut)
+
+    def _head_of(self, exit_id: ExitId) -> Head | None:
+        if exit_id.is_output:
+            return None
+        if exit_id.is_none:
+            shape = next(cut.shape for cut in self.backbone.cuts if cut.name == exit_id.cut)
+            return build_head(HeadSpec(kind=NOTHING, pool="none"), shape, self.backbone.classes).eval()
+        return self.head(exit_id.cut, exit_id.head)
+
+    def _coded(self, exit_id: ExitId, first: int, segment: nn.Module) -> nn.Module:
+        """A segment behind the cut at which the link of an exit codes the carry."""
+        cut = self.backbone.cuts[first - 1].name if first else "the input"
+        if exit_id.link != link_name(cut):
+            raise PolicyError(
+                f"the samples at {exit_id} cannot have crossed the link", got=f"from {cut}", expected=exit_id.link
+            )
+        return merge_segments([code_segment(carry_at(self.backbone, cut)), segment])
 
     def predict(self, x: Tensor | NDArray[np.generic], policy: Policy, fits: Sequence[Fit] = ()) -> Prediction:
         """Answer, and stop computing where the policy says: samples that leave a batch are not computed any further.
@@ -193,6 +228,36 @@ class ExitNet(nn.Module):
         net = cls(copy.deepcopy(backbone), heads).eval()
         net.load_arrays(arrays, meta)
         return net
+
+
+class Coded(nn.Module):
+    """What the exits of a network behind a cut say if the carry is coded there, as on a link.
+
+    Args:
+        net: Shared, not copied.
+        cut: One of its cuts.
+    """
+
+    def __init__(self, net: ExitNet, cut: str) -> None:
+        super().__init__()
+        self.net = net
+        self.depth = [c.name for c in net.backbone.cuts].index(cut) + 1
+        self.code = code_segment(carry_at(net.backbone, cut))
+        deeper = {c.name for c in net.backbone.cuts[self.depth :]}
+        self.exits = tuple(
+            e.model_copy(update={"link": link_name(cut)}) for e in net.exits if e.is_output or e.cut in deeper
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Raw samples [N, ...] to the logits [N, C] of the exits behind the cut, the own classifier last."""
+        backbone = self.net.backbone
+        carry = self.code(*backbone.run(backbone.start(x), 0, self.depth))
+        logits = []
+        for k in range(self.depth, len(backbone.segments)):
+            carry = backbone.run(carry, k, k + 1)
+            heads = [head for head, tap in zip(self.net.heads, self.net.taps, strict=True) if tap == k]
+            logits += [head(backbone.tap(k, carry)) for head in heads]
+        return [*logits, backbone.output(carry)]
 
 
 def _below(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eesearch.core.design import HeadSpec, TapSpec
+from eesearch.core.design import NOTHING, HeadSpec, TapSpec
 from eesearch.core.errors import HeadError
 from eesearch.core.registry import HEADS
 
@@ -169,6 +169,34 @@ def _gated(body: nn.Module, features: tuple[int, ...], classes: int, spec: HeadS
         return GatedBody(body, nn.Linear(seen, 1), classes, averaged)
     layers = nn.Sequential(nn.Linear(seen, _GATE_HIDDEN), nn.ReLU(), nn.Linear(_GATE_HIDDEN, 1))
     return GatedBody(body, layers, classes, averaged)
+
+
+class Silent(nn.Module):
+    """Uniform logits for everyone: nobody is sure of anything.
+
+    Args:
+        classes: C
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Any features to zeros [N, C]."""
+        return features.new_zeros((features.shape[0], self.classes))
+
+
+@HEADS.register(NOTHING)
+def nothing(features: tuple[int, ...], classes: int, spec: HeadSpec) -> nn.Module:
+    """No head at all: at its cut a sample may cross to another tier of a system. It is free, and never trained.
+
+    Raises:
+        HeadError: it is to have a gate.
+    """
+    if spec.gate != "none":
+        raise HeadError("a head that says nothing has no gate", got=f"gate '{spec.gate}'", expected="gate 'none'")
+    return Silent(classes)
 
 
 @HEADS.register("linear")

@@ -23,7 +23,8 @@ class Stage:
 
     Attributes:
         segment: From the carry of the stage before (at first the raw samples) to the next carry: one module, without
-            the cuts at which the policy does not stop.
+            the cuts at which the policy does not stop. Where the carry came over a link that codes it, the first thing
+            it does is to code and restore it.
         head: Reads the tap, the first tensor of the carry; None: that tensor is the logits of the own classifier.
         exit: The exit that answers.
         threshold: A sample leaves iff its score is at least this.
@@ -33,6 +34,11 @@ class Stage:
     head: Head | None
     exit: ExitId
     threshold: float
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said here, and everybody goes on."""
+        return self.exit.is_none and self.threshold == inf
 
     def run(self, carry: Carry) -> tuple[Carry, Tensor]:
         """The next carry, and the logits [N, C] of this stage's exit."""
@@ -87,6 +93,9 @@ def _route_one(x: Tensor, stages: Sequence[Stage], criterion: Criterion, paramet
     carry: Carry = (x,)
     seen: list[Tensor] = []
     for number, stage in enumerate(stages):
+        if stage.is_silent and criterion.memory == "last":
+            carry = stage.segment(*carry)
+            continue
         carry, logits = stage.run(carry)
         seen = [*seen, logits] if criterion.memory == "all" else [logits]
         said, sure = criterion.function(torch.stack(seen), _known(parameters, seen, number))
@@ -104,6 +113,9 @@ def _route_batch(x: Tensor, stages: Sequence[Stage], criterion: Criterion, param
     carry: Carry = (x,)
     seen = torch.empty(0)  # [k, n, C]
     for number, stage in enumerate(stages if len(x) else ()):
+        if stage.is_silent and criterion.memory == "last":
+            carry = stage.segment(*carry)
+            continue
         carry, logits = stage.run(carry)
         seen = torch.cat([seen, logits[None]]) if number and criterion.memory == "all" else logits[None]
         said, sure = criterion.function(seen, _known(parameters, seen, number))

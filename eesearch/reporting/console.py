@@ -22,10 +22,12 @@ from eesearch.reporting.formats import (
     UNITS,
     cost_words,
     duration,
+    further_axes,
     percent,
     points_words,
     short_interval,
     stop_words,
+    system_words,
 )
 from eesearch.reporting.promises import free_words
 from eesearch.study.answers import Answers, DeviceAnswer
@@ -55,7 +57,8 @@ def front_table(device: DeviceAnswer, points: Sequence[int] | None = None, *, na
     table.add_column("leave at: exit (head)", overflow="fold")
     shown = range(len(device.points)) if points is None else points
     paired = any(drop_interval(device.points[number]) for number in shown)
-    for name in ("cal %", "test %", "drop", *(["95 %"] if paired else []), UNITS[device.axis], "ratio"):
+    further = [UNITS[axis] for axis in further_axes(device)]
+    for name in ("cal %", "test %", "drop", *(["95 %"] if paired else []), UNITS[device.axis], "ratio", *further):
         table.add_column(name, justify="right", no_wrap=True)
     table.caption = Text(_caption(device, naive=naive, paired=paired))
     knee = device.front().knee() if device.points else None
@@ -71,7 +74,8 @@ def front_table(device: DeviceAnswer, points: Sequence[int] | None = None, *, na
 
 def _caption(device: DeviceAnswer, *, naive: bool, paired: bool) -> str:
     words = f"* knee   = the cheapest that {free_words(device, naive=naive)}   drop: percentage points, on test"
-    return words + ("; 95 %: its paired interval" if paired else "")
+    words += "; 95 %: its paired interval" if paired else ""
+    return f"{words}\n{system_words(device)}" if device.system else words
 
 
 def highlights(device: DeviceAnswer, count: int = 7) -> list[int]:
@@ -96,7 +100,9 @@ def _cells(device: DeviceAnswer, point: Point, name: str, *, paired: bool) -> li
     cost = cost_words(point.test.costs[device.axis].mean, device.axis, unit=False)
     accuracies = [percent(e.accuracy).rstrip("%") for e in (point.cal, point.test)]
     told = [short_interval(drop_interval(point))] if paired else []
-    return [Text(cell) for cell in (name, stops, *accuracies, drop, *told, cost, f"{device.ratio(point):.3f}")]
+    further = [cost_words(point.test.costs[axis].mean, axis, unit=False) for axis in further_axes(device)]
+    cells = (name, stops, *accuracies, drop, *told, cost, f"{device.ratio(point):.3f}", *further)
+    return [Text(cell) for cell in cells]
 
 
 class ProgressBars:

@@ -12,7 +12,7 @@ from math import floor, inf, log10
 from eesearch.core.costs import Axis
 from eesearch.core.design import ExitId
 from eesearch.core.front import Evaluation, exit_name
-from eesearch.study.answers import TrialAnswer
+from eesearch.study.answers import DeviceAnswer, TrialAnswer
 
 AXIS_TITLES: dict[Axis, str] = {
     "macs": "Mean cost (M MACs)",
@@ -138,6 +138,17 @@ def note_words(notes: Mapping[str, float]) -> list[tuple[str, str]]:
     return [("soft-hard gap", words), *note_words(others)]
 
 
+def further_axes(device: DeviceAnswer) -> tuple[Axis, ...]:
+    """Axes to tell of beside a system's own: what a sample takes, sends, and costs the first tier's battery."""
+    told: tuple[Axis, ...] = ("latency_ms", "bytes", "energy_mj") if device.system else ()
+    return tuple(axis for axis in told if axis != device.axis and axis in device.backbone.test.costs)
+
+
+def system_words(device: DeviceAnswer) -> str:
+    """The tiers and links of a system; nothing for a device."""
+    return "; ".join(f"{name}: {words}" for name, words in device.system.items())
+
+
 def state_words(trial: TrialAnswer) -> str:
     """How a trial ended: `complete`, `failed`, or `stopped early, after 2 epochs`."""
     if trial.state != "pruned":
@@ -150,6 +161,8 @@ def head_words(exit_id: ExitId) -> str:
     """What answers at an exit: its head, the network's own classifier, or whoever is asked as a last resort."""
     if exit_id.is_last_resort:
         return "asked"
+    if exit_id.is_none:
+        return "nothing said"
     return "own classifier" if exit_id.is_output else exit_id.head
 
 

@@ -11,8 +11,9 @@ import pandas as pd
 
 from eesearch.core.costs import Axis
 from eesearch.core.front import Front
+from eesearch.core.paired import wilson
 from eesearch.reporting.formats import in_unit
-from eesearch.study.answers import DeviceAnswer, SeedAnswer, StrategyAnswer, wilson
+from eesearch.study.answers import DeviceAnswer, SeedAnswer, StrategyAnswer
 from eesearch.study.points import Point
 
 DEPTH = 0.12

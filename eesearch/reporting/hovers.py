@@ -19,9 +19,9 @@ from eesearch.reporting.formats import (
     points_words,
     stop_words,
 )
-from eesearch.study.answers import DeviceAnswer, OracleAnswer
+from eesearch.study.answers import DeviceAnswer
 from eesearch.study.front_table import drop_interval
-from eesearch.study.points import Point
+from eesearch.study.points import OracleAnswer, Point
 
 
 def point_hover(device: DeviceAnswer, point: Point, title: str, *, chosen: bool = False) -> str:

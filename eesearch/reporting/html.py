@@ -43,6 +43,9 @@ from eesearch.reporting.rows import (
     trial_rows,
 )
 from eesearch.reporting.strategies import StrategyRow, strategy_rows
+from eesearch.reporting.verified import HEAD, VerifiedRow, summary_words, verified_rows
+from eesearch.reporting.verified import NOTE as VERIFIED_NOTE
+from eesearch.reporting.verified import TITLE as VERIFIED_TITLE
 from eesearch.study.answers import LAST_LOST, TIE, Answers, DeviceAnswer
 from eesearch.study.examples import COLUMNS, Examples
 
@@ -59,6 +62,7 @@ class DeviceView:
         free: What is true of the point that is marked as one without loss.
         promised: Whether the optimism of picks is known; `promises`: what picks promised and what came, `told`: the
             same in sentences.
+        verified: What ran end to end; `checked`: how well predictions were met.
     """
 
     name: str
@@ -79,6 +83,8 @@ class DeviceView:
     promised: bool
     promises: list[PromiseRow]
     told: list[str]
+    verified: list[VerifiedRow]
+    checked: str
 
 
 def render_html(answers: Answers, examples: Examples | None = None, *, run: str = "", live: bool = False) -> str:
@@ -129,6 +135,9 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         },
         promises_title=TITLE,
         promises_note=NOTE,
+        verified_title=VERIFIED_TITLE,
+        verified_note=VERIFIED_NOTE,
+        verified_head=HEAD,
         percent=percent,
         style=Markup(_part("report.css")),
         scripts=Markup("\n".join(map(_part, SCRIPTS))),
@@ -178,4 +187,6 @@ def _device_view(device: DeviceAnswer, data: FrontData) -> DeviceView:
         promised=bool(device.optimism),
         promises=promise_rows(device),
         told=promise_sentences(device),
+        verified=verified_rows(device),
+        checked=summary_words(list(found.values())) if (found := device.numbers()) else "",
     )

@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 
 from eesearch.reporting.figures import INK, ORACLE, STATIC, Line
+from eesearch.reporting.formats import cost_words, percent
 from eesearch.reporting.frontdata import FrontData, in_unit_column
 from eesearch.reporting.hovers import oracle_hover, point_hover
 from eesearch.reporting.policies import NAMES
 from eesearch.study.answers import DeviceAnswer
 from eesearch.study.points import Layer
+from eesearch.study.verified import verified_words
 
 Trace = dict[str, Any]
 
@@ -51,6 +53,7 @@ def layer_traces(device: DeviceAnswer, data: FrontData) -> list[Trace]:
         _line(data, ORACLE, data.oracle, [oracle_hover(device, point) for point in device.oracle]),
         _line(data, STATIC, data.static, static),
         _dominated(device, data),
+        _verified(device),
         *(
             _layer(device, layer, frame, order.index(layer.name))
             for layer, frame in zip(device.layers, data.layers, strict=True)
@@ -85,6 +88,30 @@ def _dominated(device: DeviceAnswer, data: FrontData) -> Trace:
         "mode": "markers",
         "marker": {"symbol": "circle-open", "size": 5, "color": INK},
         "visible": False,
+        "hovertext": hover,
+        "hoverinfo": "text",
+    }
+
+
+def _verified(device: DeviceAnswer) -> Trace:
+    """Where points of the front really lie, by the clock and by the answers of the network that ran."""
+    found = list(device.numbers().items()) if device.axis == "latency_ms" else []
+    hover = [
+        "<br>".join(
+            [
+                f"<b>Point {number}, measured end to end</b>",
+                f"{cost_words(entry.measured.mean, device.axis)} on average (predicted "
+                f"{cost_words(entry.predicted.mean, device.axis)}), accuracy {percent(entry.accuracy)}",
+                escape(verified_words(entry, f"Point {number}")),
+            ]
+        )
+        for number, entry in found
+    ]
+    return named("measured end to end", "verified") | {
+        "x": [entry.measured.mean for _, entry in found],
+        "y": [100.0 * entry.accuracy for _, entry in found],
+        "mode": "markers",
+        "marker": {"symbol": "hexagon-open", "size": 10, "color": INK, "line": {"width": 2}},
         "hovertext": hover,
         "hoverinfo": "text",
     }

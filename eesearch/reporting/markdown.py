@@ -12,6 +12,7 @@ from eesearch.reporting.formats import (
     UNITS,
     cost_words,
     duration,
+    further_axes,
     in_unit,
     interval_words,
     percent,
@@ -19,12 +20,16 @@ from eesearch.reporting.formats import (
     significant,
     state_words,
     stop_words,
+    system_words,
 )
 from eesearch.reporting.frontdata import front_data, records, rivals
 from eesearch.reporting.policies import NAMES
 from eesearch.reporting.promises import NOTE, TITLE, free_words, promise_rows, promise_sentences
 from eesearch.reporting.rows import trial_rows
 from eesearch.reporting.strategies import strategy_rows
+from eesearch.reporting.verified import HEAD, summary_words, verified_rows
+from eesearch.reporting.verified import NOTE as VERIFIED_NOTE
+from eesearch.reporting.verified import TITLE as VERIFIED_TITLE
 from eesearch.study.answers import LAST_LOST, Answers, DeviceAnswer
 from eesearch.study.front_table import drop_interval
 from eesearch.study.points import Point
@@ -41,6 +46,7 @@ def markdown_report(answers: Answers) -> str:
     for device in answers.devices:
         parts += [f"## {escaped(device.device)}", _front(device)]
         parts += [f"### {TITLE}", _promises(device)] if promise_rows(device) else []
+        parts += [f"### {VERIFIED_TITLE}", _verified(device)] if device.numbers() else []
         parts += ["### Strategies", _strategies(device)] if rivals(device) else []
         parts += ["### Methods of others", _layers(device)] if device.layers else []
         parts += ["### Seeding rules", _seeds(device)] if device.seeds else []
@@ -69,12 +75,14 @@ def _front(device: DeviceAnswer) -> str:
     named = [(f"{n}{_marks(point, knee, free)}", point) for n, point in enumerate(device.points)]
     promised = ["promised"] if device.optimism else []
     head = ["point", "leave at", "accuracy cal", *promised, "accuracy test", "drop", UNITS[device.axis], "ratio"]
+    head += [UNITS[axis] for axis in further_axes(device)]
     rows = ([name, *_cells(device, point)] for name, point in [*named, ("**backbone**", device.backbone)])
     note = "Drops are percentage points lost on test"
     note += " (95 % interval of the paired difference)" if any(map(drop_interval, device.points)) else ""
     note += "; promised: those to expect on new samples" if promised else ""
     note += "; ratios are over the backbone's mean cost on test. No loss: the cheapest point that "
     note += f"{free_words(device)}."
+    note += f" Tiers and links: {escaped(system_words(device))}." if device.system else ""
     return _table(head, rows, left=2) + f"\n\n{note}"
 
 
@@ -85,7 +93,8 @@ def _marks(point: Point, knee: object, free: Point | None) -> str:
 def _cells(device: DeviceAnswer, point: Point) -> list[str]:
     stops = [f"{escaped(s.exit)} ({escaped(s.head)}) {s.share}, {escaped(s.rule)}" for s in stop_words(point.test)]
     promised = [points_words(device.corrected(point))] if device.optimism else []
-    return ["<br>".join(stops), percent(point.cal.accuracy), *promised, *_told(device, point)]
+    further = [cost_words(point.test.costs[axis].mean, axis, unit=False) for axis in further_axes(device)]
+    return ["<br>".join(stops), percent(point.cal.accuracy), *promised, *_told(device, point), *further]
 
 
 def _told(device: DeviceAnswer, point: Point) -> list[str]:
@@ -118,6 +127,14 @@ def _elsewhere(answers: Answers) -> str:
     )
     told = "\n\n".join(map(escaped, elsewhere_sentences(answers)))
     return f"{told}\n\n{_table(head, rows, left=3)}\n\n{ELSEWHERE_NOTE}"
+
+
+def _verified(device: DeviceAnswer) -> str:
+    """What ran end to end beside its prediction."""
+    rows = ([f"**{cell}**" if n == 2 and not row.agrees else cell for n, cell in enumerate(row.cells)]
+            for row in verified_rows(device))  # fmt: skip
+    note = f"{escaped(summary_words(list(device.numbers().values())))} Bold: further off than noise explains."
+    return f"{_table(HEAD, rows, left=1)}\n\n{note} {VERIFIED_NOTE}"
 
 
 def _layers(device: DeviceAnswer) -> str:

@@ -24,9 +24,9 @@ from eesearch.reporting.formats import (
     stop_words,
 )
 from eesearch.reporting.frontdata import FrontData, records
-from eesearch.study.answers import Answers, DeviceAnswer, ExitFacts, TrialAnswer, pays_for_exits
+from eesearch.study.answers import Answers, DeviceAnswer, TrialAnswer, pays_for_exits
 from eesearch.study.front_table import drop_interval
-from eesearch.study.points import Point
+from eesearch.study.points import ExitFacts, Point
 
 ROWS = 200
 """Rows of a table of front points; of longer fronts it shows points spread evenly, and says so."""

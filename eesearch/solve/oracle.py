@@ -141,7 +141,7 @@ def oracle_front(table: ExitTable | ScoreTable, costs: StageCosts, max_exits: in
     all_heads = tree.count() * right.shape[-1] <= MOST_WORK
     rows = np.arange(len(table.exits)) if all_heads else np.sort(best_per_cut(table.exits, table.correct.sum(-1)))
     points = []
-    for last in rows.tolist():
+    for last in rows[tree.answers[rows]].tolist():
         path = _cheapest(right, step, (rows, tree.on_cut, max_exits, table.correct.shape[1]), last)
         if len(path):
             points.append(stable_oracle(table, costs, [table.exits[row] for row in path]))
@@ -166,7 +166,7 @@ def static_front(
     step = costs[0].select(table.exits).step[0]
     points = []
     for row, exit_ in enumerate(table.exits):
-        if np.isfinite(step[row]) and not exit_.is_last_resort:
+        if np.isfinite(step[row]) and not (exit_.is_last_resort or exit_.is_none):
             policy = Policy(stops=(Stop(exit=exit_, threshold=-inf),), criterion=scoring.criterion, fits=scoring.keys)
             correct = table.correct[row : row + 1]
             points.append(tally(policy, np.zeros(correct.shape, np.float32), correct, costs, labels=table.labels))

@@ -24,9 +24,13 @@ class PathTree:
         exits: Rows of the table. [E]
         step: Costs as in `StageCosts`. [E + 1, E]
         max_exits: Most exits on cuts.
+
+    Attributes:
+        answers: Where a path may end: not where nothing is said. [E]
     """
 
     def __init__(self, exits: Sequence[ExitId], step: NDArray[np.float64], max_exits: int) -> None:
+        self.answers = np.array([not e.is_none for e in exits])
         self.on_cut = np.array([not (e.is_output or e.is_last_resort) for e in exits])
         self.first = np.flatnonzero(np.isfinite(step[0]))
         self.onward = np.isfinite(step[1:])

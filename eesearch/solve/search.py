@@ -91,8 +91,8 @@ class Search:
         return True
 
     def _usable(self, paths: Rows, ring: KeyRing) -> NDArray[np.bool_]:
-        """Paths with a threshold at each early stop, and without a worst case that breaks a limit. [P]"""
-        usable = (ring.keys.levels[ring.index[:, :-1]] > 0).all(1)
+        """Paths that end in an answer, with a threshold at each early stop, whose worst case breaks no limit. [P]"""
+        usable = (ring.keys.levels[ring.index[:, :-1]] > 0).all(1) & self.question.tree.answers[paths[:, -1]]
         for limit in self.question.family.constraints.limits:
             if limit.at == "worst":
                 cost = self.question.others[limit.axis]

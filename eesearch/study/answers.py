@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from math import sqrt
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import Design, ExitId, Value, content_key
+from eesearch.core.design import Design, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
-from eesearch.study.points import Layer, PickElsewhere, Point, Tried, is_backbone
+from eesearch.core.paired import wilson
+from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, PickElsewhere, Point, Tried, is_backbone
+from eesearch.study.verified import Verified, policy_key, verified_words
 
 TIE = 0.03
 """Relative cost differences below this are ties: the noise floor of the timer between processes."""
@@ -50,51 +50,6 @@ class SeedAnswer(Value):
     point: Point
     value: float
     enqueued: bool
-
-
-class OracleAnswer(Value):
-    """The stable oracle on one path of exits, on test: an ideal to look at, no policy.
-
-    Attributes:
-        exits: The active exits, the last stop included. [k]
-        cost: Mean per sample on the device's axis.
-        exit_rate: Share of the samples that leaves at each. [k]
-    """
-
-    exits: tuple[ExitId, ...]
-    error: float
-    cost: float
-    exit_rate: tuple[float, ...]
-
-
-class ExitFacts(Value):
-    """What going on from an exit to the own classifier does on test: over-thinking, and what it is for.
-
-    Attributes:
-        right: Number of samples that the exit is right about.
-        lost: Of these, those that the own classifier gets wrong.
-        gained: Number of samples that the exit gets wrong and the own classifier right.
-    """
-
-    exit: ExitId
-    right: int
-    lost: int
-    gained: int
-    samples: int
-
-
-class DesignFacts(Value):
-    """What is known of a trained design beside its points.
-
-    Attributes:
-        trial: That trained it.
-        last_accuracy: Calibration accuracy of its own last classifier.
-        notes: Figures that its strategy tells about it.
-    """
-
-    trial: int
-    last_accuracy: float | None = None
-    notes: dict[str, float] = Field(default_factory=dict)
 
 
 class TrainingCost(Value):
@@ -164,6 +119,8 @@ class DeviceAnswer(Value):
         designs: What is known of each that was trained, by key.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
+        system: Of a system: its tiers and links in words, with what of it is declared.
+        verified: Points of the front that ran end to end here; they are kept in a file of their own.
     """
 
     device: str
@@ -186,6 +143,8 @@ class DeviceAnswer(Value):
     designs: dict[str, DesignFacts] = Field(default_factory=dict)
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
+    system: dict[str, str] = Field(default_factory=dict)
+    verified: tuple[Verified, ...] = ()
 
     def front(self) -> Front:
         """The calibration front, on which picks are made."""
@@ -225,7 +184,24 @@ class DeviceAnswer(Value):
         return self.within(0.0)
 
     def verdict(self) -> str:
-        """Do exits pay on this device, how much, at what drop: one plain sentence."""
+        """Do exits pay on this device, how much, at what drop, by prediction and by the clock: plain sentences."""
+        return self._predicted() + self._measured()
+
+    def numbers(self) -> dict[int, Verified]:
+        """What ran end to end, by its number on the front."""
+        known = {entry.policy: entry for entry in self.verified}
+        keys = [policy_key(point.cal) for point in self.points] if known else []
+        return {number: known[key] for number, key in enumerate(keys) if key in known}
+
+    def _measured(self) -> str:
+        """What became of the point at no loss; of the most accurate one that was verified, if that one was not."""
+        found, free = self.numbers(), self.at_no_loss()
+        if not found:
+            return ""
+        number = max(found) if free is None or self.points.index(free) not in found else self.points.index(free)
+        return f" {verified_words(found[number], f'Point {number}')}"
+
+    def _predicted(self) -> str:
         if self.broken:
             wanted = ", ".join(self.broken)
             return f"{self.device}: no policy was found that keeps {wanted}; this one breaks it least.{self._caution()}"
@@ -389,12 +365,3 @@ class Answers(Value):
 def pays_for_exits(last_accuracy: float, backbone: Evaluation) -> bool:
     """Whether a design's own last classifier lost more than `LAST_LOST` to the backbone, both on calibration."""
     return backbone.accuracy - last_accuracy > LAST_LOST + 1e-12
-
-
-def wilson(accuracy: float, samples: int) -> tuple[float, float]:
-    """The 95 % interval of an accuracy (Wilson 1927)."""
-    z = NormalDist().inv_cdf(0.975)
-    shrunk = 1.0 + z * z / samples
-    centre = (accuracy + z * z / (2 * samples)) / shrunk
-    half = z / shrunk * sqrt(accuracy * (1.0 - accuracy) / samples + (z / (2 * samples)) ** 2)
-    return max(0.0, centre - half), min(1.0, centre + half)

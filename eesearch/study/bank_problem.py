@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from math import inf
 
-from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
+from eesearch.core.costs import Profile, StageCosts, stage_costs
 from eesearch.core.design import Design, ExitId
 from eesearch.core.errors import StudyError
 from eesearch.core.front import Evaluation
@@ -93,20 +93,20 @@ class BankProblem(FrontProblem):
             valued.append((seed, self.value(fronts)))
         return sorted(valued, key=lambda pair: -pair[1])
 
-    def _proposed(self, profile: DeviceProfile) -> list[Seed]:
+    def _proposed(self, profile: Profile) -> list[Seed]:
         bank = self.workshop.bank_design
         table = self.workshop.table(bank, "cal")
         scoring, costs = self.rules(profile)
         placed = propose(table, costs, score_table(table, scoring))
         return placed + [Seed(rule, exits) for rule, exits in self.solved(bank, profile).gates.items()]
 
-    def rules(self, profile: DeviceProfile) -> tuple[Scoring, StageCosts]:
+    def rules(self, profile: Profile) -> tuple[Scoring, StageCosts]:
         """How the placement rules score the bank, each exit for itself, and its steps without a last resort."""
         bank, criterion = self.workshop.bank_design, self.space.rule_criterion
         exits = self.workshop.table(bank, "cal").exits
         return self.workshop.scoring(bank, criterion), stage_costs(profile, exits, criterion, profile.axis)
 
-    def seed_evaluation(self, seed: Seed, profile: DeviceProfile) -> Evaluation:
+    def seed_evaluation(self, seed: Seed, profile: Profile) -> Evaluation:
         """A rule's placement at the rule's own thresholds: leave where that costs no accuracy on calibration."""
         bank, (scoring, _) = self.workshop.bank_design, self.rules(profile)
         table = self.workshop.table(bank, "cal")

@@ -9,22 +9,23 @@ from functools import partial
 import numpy as np
 from pydantic import ValidationError
 
-from eesearch.core.costs import DeviceProfile
+from eesearch.core.costs import Profile
 from eesearch.core.design import Design, content_key
 from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy
+from eesearch.core.systems import SystemProfile
 from eesearch.exits.evaluate import outcomes, replay
 from eesearch.solve.optimism import optimism
-from eesearch.study.answers import Answers, DesignFacts, DeviceAnswer, ExitFacts, OracleAnswer, SeedAnswer, TrialAnswer
+from eesearch.study.answers import Answers, DeviceAnswer, SeedAnswer, TrialAnswer
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.elsewhere import picks_elsewhere
 from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import recall_text
 from eesearch.study.one_design import OneDesign
-from eesearch.study.points import Layer, Point, StopFacts, Tried
+from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, Point, StopFacts, Tried
 from eesearch.study.problem import SOLVER_VERSION, solved_for
 from eesearch.study.strategies import MOST_OF_A_LAYER, compare_strategies, counted_volume, spread
 from eesearch.study.trial import Finished
@@ -49,7 +50,7 @@ class _Found:
         volumes: Its hypervolume after each of them, see `counted_volume`. [T]
     """
 
-    profile: DeviceProfile
+    profile: Profile
     points: Sequence[tuple[Evaluation, ...]]
     front: Front
     volumes: Sequence[float | None]
@@ -119,14 +120,14 @@ class Composer:
                 lateness += np.array(paid)[stop] / device.backbone.test.costs[device.axis].mean
         return make_examples(self.problem.materials.dataset.test, replayed, lateness, answers.key)
 
-    def _replayed(self, point: Point, designs: Mapping[str, Design], profile: DeviceProfile) -> Replayed:
+    def _replayed(self, point: Point, designs: Mapping[str, Design], profile: Profile) -> Replayed:
         policy = point.test.policy
         if point.test.design not in designs:
             return replay(policy, self.problem.workshop.backbone_table("test"))
         table, _ = self.problem.replay(designs[point.test.design], profile, policy.decision, "test")
         return replay(policy, table, self.problem.workshop.fits(policy.fits))
 
-    def _found(self, finished: Sequence[Finished], profile: DeviceProfile) -> _Found:
+    def _found(self, finished: Sequence[Finished], profile: Profile) -> _Found:
         points = [self.problem.points(trial.outcome, profile) if trial.outcome else () for trial in finished]
         front, volumes = self.problem.front((), profile), list[float | None]()
         for own in points:
@@ -160,6 +161,7 @@ class Composer:
             designs=_facts(trials),
             noise=timed.noise if timed else 0.0,
             noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
+            system=profile.fingerprint if isinstance(profile, SystemProfile) else {},
         )
         if not isinstance(problem, BankProblem) or not designs:
             return answer
@@ -186,18 +188,18 @@ class Composer:
         tried = tuple(Tried(trial=number, point=self._point(e, designs, profile)) for number, e in kept)
         return tried, len(others) - len(kept)
 
-    def _optimism(self, finished: Sequence[Finished], profile: DeviceProfile) -> tuple[tuple[float, float], ...]:
+    def _optimism(self, finished: Sequence[Finished], profile: Profile) -> tuple[tuple[float, float], ...]:
         """Of picks from the merged front."""
         found = [self.problem.unseen(trial.outcome, profile) for trial in finished if trial.outcome]
         return optimism([folds for folds in found if folds])
 
-    def _backbone(self, profile: DeviceProfile) -> Point:
+    def _backbone(self, profile: Profile) -> Point:
         cal, test = (self.problem.backbone(profile, split) for split in SPLITS)
         costs = {axis: cost.mean for axis, cost in test.costs.items()}
         stops = (StopFacts(share=1.0, accuracy=test.accuracy, costs=costs),)
         return Point(cal=cal, test=test, stops=stops, paired=Paired(lost=0, gained=0, samples=test.samples))
 
-    def _point(self, cal: Evaluation, designs: Mapping[str, Design], profile: DeviceProfile) -> Point:
+    def _point(self, cal: Evaluation, designs: Mapping[str, Design], profile: Profile) -> Point:
         """The same policy on test, and what happens at each of its stops."""
         if cal.design not in designs:  # the backbone itself
             return self._backbone(profile)
@@ -225,7 +227,7 @@ def _facts(trials: Sequence[TrialAnswer]) -> dict[str, DesignFacts]:
 
 
 def _facts_on_test(
-    problem: Mode, cal: Evaluation, design: Design, profile: DeviceProfile
+    problem: Mode, cal: Evaluation, design: Design, profile: Profile
 ) -> tuple[tuple[StopFacts, ...], Paired]:
     """What happens at each stop, and where the policy differs from the backbone."""
     policy = cal.policy
@@ -244,7 +246,7 @@ def _facts_on_test(
     return facts, Paired.of(right, problem.backbone_right("test"))
 
 
-def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
+def _on_bank(problem: BankProblem, profile: Profile) -> dict[str, object]:
     """What the bank's tables tell beside its front: where rules and others landed, what an oracle could do."""
     from eesearch.solve.oracle import oracle_front, overthinking, static_front  # loads numba
 
@@ -259,11 +261,11 @@ def _on_bank(problem: BankProblem, profile: DeviceProfile) -> dict[str, object]:
         "oracle": tuple(OracleAnswer(**vars(point)) for point in oracle.points),
         "oracle_all_heads": oracle.all_heads,
         "static": tuple(Point(cal=e, test=problem.reported(e, bank, profile)) for e in static),
-        "overthinking": tuple(ExitFacts(**vars(facts)) for facts in overthinking(table)),
+        "overthinking": tuple(ExitFacts(**vars(facts)) for facts in overthinking(problem.workshop.table(bank, "test"))),
     }
 
 
-def _baselines(problem: BankProblem, profile: DeviceProfile, *, find: bool) -> tuple[Layer, ...]:
+def _baselines(problem: BankProblem, profile: Profile, *, find: bool) -> tuple[Layer, ...]:
     """The methods of the literature on the bank's exits; found once, if they are to be, and remembered."""
     from eesearch.study.policies import Comparison, literature  # loads numba
 
@@ -286,7 +288,7 @@ def _baselines(problem: BankProblem, profile: DeviceProfile, *, find: bool) -> t
     )
 
 
-def _seeds(problem: BankProblem, profile: DeviceProfile) -> tuple[SeedAnswer, ...]:
+def _seeds(problem: BankProblem, profile: Profile) -> tuple[SeedAnswer, ...]:
     answers = []
     for seed, value in problem.replayed_seeds:
         cal = problem.seed_evaluation(seed, profile)

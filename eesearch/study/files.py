@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from eesearch.core.errors import StudyError
 from eesearch.core.store import write_atomic
 from eesearch.study.question import Study
+from eesearch.study.systems import SystemSpec
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -65,7 +66,17 @@ def _absolute(study: Study) -> Study:
         weights = str(Path(backbone.weights).expanduser().absolute())
         backbone = backbone.model_copy(update={"weights": weights})
     devices = tuple(str(Path(d).absolute()) if d.endswith(".json") else d for d in study.devices)
-    return study.model_copy(update={"data": data, "backbones": (backbone,), "devices": devices})
+    systems = {name: _absolute_system(system) for name, system in study.systems.items()}
+    places = {"data": data, "backbones": (backbone,), "devices": devices, "systems": systems}
+    return study.model_copy(update=places)
+
+
+def _absolute_system(system: SystemSpec) -> SystemSpec:
+    tiers = tuple(
+        tier.model_copy(update={"device": str(Path(tier.device).absolute())}) if tier.device.endswith(".json") else tier
+        for tier in system.tiers
+    )
+    return system.model_copy(update={"tiers": tiers})
 
 
 def find(path: Path | str, folder: str, *, beside: Path | None = None) -> Path:

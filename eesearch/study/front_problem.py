@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
+from eesearch.core.costs import Profile, StageCosts, stage_costs
 from eesearch.core.design import Design, ExitId, Value, content_key
 from eesearch.core.front import MAX_DROP, Certificate, Evaluation, Front
 from eesearch.core.policy import Scoring, decision_name
@@ -120,11 +120,11 @@ class FrontProblem(Problem):
             fronts.append(self.front(points, profile))
         return self.value(fronts)
 
-    def device_front(self, design: Design, profile: DeviceProfile) -> Front:
+    def device_front(self, design: Design, profile: Profile) -> Front:
         """The whole front of a trained design on a device."""
         return self.front(self.solved(design, profile).points, profile)
 
-    def solved(self, design: Design, profile: DeviceProfile) -> Solved:
+    def solved(self, design: Design, profile: Profile) -> Solved:
         """All policies on a trained design that may be on the front of a device, found once and remembered."""
         key = self._key("front", design, profile)
         known = recall_text(self.materials.store, "front", key)
@@ -140,13 +140,13 @@ class FrontProblem(Problem):
         self.materials.store.put_text("front", key, solved.model_dump_json(), solved_for(profile))
         return solved
 
-    def _key(self, kind: str, design: Design, profile: DeviceProfile) -> str:
+    def _key(self, kind: str, design: Design, profile: Profile) -> str:
         """Of what the solver finds on a design for a device."""
         space = self.space.model_dump(mode="json", include=SOLVED_BY)
         asked = (SOLVER_VERSION, space, self.constraints(profile).model_dump(mode="json"), self.study.budget.solve)
         return content_key(kind, design.key, profile.model_dump(mode="json"), *asked)
 
-    def folded(self, design: Design, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
+    def folded(self, design: Design, profile: Profile) -> tuple[FoldPoints, ...]:
         """What the solver finds without each fold of calibration, found once and remembered. [V]"""
         key = self._key("folds", design, profile)
         if key not in self._folds:
@@ -163,7 +163,7 @@ class FrontProblem(Problem):
             self._folds[key] = found
         return self._folds[key]
 
-    def _folded(self, design: Design, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
+    def _folded(self, design: Design, profile: Profile) -> tuple[FoldPoints, ...]:
         tables: list[tuple[FoldPoints, ...]] = []
         right, effort = self.backbone_right("cal"), Effort(seconds=self.study.budget.solve)
         scorings = self.space.scorings_of(design.strategy, design.loss)
@@ -181,11 +181,11 @@ class FrontProblem(Problem):
         self.progress("estimate optimism", len(scorings), len(scorings))
         return tuple(first.merge(others) for first, *others in zip(*tables, strict=True))
 
-    def unseen(self, outcome: Outcome, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
+    def unseen(self, outcome: Outcome, profile: Profile) -> tuple[FoldPoints, ...]:
         """What the trial found without each fold of calibration, and what that does in the fold. [V]"""
         return self.folded(outcome.design, profile) if outcome.design else ()
 
-    def _solved(self, design: Design, profile: DeviceProfile) -> Solved:
+    def _solved(self, design: Design, profile: Profile) -> Solved:
         points: list[Evaluation] = []
         certificates: dict[str, Certificate] = {}
         for criterion, answer in self.space.scorings_of(design.strategy, design.loss):
@@ -198,9 +198,7 @@ class FrontProblem(Problem):
         placed = {seed.rule: seed.exits for seed in seeds(free)}
         return Solved(points=self.front(points, profile).points, certificates=certificates, gates=placed)
 
-    def solve(
-        self, design: Design, profile: DeviceProfile, scoring: Scoring, exits: Sequence[ExitId] | None = None
-    ) -> Front:
+    def solve(self, design: Design, profile: Profile, scoring: Scoring, exits: Sequence[ExitId] | None = None) -> Front:
         """The front of one scoring on a trained design; or on some of its exits, where only its value is of interest.
 
         A value looks no deeper than the study's `max_drop`, and a rough front is enough to rank placements by.
@@ -215,7 +213,7 @@ class FrontProblem(Problem):
         return Front(points, backbone=backbone, axis=profile.axis, device=profile.device, certificate=certificate)
 
     def _solve(
-        self, table: ExitTable, costs: Sequence[StageCosts], profile: DeviceProfile, scoring: Scoring, *, rough: bool
+        self, table: ExitTable, costs: Sequence[StageCosts], profile: Profile, scoring: Scoring, *, rough: bool
     ) -> Front:
         return solve_front(
             table,
@@ -226,7 +224,7 @@ class FrontProblem(Problem):
             progress=silent if rough else self.progress,
         )
 
-    def _family(self, table: ExitTable, profile: DeviceProfile, *, deepest: float | None = None) -> Family:
+    def _family(self, table: ExitTable, profile: Profile, *, deepest: float | None = None) -> Family:
         """The policies of the space that keep the constraints; `deepest`: and lose no more than that."""
         constraints = self.constraints(profile)
         if deepest is not None:
@@ -237,25 +235,25 @@ class FrontProblem(Problem):
         levels = None if self.space.levels == "all" else self.space.levels
         return Family(self.space.max_exits, levels, constraints)
 
-    def gated(self, learned: Learned, design: Design, profile: DeviceProfile) -> Evaluation:
+    def gated(self, learned: Learned, design: Design, profile: Profile) -> Evaluation:
         """A policy with gates on calibration; its fit is kept."""
         table, costs = self.replay(design, profile, "gate", "cal")
         self.workshop.keep_fit(learned.fit)
         return evaluate(learned.policy, table, costs, self.workshop.fits(learned.policy.fits)).made_by(design)
 
-    def _gates_of(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
+    def _gates_of(self, design: Design, profile: Profile) -> tuple[list[Learned], list[Learned]]:
         """Those of `learned`, if the study asks for gates on such a design."""
         learns = self.space.gates and design.strategy == "separate"
         return self.learned(design, profile) if learns else ([], [])
 
-    def learned(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
+    def learned(self, design: Design, profile: Profile) -> tuple[list[Learned], list[Learned]]:
         """Policies with gates learnt on a trained design: with as many exits as they like, and with `max_exits`."""
         key = (design.key, profile.device)
         if key not in self._gates:
             self._gates[key] = self._learn(design, profile)
         return self._gates[key]
 
-    def _learn(self, design: Design, profile: DeviceProfile) -> tuple[list[Learned], list[Learned]]:
+    def _learn(self, design: Design, profile: Profile) -> tuple[list[Learned], list[Learned]]:
         table = self.workshop.table(design, "cal")
         costs = stage_costs(profile, table.exits, "gate", profile.axis)
         scoring, seed = self.workshop.scoring(design, self.space.rule_criterion), self.study.seed
@@ -267,6 +265,6 @@ class FrontProblem(Problem):
             ]
         return free, family
 
-    def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
+    def points(self, outcome: Outcome, profile: Profile) -> tuple[Evaluation, ...]:
         """The trial's front on a device."""
         return self.device_front(outcome.design, profile).points if outcome.design else ()

@@ -9,7 +9,8 @@ import pandas as pd
 
 from eesearch.core.costs import Axis
 from eesearch.core.front import describe
-from eesearch.study.answers import DeviceAnswer, wilson
+from eesearch.core.paired import wilson
+from eesearch.study.answers import DeviceAnswer
 from eesearch.study.points import Point, is_backbone
 
 COLUMNS = (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Literal
 
-from eesearch.core.costs import DeviceProfile, stage_costs
+from eesearch.core.costs import Profile, stage_costs
 from eesearch.core.design import Design
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy, Stop
@@ -82,7 +82,7 @@ class JointTrials(Problem):
         values = (point.error, sum(ratios) / len(ratios))
         return outcome.model_copy(update={"values": values, "last_accuracy": last})
 
-    def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
+    def points(self, outcome: Outcome, profile: Profile) -> tuple[Evaluation, ...]:
         """The trial's one point."""
         design, policy = outcome.design, outcome.policy
         if design is None or policy is None:
@@ -91,7 +91,7 @@ class JointTrials(Problem):
         fits = self.workshop.scoring(design, policy.criterion).fits
         return (evaluate(policy, table, costs, fits).made_by(design),)
 
-    def unseen(self, outcome: Outcome, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
+    def unseen(self, outcome: Outcome, profile: Profile) -> tuple[FoldPoints, ...]:
         """The trial's one point, fold by fold: its thresholds were proposed, not chosen on calibration."""
         design, (point,), right = outcome.design, self.points(outcome, profile), self.backbone_right("cal")
         if design is None or outcome.policy is None:

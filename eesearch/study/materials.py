@@ -16,15 +16,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from eesearch.core.costs import DeviceProfile
+from eesearch.core.costs import DeviceProfile, Profile
 from eesearch.core.design import HeadSpec, content_key
 from eesearch.core.errors import CostError, DataError, HeadError, ModelError, StoreError
 from eesearch.core.imports import import_object
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import TEXT, Store
+from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.costs.devices import parse_device
-from eesearch.costs.profile import Measuring, is_current, load_profile, profile, save_profile
+from eesearch.costs.latency import Measuring
+from eesearch.costs.profile import is_current, load_profile, profile, save_profile
 from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Normalize, Preprocessed
 from eesearch.nets.split import Backbone, split
@@ -33,6 +35,7 @@ from eesearch.study.named import remember
 from eesearch.study.question import BackboneSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
+from eesearch.study.tiers import save_any_profile, system_profile
 from eesearch.study.warm import check_warm_starts, inherit_questions, warm_runs
 from eesearch.study.workers import others
 from eesearch.training.accelerator import CPU, find_device, placed
@@ -90,7 +93,7 @@ class Materials:
     Attributes:
         backbone: Trained, cut where the space allows.
         heads: The head designs that fit each cut, by its name.
-        profiles: One per device of the study, in its order.
+        profiles: One per device or system of the study, in its order.
         store: Where tables, weights and fits are kept.
         fresh: The same network with random weights, where the study starts from them.
     """
@@ -99,7 +102,7 @@ class Materials:
     dataset: Dataset
     backbone: Backbone
     heads: Mapping[str, tuple[HeadSpec, ...]]
-    profiles: tuple[DeviceProfile, ...]
+    profiles: tuple[Profile, ...]
     store: Store
     watch: Stopwatch
     fresh: Backbone | None = None
@@ -119,7 +122,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
     Raises:
         InputError: of the part that cannot be used.
     """
-    for device in study.devices:
+    for device in study.measured:
         parse_device(device)  # refused before anything else is done
     watch = Stopwatch()
     with watch.phase("load"):
@@ -136,7 +139,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
     untrained, backbone = backbone, thinned(backbone, study.space.cuts.max_cuts)
     heads = fitting_heads(study.space, backbone)
     with watch.phase("profile"):  # weights do not matter, and a device that cannot be measured is told at once
-        profiles = tuple(device_profile(study, run, d, (backbone, heads), progress) for d in study.devices)
+        profiles = tuple(any_profile(study, run, d, (backbone, heads), progress) for d in study.devices)
     if study.backbone.weights is None and given is None:
         with watch.phase("train backbone"):
             trained = trained_backbone(study, dataset, untrained, run, progress)
@@ -332,6 +335,28 @@ def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[Hea
     if never:
         raise HeadError(f"the head {min(never)} fits no cut", got=refusals[min(never)])
     return fitting
+
+
+def any_profile(
+    study: Study,
+    run: RunDir,
+    name: str,
+    network: tuple[Backbone, Mapping[str, tuple[HeadSpec, ...]]],
+    progress: Progress,
+) -> DeviceProfile | SystemProfile:
+    """The profile of a device, or of one of the study's systems; both are kept in the run directory.
+
+    Raises:
+        CostError: as for `device_profile`.
+        StudyError: a system does not suit the network.
+    """
+    if name not in study.systems:
+        return device_profile(study, run, name, network, progress)
+    found = system_profile(
+        name, study.systems[name], network[0], lambda device: device_profile(study, run, device, network, progress)
+    )
+    save_any_profile(found, run.profile_file(name))
+    return found
 
 
 def device_profile(

@@ -1,11 +1,13 @@
-"""Points: policies that were selected on calibration, with what they do on test."""
+"""Points: policies that were selected on calibration, with what they do on test; and facts of exits and designs."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from eesearch.core.costs import Axis
-from eesearch.core.design import Value
+from eesearch.core.design import ExitId, Value
 from eesearch.core.front import Evaluation
 from eesearch.core.paired import Paired
 
@@ -79,3 +81,48 @@ class PickElsewhere(Value):
     device: str
     point: int
     ratios: dict[str, float]
+
+
+class OracleAnswer(Value):
+    """The stable oracle on one path of exits, on test: an ideal to look at, no policy.
+
+    Attributes:
+        exits: The active exits, the last stop included. [k]
+        cost: Mean per sample on the device's axis.
+        exit_rate: Share of the samples that leaves at each. [k]
+    """
+
+    exits: tuple[ExitId, ...]
+    error: float
+    cost: float
+    exit_rate: tuple[float, ...]
+
+
+class ExitFacts(Value):
+    """What going on from an exit to the own classifier does on test: over-thinking, and what it is for.
+
+    Attributes:
+        right: Number of samples that the exit is right about.
+        lost: Of these, those that the own classifier gets wrong.
+        gained: Number of samples that the exit gets wrong and the own classifier right.
+    """
+
+    exit: ExitId
+    right: int
+    lost: int
+    gained: int
+    samples: int
+
+
+class DesignFacts(Value):
+    """What is known of a trained design beside its points.
+
+    Attributes:
+        trial: That trained it.
+        last_accuracy: Calibration accuracy of its own last classifier.
+        notes: Figures that its strategy tells about it.
+    """
+
+    trial: int
+    last_accuracy: float | None = None
+    notes: dict[str, float] = Field(default_factory=dict)

@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eesearch.core.costs import Axis, DeviceProfile, StageCosts, stage_costs
+from eesearch.core.costs import Axis, Profile, StageCosts, stage_costs
 from eesearch.core.design import Value
 from eesearch.core.errors import RunError
 from eesearch.core.front import MAX_DROP, Evaluation, Front, describe
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
-from eesearch.costs.profile import load_profile
 from eesearch.nets.exitnet import ExitNet
 from eesearch.seeding.bolukbasi import Learned, bolukbasi
 from eesearch.solve.baselines import BASELINES, Baseline, evaluations
@@ -28,6 +27,7 @@ from eesearch.study.picks import find_device
 from eesearch.study.points import Point
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
+from eesearch.study.tiers import load_any_profile
 from eesearch.training.scoring import fitted_scoring
 
 DROPS = (0.0, 0.005, 0.01, 0.02)
@@ -272,14 +272,14 @@ def compare_policies(run: RunDir, device: str | None = None, *, progress: Progre
     levels = None if study.space.levels == "all" else study.space.levels
     family, effort = Family(study.space.max_exits, levels), Effort(seconds=study.budget.solve)
     temperatures = Scoring(study.space.rule_criterion, fits=scorings[0].fits[:1])
-    profile = load_profile(run.profile_file(chosen.device))
+    profile = load_any_profile(run.profile_file(chosen.device))
     ours = {OURS: solved(scorings, family, effort)}
     return literature((cal, test), profile, study, temperatures, ours=ours, progress=progress)
 
 
 def literature(
     tables: tuple[ExitTable, ExitTable],
-    profile: DeviceProfile,
+    profile: Profile,
     study: Study,
     temperatures: Scoring,
     *,

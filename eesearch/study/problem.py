@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.constraints import Constraints
-from eesearch.core.costs import Axis, DeviceProfile, StageCosts, stage_costs
+from eesearch.core.costs import Axis, Profile, StageCosts, stage_costs
 from eesearch.core.design import OUTPUT, OWN, Design, ExitId, ExitSpec, content_key
 from eesearch.core.errors import CostError
 from eesearch.core.front import Evaluation, Front
+from eesearch.core.policy import decision_named
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import STRATEGIES
+from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import backbone_evaluation, evaluate
 from eesearch.exits.last_resort import with_last_resort
+from eesearch.exits.tiers import tiered
 from eesearch.solve.optimism import FoldPoints
 from eesearch.study.materials import Materials
 from eesearch.study.space import NO_EXIT
@@ -38,7 +41,7 @@ RECENT_REPLAYS = 4
 """Tables with their costs that are kept in memory: a front is looked up point by point."""
 
 
-def solved_for(profile: DeviceProfile) -> dict[str, str]:
+def solved_for(profile: Profile) -> dict[str, str]:
     """Facts about what the solver found, by which `study.upkeep` knows what nobody needs any more."""
     return {"solver": str(SOLVER_VERSION), "device": profile.device}
 
@@ -131,27 +134,34 @@ class Problem(ABC):
         return work.upto(work.before + epochs).samples
 
     def replay(
-        self, design: Design, profile: DeviceProfile, decision: str, split: SplitName
+        self, design: Design, profile: Profile, decision: str, split: SplitName
     ) -> tuple[ExitTable, tuple[StageCosts, ...]]:
         """A design's table, and the steps between its exits on every axis of the profile, its own axis first."""
         key = (design.key, profile.device, decision, split)
         if key not in self._replays:
-            found = self.priced(self.workshop.table(design, split), profile, decision)
+            table = self.workshop.table(design, split)
+            coded = self.workshop.coded_tables(design, split, profile) if isinstance(profile, SystemProfile) else ()
+            found = self.priced(table, profile, decision, coded)
             while len(self._replays) >= RECENT_REPLAYS:
                 del self._replays[next(iter(self._replays))]
             self._replays[key] = found
         return self._replays[key]
 
     def priced(
-        self, table: ExitTable, profile: DeviceProfile, decision: str
+        self, table: ExitTable, profile: Profile, decision: str, coded: Sequence[ExitTable] = ()
     ) -> tuple[ExitTable, tuple[StageCosts, ...]]:
-        """A table and its steps, as `replay` gives them; with the last resort, if there is one."""
+        """A table and its steps, as `replay` gives them; on all tiers of a system; with the last resort, if any.
+
+        What crosses a link is a carry, and not what exits have said: who decides by several exits stays on one tier.
+        """
+        if isinstance(profile, SystemProfile) and decision_named(decision).memory == "last":
+            table = tiered(table, profile, coded)
         asked = {"params": 0.0, "peak_bytes": 0.0, **self.space.last_resort}
         axes = [axis for axis in profile.axes if not self.space.last_resort or axis in asked]
         costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in axes)
         return with_last_resort(table, costs, asked) if self.space.last_resort else (table, costs)
 
-    def backbone(self, profile: DeviceProfile, split: SplitName) -> Evaluation:
+    def backbone(self, profile: Profile, split: SplitName) -> Evaluation:
         """The unmodified backbone: the zero of drops and the unit of relative costs."""
         table = self.workshop.backbone_table(split)
         costs = [stage_costs(profile, table.exits, self.space.decisions[0], axis) for axis in profile.axes]
@@ -161,13 +171,13 @@ class Problem(ABC):
         """Whether the unmodified backbone is right about each sample. [N]"""
         return np.asarray(self.workshop.backbone_table(split).correct[-1])
 
-    def reported(self, evaluation: Evaluation, design: Design, profile: DeviceProfile) -> Evaluation:
+    def reported(self, evaluation: Evaluation, design: Design, profile: Profile) -> Evaluation:
         """The same policy on the test split."""
         policy = evaluation.policy
         table, costs = self.replay(design, profile, policy.decision, "test")
         return evaluate(policy, table, costs, self.workshop.fits(policy.fits)).made_by(design)
 
-    def constraints(self, profile: DeviceProfile) -> Constraints:
+    def constraints(self, profile: Profile) -> Constraints:
         """Those that this device can tell: one that was not timed knows no latency.
 
         Raises:
@@ -179,7 +189,7 @@ class Problem(ABC):
                 raise CostError(f"the profile of {profile.device} has no {axis}", do="Measure it again.")
         return asked.model_copy(update={"limits": tuple(lim for lim in asked.limits if lim.axis in profile.axes)})
 
-    def front(self, points: Iterable[Evaluation], profile: DeviceProfile) -> Front:
+    def front(self, points: Iterable[Evaluation], profile: Profile) -> Front:
         """The calibration front of these points on a device: of those that keep the constraints, if any do."""
         backbone = self.backbone(profile, "cal")
         kept = self.constraints(profile).kept(tuple(points), backbone)
@@ -203,11 +213,11 @@ class Problem(ABC):
         return tuple((error, error + self.study.objectives.max_drop) for error in errors)
 
     @abstractmethod
-    def points(self, outcome: Outcome, profile: DeviceProfile) -> tuple[Evaluation, ...]:
+    def points(self, outcome: Outcome, profile: Profile) -> tuple[Evaluation, ...]:
         """What a trial found on a device, on calibration."""
 
     @abstractmethod
-    def unseen(self, outcome: Outcome, profile: DeviceProfile) -> tuple[FoldPoints, ...]:
+    def unseen(self, outcome: Outcome, profile: Profile) -> tuple[FoldPoints, ...]:
         """What a trial found without each fold of calibration, and what that does there; () if it found nothing."""
 
     def fronts(self, outcome: Outcome) -> tuple[tuple[tuple[float, float], ...], ...]:

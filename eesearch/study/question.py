@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from math import nan
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from eesearch.core.registry import DRIVERS, STRATEGIES
 from eesearch.costs.devices import FORMAT, is_device_name
 from eesearch.costs.timer import Protocol
 from eesearch.study.space import SearchSpace
+from eesearch.study.systems import SystemSpec
 from eesearch.training.data import Calibration
 
 
@@ -198,6 +200,18 @@ class WarmStart(Value):
     loss: LossSpec = LossSpec()
 
 
+class Verification(Value):
+    """What a search measures again at its end, on every timed device of this machine.
+
+    Attributes:
+        points: That run end to end, with real early stopping: the one at no loss, the knee, and others far from them.
+        seconds: For each, about.
+    """
+
+    points: int = Field(default=3, ge=0)
+    seconds: Duration = 10.0
+
+
 class Study(Value):
     """A study file. Unknown fields are refused; `eesearch schema study` prints its JSON Schema.
 
@@ -206,7 +220,9 @@ class Study(Value):
             every trial trains its design and draws its thresholds; the baseline. `design`: one design is trained.
         design: Of `mode: design`.
         warm_start: Placements that are tried first.
-        devices: `macs`, `cpu:eager:t1:b1`, or the JSON file of a measured profile; a front per device.
+        devices: `macs`, `cpu:eager:t1:b1`, the JSON file of a measured profile, or a name among `systems`; a front
+            per device.
+        systems: Devices in a row, joined by links, by name.
         space: A search space in full; a file may name a shipped one or a path instead.
         driver: `optuna`: every process trains what it proposes. `ray`: Ray Tune trains, on one machine or many.
         sampler: Who proposes designs: `auto` (by the budget), `tpe`, `nsga2`, `nsga3`, `gp`, `random`, or
@@ -225,10 +241,12 @@ class Study(Value):
     input: InputSpec = InputSpec()
     training: Training = Training()
     devices: tuple[str, ...] = ("cpu:eager:t1:b1", "macs")
+    systems: dict[str, SystemSpec] = Field(default_factory=dict)
     space: SearchSpace = SearchSpace()
     objectives: Objectives = Objectives()
     budget: Budget = Budget()
     measuring: Protocol = Protocol()
+    verify: Verification = Verification()
     design: DesignSpec | None = None
     warm_start: tuple[WarmStart, ...] = ()
     driver: str = "optuna"
@@ -277,8 +295,11 @@ class Study(Value):
     @model_validator(mode="after")
     def _axes_known(self) -> Study:
         """Limits and prices are about axes that a device of the study has."""
-        priced = {"macs"} | ({"latency_ms"} if any(d != "macs" for d in self.devices) else set())
-        known = priced | {"params", "peak_bytes"} | ({"energy_mj"} if "latency_ms" in priced else set())
+        alone = [device for device in self.devices if device not in self.systems]
+        timed = any(device != "macs" for device in alone)
+        priced = {"macs"} | ({"latency_ms"} if timed else set())
+        priced = priced.union(*(self.systems[d].axes for d in self.devices if d in self.systems))
+        known = priced | {"params", "peak_bytes"} | ({"energy_mj"} if timed else set())
         unknown = [str(limit) for limit in self.objectives.constraints.limits if limit.axis not in known]
         if unknown:
             raise ValueError(f"no device of the study can tell '{unknown[0]}'; known are {', '.join(sorted(known))}")
@@ -287,15 +308,24 @@ class Study(Value):
             raise ValueError(f"last_resort has no price in {', '.join(sorted(missing))}")
         return self
 
-    @field_validator("devices")
+    @field_validator("systems")
     @classmethod
-    def _devices_named(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
-        if not devices or len(set(devices)) < len(devices):
-            raise ValueError(f"devices must be distinct and at least one; got {list(devices)}")
-        for name in devices:
-            if not is_device_name(name):
-                raise ValueError(f"'{name}' is not a device; expected {FORMAT}")
-        return devices
+    def _systems_named(cls, systems: dict[str, SystemSpec]) -> dict[str, SystemSpec]:
+        for name in systems:
+            if is_device_name(name):
+                raise ValueError(f"'{name}' is the name of a device: call the system otherwise")
+            if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", name) is None:
+                raise ValueError(f"'{name}' is no name for a system; expected letters, digits, _, . and -")
+        return systems
+
+    @model_validator(mode="after")
+    def _devices_named(self) -> Study:
+        if not self.devices or len(set(self.devices)) < len(self.devices):
+            raise ValueError(f"devices: they must be distinct and at least one; got {list(self.devices)}")
+        for name in self.devices:
+            if not is_device_name(name) and name not in self.systems:
+                raise ValueError(f"devices: '{name}' is not a device; expected {FORMAT}, or a name among systems")
+        return self
 
     @field_validator("driver")
     @classmethod
@@ -320,13 +350,20 @@ class Study(Value):
         return tuple(dict.fromkeys([*self.space.decisions, *own]))
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        """All devices that a profile is needed of: those of the study, and in place of systems those of their tiers."""
+        named = ([t.device for t in self.systems[d].tiers] if d in self.systems else [d] for d in self.devices)
+        return tuple(dict.fromkeys(chain(*named)))
+
+    @property
     def backbone(self) -> BackboneSpec:
         """The network that is searched."""
         return self.backbones[0]
 
 
 FREE_TO_CHANGE = (
-    "budget", "devices", "objectives", "warm_start", "driver", "sampler", "guide", "pruning", "resources",
+    "budget", "devices", "systems", "objectives", "warm_start", "driver", "sampler", "guide", "pruning", "resources",
+    "verify",
 )  # fmt: skip
 """Sections that may differ when a study is continued."""
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from eesearch.study.examples import Examples
 from eesearch.study.files import load_study
 from eesearch.study.front_table import table_rows
 from eesearch.study.question import FREE_TO_CHANGE, Study, differences
+from eesearch.study.verified import Verified, VerifiedFile
 from eesearch.study.workers import living
 
 log = logging.getLogger(__name__)
@@ -99,13 +100,39 @@ class RunDir:
         if not self.has_answers:
             raise RunError(f"{self.path} has no answers yet", do="Run `eesearch search` until its first trial is done.")
         try:
-            return Answers.model_validate_json(file.read_bytes())
+            return self.verified_answers(Answers.model_validate_json(file.read_bytes()))
         except ValidationError as error:
             raise RunError(
                 f"{file} is damaged",
                 got=f"{error.error_count()} mistakes in it",
                 do="Run `eesearch search` with the same study and --run again: it rewrites the file from the store.",
             ) from None
+
+    def verified(self) -> tuple[Verified, ...]:
+        """What ran end to end so far; none from a damaged file, which the next verification writes anew."""
+        try:
+            return VerifiedFile.model_validate_json((self.path / "verified.json").read_bytes()).entries
+        except (FileNotFoundError, ValidationError):
+            return ()
+
+    def verified_answers(self, answers: Answers) -> Answers:
+        """The answers, with what of them ran end to end."""
+        known = self.verified()
+        devices = tuple(
+            device.model_copy(update={"verified": tuple(v for v in known if v.device == device.device)})
+            for device in answers.devices
+        )
+        return answers.model_copy(update={"devices": devices}) if known else answers
+
+    def add_verified(self, newer: Iterable[Verified]) -> None:
+        """Write down what ran end to end; it replaces what was known of the same points.
+
+        Raises:
+            RunError: the directory cannot be written.
+        """
+        with locked(self.lock("verified")):
+            known = VerifiedFile(entries=self.verified()).with_newer(newer)
+            write_atomic(self.path / "verified.json", known.model_dump_json(indent=1))
 
     def inputs(self) -> dict[str, str]:
         """The content hashes of data and model that `check_inputs` remembered; empty: none, or damaged ones."""
@@ -163,7 +190,8 @@ class RunDir:
         Raises:
             RunError: the disk is full, or the directory cannot be written.
         """
-        write_atomic(self.path / "front.json", answers.model_dump_json())
+        own = answers.model_dump_json(exclude={"devices": {"__all__": {"verified"}}})
+        write_atomic(self.path / "front.json", own)
         write_atomic(self.path / "front.csv", table_rows(answers.devices).to_csv(index=False))
         if examples is not None:
             write_atomic(self.path / "examples.json", examples.model_dump_json())

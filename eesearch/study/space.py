@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import HeadSpec, LossSpec, Value
+from eesearch.core.design import NOTHING, HeadSpec, LossSpec, Value
 from eesearch.core.errors import InputError
 from eesearch.core.policy import decision_name, decision_named
 from eesearch.core.registry import ANSWERS, CRITERIA, HEADS, STRATEGIES
@@ -191,6 +191,8 @@ class SearchSpace(Value):
     @classmethod
     def _heads_known(cls, heads: tuple[HeadSpec, ...]) -> tuple[HeadSpec, ...]:
         _check_names("head", [h.kind for h in heads], HEADS)
+        if any(h.kind == NOTHING for h in heads):
+            raise ValueError("head 'none' says nothing and is not trained: a system has it at every cut")
         names = [h.name for h in heads]
         if not heads or len(set(names)) < len(names):
             raise ValueError(f"heads must be distinct and at least one; got {names}")

@@ -13,7 +13,7 @@ from itertools import pairwise
 from math import prod
 from typing import Literal, Protocol
 
-from eesearch.core.costs import DeviceProfile
+from eesearch.core.costs import Profile
 from eesearch.core.design import Design, ExitSpec
 from eesearch.nets.split import Backbone
 from eesearch.training.bank import build_heads
@@ -101,7 +101,7 @@ class Spread(Protocol):
 
 
 def part_bank(
-    bank: Design, backbone: Backbone, profile: DeviceProfile, *, samples: int, cached: bool, workers: int
+    bank: Design, backbone: Backbone, profile: Profile, *, samples: int, cached: bool, workers: int
 ) -> list[BankPart]:
     """Share the heads of a bank out, so that the longest part is as short as can be; neighbours stay together.
 

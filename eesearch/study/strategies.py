@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from eesearch.core.costs import DeviceProfile
+from eesearch.core.costs import Profile
 from eesearch.core.front import Evaluation, Front
 from eesearch.study.answers import StrategyAnswer, TrainingCost, TrialAnswer
 from eesearch.study.points import Point
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def compare_strategies(
-    problem: Problem, profile: DeviceProfile, tried: Sequence[Tried], look: Look
+    problem: Problem, profile: Profile, tried: Sequence[Tried], look: Look
 ) -> tuple[StrategyAnswer, ...]:
     """What each strategy that was tried reaches on a device, in the order of their first trials."""
     names = dict.fromkeys(trial.strategy for trial, _ in tried if trial.strategy)
@@ -35,7 +35,7 @@ def compare_strategies(
     )
 
 
-def counted_volume(problem: Problem, front: Front, profile: DeviceProfile) -> float | None:
+def counted_volume(problem: Problem, front: Front, profile: Profile) -> float | None:
     """Hypervolume of a front, as trials are valued; None as long as it is empty, or its one point breaks limits."""
     if not len(front) or problem.constraints(profile).broken(front[0], front.backbone):
         return None
@@ -48,7 +48,7 @@ def spread(given: Sequence[T], most: int) -> tuple[T, ...]:
     return tuple(given[i] for i in chosen)
 
 
-def _answer(problem: Problem, profile: DeviceProfile, tried: Sequence[Tried], look: Look) -> StrategyAnswer:
+def _answer(problem: Problem, profile: Profile, tried: Sequence[Tried], look: Look) -> StrategyAnswer:
     trials = [trial for trial, _ in tried]
     front = problem.front([evaluation for _, own in tried for evaluation in own], profile)
     points = _looked_up(front, look)
@@ -87,7 +87,7 @@ def _looked_up(front: Front, look: Look) -> list[Point]:
     return [found[e.design, e.policy] for e in front.points]
 
 
-def _volume_on_test(problem: Problem, profile: DeviceProfile, points: Sequence[Point]) -> float:
+def _volume_on_test(problem: Problem, profile: Profile, points: Sequence[Point]) -> float:
     from eesearch.study.policies import ordered_hypervolume  # loads numba
 
     backbone = problem.backbone(profile, "test")

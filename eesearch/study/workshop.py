@@ -11,14 +11,16 @@ from typing import Literal
 
 import numpy as np
 
-from eesearch.core.design import Design, ExitSpec
+from eesearch.core.design import Design, ExitSpec, content_key
 from eesearch.core.errors import RunError
 from eesearch.core.locks import locked
 from eesearch.core.policy import Fit, Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import disk_errors
+from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.links import link_name
 from eesearch.nets.split import Backbone
 from eesearch.study.materials import Arrays, Materials, recall, recall_table
 from eesearch.study.spread import BankPart, Spread, SpreadJob, TableShard, part_bank, shard_table
@@ -115,6 +117,21 @@ class Workshop:
                     table = collect(net, data, progress=self.progress)
         self.materials.store.put("table", f"{design.key}-{split}", *table.arrays())
         _remove(self.materials.store.path("shard", shard.key) for shard in shards)
+        return table
+
+    def coded_tables(self, design: Design, split: SplitName, system: SystemProfile) -> tuple[ExitTable, ...]:
+        """For each cut at which a link of a system may code: what the exits behind it say then. Each is kept."""
+        return tuple(self._coded_table(design, split, cut) for cut in system.coded_bytes)
+
+    def _coded_table(self, design: Design, split: SplitName, cut: str) -> ExitTable:
+        key, data = f"{design.key}-{split}-{content_key(link_name(cut))}", getattr(self.materials.dataset, split)
+        with self._alone("table", key):
+            table = recall_table(self.materials.store, key, data.key)
+            if table is None:
+                net = self.network(design)
+                with self.materials.watch.phase("collect tables"), placed(net, self._device):
+                    table = collect(net.behind(cut), data, progress=self.progress)
+                self.materials.store.put("table", key, *table.arrays())
         return table
 
     def _shards(self, design: Design, split: SplitName) -> list[TableShard]:

@@ -15,7 +15,7 @@ from eesearch.training.checkpoint import weights_hash
 
 
 class HeadContract:
-    """What every head of the HEADS registry does.
+    """What every head of the HEADS registry does; `none`, which says nothing, does not learn.
 
     Attributes:
         spec: A design that uses the head.

@@ -8,18 +8,18 @@ import torch
 from eesearch.core.errors import EesearchError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
-from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.exitnet import Coded, ExitNet
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.modes import evaluating
 from eesearch.training.accelerator import device_of, full_precision
 from eesearch.training.data import Split
 
 
-def collect(net: ExitNet, split: Split, *, batch_size: int = 256, progress: Progress = silent) -> ExitTable:
+def collect(net: ExitNet | Coded, split: Split, *, batch_size: int = 256, progress: Progress = silent) -> ExitTable:
     """What every exit says about every sample; the backbone runs once.
 
     Args:
-        net: Stays as it is; runs in eval mode.
+        net: Stays as it is; runs in eval mode. Or its exits behind a link that codes.
         split: Any.
         batch_size: Of the pass; the logits depend on it in the last bits only.
         progress: Called after each batch, in samples.

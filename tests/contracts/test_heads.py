@@ -1,7 +1,10 @@
 """Every registered head keeps the contract."""
 
+import torch
+
 from eesearch.core.design import HeadSpec
 from eesearch.core.registry import HEADS
+from eesearch.nets.heads import build_head
 from eesearch.testing import FittedHeadContract, HeadContract
 
 
@@ -122,6 +125,20 @@ class TestBoosting(FittedHeadContract):
     spec = HeadSpec(kind="boosting", depth=2, rounds=5, size=2)
     cut_shape = (6, 5, 5)
     refused = ((HeadSpec(kind="boosting", pool="none"), (6, 5, 5)), (HeadSpec(kind="boosting", gate="mlp"), (6, 5, 5)))
+
+
+class TestNone(HeadContract):
+    """The one head that learns nothing: nobody is surer of a class than of others, so nobody leaves there."""
+
+    spec = HeadSpec(kind="none", pool="none")
+    cut_shape = (6, 5, 5)
+    refused = ((HeadSpec(kind="none", gate="linear"), (6, 5, 5)),)
+
+    def test_gradients_reach_every_parameter(self) -> None:
+        assert not build_head(self.spec, self.cut_shape, 3).state_dict(), "there are none, and no buffers either"
+
+    def test_learns_separable_data(self) -> None:
+        assert not build_head(self.spec, self.cut_shape, 3)(torch.randn(5, *self.cut_shape)).any(), "uniform"
 
 
 def test_every_built_in_head_is_here():

@@ -26,6 +26,7 @@ TINY = {
         "criteria": ["max_prob", "entropy"],
     },
     "measuring": {"processes": 1, "warmup": 0.01, "warmup_max": 0.05, "round": 0.005, "rounds_min": 3, "rounds_max": 4},
+    "verify": {"seconds": 0.2},
     "budget": {"trials": 6},
 }
 

@@ -18,10 +18,10 @@ from eesearch.costs.kit_measure import (
     main,
     measure,
     require,
-    sizes_up_to,
     work,
 )
 from eesearch.costs.kit_reader import Kit, KitError
+from eesearch.costs.machine import sizes_up_to
 from eesearch.costs.timer import Protocol, Rounds
 from tests.security.test_kits import MANIFEST
 
@@ -91,9 +91,9 @@ def kit(path):
 
 
 def test_sizes_are_powers_of_two_up_to_the_batch():
-    assert sizes_up_to(1) == [1]
-    assert sizes_up_to(8) == [1, 2, 4, 8]
-    assert sizes_up_to(6) == [1, 2, 4, 6]
+    assert sizes_up_to(1) == (1,)
+    assert sizes_up_to(8) == (1, 2, 4, 8)
+    assert sizes_up_to(6) == (1, 2, 4, 6)
 
 
 def test_pieces_run_in_a_row_and_the_host_decides(kit):
@@ -129,7 +129,7 @@ def test_the_measuring_process_tells_a_line_per_figure(kit, monkeypatch):
     *lines, last = map(json.loads, told.getvalue().splitlines())
     assert last == "done"
     assert [(line["size"], line["figure"]) for line in lines] == [(n, f["name"]) for n in (1, 2) for f in FIGURES]
-    assert lines[0] == {"size": 1, "figure": "prefix 0", "ms": [1.0], "contention": 1.0, "settled": True}
+    assert lines[0] == {"size": 1, "figure": "prefix 0", "ms": [1.0], "contention": 1.0, "settled": True, "mj": None}
 
 
 def replies(kit, options):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from eesearch.core.paired import wilson
 from eesearch.reporting.figures import (
     ORACLE,
     STATIC,
@@ -13,7 +14,6 @@ from eesearch.reporting.figures import (
     strategy_styles,
 )
 from eesearch.reporting.frontdata import front_data
-from eesearch.study.answers import wilson
 
 
 def drawn(axes):

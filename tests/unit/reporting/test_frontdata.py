@@ -1,8 +1,8 @@
 import pytest
 
 from eesearch.core.front import CostSummary
+from eesearch.core.paired import wilson
 from eesearch.reporting.frontdata import front_data, log_range, seed_spots, shown_range
-from eesearch.study.answers import wilson
 
 
 def test_points_are_those_of_the_front_on_test(answers):

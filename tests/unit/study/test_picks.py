@@ -5,8 +5,9 @@ import pytest
 from eesearch.core.design import ExitId
 from eesearch.core.errors import PickError
 from eesearch.core.front import CostSummary, Evaluation
+from eesearch.core.paired import wilson
 from eesearch.core.policy import Policy, Stop
-from eesearch.study.answers import DeviceAnswer, wilson
+from eesearch.study.answers import DeviceAnswer
 from eesearch.study.picks import Pick, Wanted, chosen_points, find_device
 from eesearch.study.points import Point
 

@@ -1,0 +1,130 @@
+"""Profiles of systems: of a study's tiers and links, and of the carries of its network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from eesearch.core.costs import DeviceProfile, Profile
+from eesearch.core.design import content_key
+from eesearch.core.errors import CostError, StudyError
+from eesearch.core.store import write_atomic
+from eesearch.core.systems import Link, SystemProfile, Tier
+from eesearch.costs.profile import load_profile
+from eesearch.nets.backbone import Backbone
+from eesearch.nets.links import carry_at, carry_bytes
+from eesearch.study.systems import SystemSpec, TierSpec
+
+
+def check_boundaries(name: str, spec: SystemSpec, backbone: Backbone) -> None:
+    """Refuse boundaries at which the network has no cut.
+
+    Raises:
+        StudyError: so.
+    """
+    cuts = [cut.name for cut in backbone.cuts]
+    unknown = [cut for cut in spec.boundaries if cut not in cuts]
+    if unknown:
+        raise StudyError(
+            f"systems.{name}.boundaries: the network has no cut '{unknown[0]}'", expected=f"one of {', '.join(cuts)}"
+        )
+
+
+def system_profile(
+    name: str, spec: SystemSpec, backbone: Backbone, measured: Callable[[str], DeviceProfile]
+) -> SystemProfile:
+    """What the network costs on a system.
+
+    Args:
+        name: The system's.
+        spec: Its tiers and links.
+        backbone: All cuts of the search space.
+        measured: Gives the profile of a device.
+
+    Raises:
+        StudyError: a boundary is no cut of the network.
+        CostError: a device cannot be measured, or the first tier's knows no time that energy could be made of.
+    """
+    check_boundaries(name, spec, backbone)
+    tiers = tuple(
+        Tier(name=tier.name, slowdown=tier.slowdown, energy=tier.energy, profile=measured(tier.device))
+        for tier in spec.tiers
+    )
+    energy = tiers[0].energy
+    if energy is not None and energy.mj_per_ms is None and tiers[0].profile.energy is None:
+        raise CostError(
+            f"systems.{name}: the profile of the first tier '{tiers[0].name}' knows no energy",
+            do="Declare energy: {mj_per_ms: ...}, the power in W while it computes.",
+        )
+    untimed = [tier.name for tier in tiers if tier.profile.latency is None]
+    if untimed and spec.axis != "bytes":
+        raise CostError(
+            f"systems.{name}.axis: {spec.axis} needs times, and the profile of tier '{untimed[0]}' has none",
+            do="Write axis: bytes, or name a profile that was timed.",
+        )
+    _require_one_at_a_time(name, tiers)
+    carries = {cut.name: carry_at(backbone, cut.name) for cut in backbone.cuts}
+    return SystemProfile(
+        device=name,
+        axis=spec.axis,
+        fingerprint={**dict(map(_tier_words, spec.tiers)), **_links_words(spec)},
+        content=content_key([tier.profile.content for tier in tiers], spec.model_dump(mode="json")),
+        tiers=tiers,
+        links=spec.links,
+        raw_bytes=carry_bytes((backbone.example,)),
+        carry_bytes={cut: carry_bytes(carry) for cut, carry in carries.items()},
+        coded_bytes={cut: carry_bytes(carries[cut], coded=True) for cut in spec.boundaries},
+    )
+
+
+def _require_one_at_a_time(name: str, tiers: tuple[Tier, ...]) -> None:
+    for tier in tiers:
+        if tier.profile.batch != 1:
+            raise CostError(
+                f"systems.{name}: the profile of tier '{tier.name}' is of batches of {tier.profile.batch}",
+                expected="one sample at a time",
+            )
+
+
+def _tier_words(tier: TierSpec) -> tuple[str, str]:
+    slower = "" if tier.slowdown == 1.0 else f", times x {tier.slowdown:g} (declared, not measured)"
+    return tier.name, f"{tier.device}{slower}"
+
+
+def _links_words(spec: SystemSpec) -> dict[str, str]:
+    pairs = zip(spec.tiers, spec.tiers[1:], spec.links, strict=False)
+    return {f"{a.name} to {b.name}": _link_words(link) for a, b, link in pairs}
+
+
+def _link_words(link: Link) -> str:
+    bits = " or ".join(map(str, link.bits))
+    return f"{link.bandwidth:g} Mbit/s, round trip {link.round_trip:g} ms, {bits} bits per value (declared)"
+
+
+def load_any_profile(path: Path) -> Profile:
+    """Read the profile of a device or of a system.
+
+    Raises:
+        CostError: there is no such file, or it is truncated, malformed or no profile.
+    """
+    with suppress(OSError, ValueError):
+        if "tiers" in json.loads(path.read_bytes()):
+            try:
+                return SystemProfile.model_validate_json(path.read_bytes())
+            except ValidationError as error:
+                got = error.errors()[0]["msg"]
+                raise CostError(f"the profile {path} is damaged", got=got, do="Measure it again.") from None
+    return load_profile(path)
+
+
+def save_any_profile(found: DeviceProfile | SystemProfile, path: Path) -> None:
+    """Write a profile as JSON, atomically.
+
+    Raises:
+        RunError: the disk is full, or the directory cannot be written.
+    """
+    write_atomic(path, found.model_dump_json(indent=2))

@@ -1,0 +1,144 @@
+"""A policy on three tiers, in processes of their own: bytes, answers, and who waits longer."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+import pytest
+import torch
+
+from eesearch.core.costs import stage_costs
+from eesearch.core.design import NOTHING, ExitId, HeadSpec
+from eesearch.core.errors import PolicyError
+from eesearch.core.policy import Policy, Stop
+from eesearch.core.systems import Link, SystemProfile, Tier
+from eesearch.costs.profile import profile
+from eesearch.exits.evaluate import replay
+from eesearch.exits.tiers import tiered
+from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.heads import build_head
+from eesearch.nets.links import carry_at, carry_bytes
+from eesearch.nets.split import split
+from eesearch.nets.zoo import residual_cnn
+from eesearch.study.loopback import Loopback, parts_of
+from eesearch.study.tier_server import HOST
+from eesearch.study.wire import HEADER
+from eesearch.training.collect import collect
+from eesearch.training.data import Split
+
+BOUNDARY = "stages.0.0"
+
+
+@pytest.fixture(scope="module")
+def net():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = split(residual_cnn(channels=(4, 8, 8), classes=3), torch.randn(2, 1, 8, 8)).keep(
+            ["stem.2", BOUNDARY, "stages.1.0"]
+        )
+        shapes = {cut.name: cut.shape for cut in backbone.cuts}
+        heads = {(cut, "linear-avg1"): build_head(HeadSpec(), shapes[cut], 3) for cut in ("stem.2", "stages.1.0")}
+    return ExitNet(backbone, heads).eval()
+
+
+@pytest.fixture(scope="module")
+def system(net):
+    """Links that are slow enough to be felt; the tiers only count."""
+    backbone = net.backbone
+    counted = profile(backbone, {c: [HeadSpec()] for c in ("stem.2", "stages.1.0")}, "macs", decisions=["max_prob"])
+    carries = {cut.name: carry_at(backbone, cut.name) for cut in backbone.cuts}
+    return SystemProfile(
+        device="chain",
+        axis="bytes",
+        fingerprint={},
+        content="",
+        tiers=tuple(Tier(name=name, profile=counted) for name in ("phone", "edge", "cloud")),
+        links=(Link(bandwidth=10, round_trip=30, bits=(32, 8)), Link(bandwidth=10, round_trip=60)),
+        raw_bytes=carry_bytes((backbone.example,)),
+        carry_bytes={cut: carry_bytes(carry) for cut, carry in carries.items()},
+        coded_bytes={BOUNDARY: carry_bytes(carries[BOUNDARY], coded=True)},
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(2)).numpy()
+    return Split("test", x, np.zeros(60, np.int64))
+
+
+@pytest.fixture(scope="module")
+def table(net, system, data):
+    return tiered(collect(net, data), system, [collect(net.behind(BOUNDARY), data)])
+
+
+def policy_of(table, net, *stops):
+    """Stops `(cut, head, tier, link, share of the samples that leaves there)`."""
+    made = []
+    for cut, head, tier, link, leaving in stops:
+        exit_id = ExitId(network=net.network, cut=cut, head=head, tier=tier, link=link)
+        threshold = {0.0: inf, 1.0: -inf}.get(leaving)
+        if threshold is None:
+            logits = table.logits[table.row(exit_id)].astype(np.float64)
+            scores = np.sort((np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).max(-1))
+            place = round((1.0 - leaving) * len(scores))
+            threshold = float(scores[place - 1 : place + 1].mean())
+        made.append(Stop(exit=exit_id, threshold=threshold))
+    return Policy(stops=tuple(made), criterion="max_prob")
+
+
+LINK = f"8bit@{BOUNDARY}"
+PLAIN = (
+    ("stem.2", "linear-avg1", "phone", "", 0.4),
+    ("stages.1.0", "linear-avg1", "edge", "", 0.6),
+    ("output", "own", "cloud", "", 1.0),
+)
+CODED = (
+    ("stem.2", "linear-avg1", "phone", "", 0.4),
+    (BOUNDARY, NOTHING, "phone", "", 0.0),
+    ("stages.1.0", "linear-avg1", "edge", LINK, 0.6),
+    ("output", "own", "cloud", LINK, 1.0),
+)
+PASSING = (("stem.2", "linear-avg1", "phone", "", 0.5), ("output", "own", "cloud", "", 1.0))
+
+
+@pytest.mark.parametrize("stops", [PLAIN, CODED, PASSING], ids=["plain", "coded", "passing the edge by"])
+def test_what_the_profile_says_is_what_happens(net, system, data, table, stops):
+    policy = policy_of(table, net, *stops)
+    with Loopback(net, policy, (), system) as running:
+        running.predict(data.x[:2])  # the first calls start threads and caches
+        walks = running.predict(data.x)
+    alone = [net.predict(data.x[i : i + 1], policy) for i in range(len(data.x))]
+    np.testing.assert_array_equal(walks.answer, [found.answer[0] for found in alone])
+    np.testing.assert_array_equal(walks.exit, [found.exit[0] for found in alone])
+    np.testing.assert_array_equal(walks.score, [found.score[0] for found in alone])
+    stop, answer = replay(policy, table)
+    np.testing.assert_array_equal(walks.exit, stop)
+    np.testing.assert_array_equal(walks.answer, answer)
+    paid = stage_costs(system, table.exits, "max_prob", "bytes").cumulative(policy.exits)
+    np.testing.assert_array_equal(walks.payload, paid[walks.exit])
+    crossed = np.array([system.tier(e) for e in policy.exits])[walks.exit]
+    np.testing.assert_array_equal(walks.framing, HEADER.size * crossed)
+    waits = np.cumsum([0, *(link.round_trip for link in system.links)])  # what was declared, and really waited
+    met = sorted(set(crossed.tolist()))
+    medians = [float(np.median(walks.ms[crossed == tier])) for tier in met]
+    assert len(met) > 1
+    assert medians == sorted(medians), dict(zip(waits[met].tolist(), medians, strict=True))
+
+
+def test_a_policy_on_one_tier_needs_no_process(net, system, data, table):
+    policy = policy_of(table, net, PLAIN[0], ("output", "own", "phone", "", 1.0))
+    with Loopback(net, policy, (), system) as running:
+        walks = running.predict(data.x[:5])
+    assert not walks.payload.any()
+    np.testing.assert_array_equal(walks.answer, net.predict(data.x[:5], policy).answer)
+
+
+def test_the_listening_port_is_of_this_machine_alone():
+    assert HOST == "127.0.0.1"
+
+
+def test_who_decides_by_several_exits_stays_at_home(net, system, table):
+    policy = policy_of(table, net, *PLAIN).model_copy(update={"criterion": "patience"})
+    with pytest.raises(PolicyError, match="only a carry crosses a link"):
+        parts_of(net, policy, (), system)
