@@ -32,7 +32,7 @@ from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
 from eesearch.costs import kit_measure, kit_reader, machine, summary, timer
 from eesearch.costs.backends import find_backend
-from eesearch.costs.figures import figure_names, latency_figures
+from eesearch.costs.figures import Heads, figure_names, latency_figures
 from eesearch.costs.kit_reader import DTYPES, EXAMPLE, KIT, KIT_VERSION, LARGEST_ENTRY, MANIFEST
 from eesearch.costs.pieces import Part, preparing
 from eesearch.costs.profile import profile
