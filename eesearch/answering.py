@@ -118,7 +118,7 @@ class Answering:
 def verify_found(found: Run, problem: Mode, progress: Progress = silent) -> Answers:
     """Run a few points of each front end to end, as the study says, and draw the report again.
 
-    What cannot run here is told and left out: counted devices, profiles of other machines. Nothing that was found can
+    What cannot run here is left out, and told: systems, profiles of other machines. Nothing that was found can
     get lost: the answers were written before.
 
     Args:
@@ -150,10 +150,10 @@ def verify_found(found: Run, problem: Mode, progress: Progress = silent) -> Answ
 
 
 def _verify_device(found: Run, profile: Profile, study: Study, progress: Progress) -> None:
-    if not isinstance(profile, DeviceProfile):
-        log.info("%s is not verified: links and slowdowns of a system are declared", profile.device)
-        return
     effort = Effort(study.verify.seconds, processes=1)
+    if not isinstance(profile, DeviceProfile):
+        log.info("%s is not verified: it is no single device of this machine", profile.device)
+        return
     if profile.axis != "latency_ms":
         return
     try:

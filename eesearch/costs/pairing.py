@@ -193,7 +193,8 @@ def _spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
     ranks = [_ranks(np.array(values)) for values in (a, b)]
     if any(np.ptp(each) == 0.0 for each in ranks):
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    a_centred, b_centred = (each - each.mean() for each in ranks)
+    return float((a_centred @ b_centred) / np.sqrt((a_centred @ a_centred) * (b_centred @ b_centred)))
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -104,7 +104,7 @@ def verify(
         A value per point, in order.
 
     Raises:
-        PickError: a point is the unmodified network.
+        PickError: a point is the unmodified network, or runs on several devices.
         CostError: nothing can be timed on the device here, or a network fails there.
         RunError: the store lacks a network or a table, the data have changed, or the run cannot be written.
         InputError: what the study names cannot be loaded any more.
@@ -112,10 +112,11 @@ def verify(
     where = _require_timed(device)
     picks = list({policy_key(picked.point.cal): picked for picked in picks}.values())
     for picked in picks:
+        what = f"point {picked.number} of {picked.device.device}"
         if is_backbone(picked.point):
-            raise PickError(
-                f"{picked.device.device} point {picked.number} is the unmodified network: nothing to verify"
-            )
+            raise PickError(f"{what} is the unmodified network: there is nothing to verify")
+        if any(exit_id.tier or exit_id.link for exit_id in picked.point.cal.policy.exits):
+            raise PickError(f"{what} runs on several devices", expected="a point of a single device's front")
     x = _test_samples(run)
     profile = _profile(run, device, x, progress)
     nets: dict[str, ExitNet] = {}

@@ -86,7 +86,7 @@ def test_what_is_not_timed_is_answered_as_many_at_once_as_allowed(served):
 
 
 def test_batches_are_timed_as_wholes(served):
-    (block, said, _), log = served([[[0, 1], [2, 4]]])
+    (block, said, _), _ = served([[[0, 1], [2, 4]]])
     assert block["exits"] == [1000 * (2 + 2), 2000]
     assert block["backbone"] == [8000, 8000]
     assert said["stop"] == [0, 1, 0, 1, 0, 1]

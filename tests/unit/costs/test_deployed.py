@@ -14,6 +14,7 @@ from eesearch.costs.deployed import StageRunner, lower_policy, on_host
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.heads import build_head
 from eesearch.nets.split import split
+from eesearch.nets.stages import Prediction
 from eesearch.nets.zoo import residual_cnn
 
 CUTS = ["stem.2", "stages.1.0.bn1"]  # behind the second two tensors travel on
@@ -66,33 +67,31 @@ def runner(net, chosen, name, x):
     return StageRunner(calls, tuple(stage.threshold for stage in lowered), remembers, backend.native), backend
 
 
-@pytest.mark.parametrize("decision", DECISIONS)
-@pytest.mark.parametrize("name", [n for n in backend_names("cpu") if n != "compile"])  # compiling takes a minute
-def test_single_samples_are_answered_as_by_routing(net, name, decision):
-    net, x = net
+def check(net, x, decision, name):
+    """One by one, and together where the back end takes any number of samples."""
     chosen = policy(net, x, decision)
-    run, backend = runner(net, chosen, name, x[:1])
     expected = net.predict(x, chosen)
-    with torch.inference_mode():
-        said = [run.one(backend.native(x[i : i + 1])) for i in range(COUNT)]
-    assert [answer for answer, _, _ in said] == expected.answer.tolist()
-    assert [stop for _, stop, _ in said] == expected.exit.tolist()
-    assert [score for *_, score in said] == pytest.approx(expected.score.tolist(), abs=1e-4)
     assert len(set(expected.exit.tolist())) > 1
+    run, backend = runner(net, chosen, name, x[:1])
+    with torch.inference_mode():
+        said = [Prediction(*(np.array([part]) for part in run.one(backend.native(x[i : i + 1])))) for i in range(COUNT)]
+        found = [Prediction.join(said), *([run.batch(backend.native(x))] if backend.batches else [])]
+    for each in found:
+        assert each.answer.tolist() == expected.answer.tolist()
+        assert each.exit.tolist() == expected.exit.tolist()
+        assert each.score.tolist() == pytest.approx(expected.score.tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
-@pytest.mark.parametrize("name", ["eager", "onnxruntime", "openvino"])
-def test_batches_are_answered_as_by_routing(net, name, decision):
-    net, x = net
-    chosen = policy(net, x, decision)
-    run, backend = runner(net, chosen, name, x)
-    expected = net.predict(x, chosen)
-    with torch.inference_mode():
-        said = run.batch(backend.native(x))
-    assert said.answer.tolist() == expected.answer.tolist()
-    assert said.exit.tolist() == expected.exit.tolist()
-    assert said.score.tolist() == pytest.approx(expected.score.tolist(), abs=1e-4)
+def test_compiled_stages_answer_as_routing_does(net, decision):
+    check(*net, decision, "eager")
+
+
+@pytest.mark.slow  # networks are exported and compiled
+@pytest.mark.parametrize("decision", ["max_prob/own", "patience/own"])
+@pytest.mark.parametrize("name", [n for n in backend_names("cpu") if n != "eager"])
+def test_so_they_do_on_every_back_end(net, name, decision):
+    check(*net, decision, name)
 
 
 def test_who_passes_the_last_stage_is_handed_on(net):

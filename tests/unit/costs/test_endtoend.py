@@ -86,7 +86,7 @@ def test_results_are_told_when_the_last_process_is_done(monkeypatch):
         protocol=Protocol(processes=2), finished=lambda number, ran: told.append((number, ran)),
         progress=lambda *step: seen.append(step),
     )  # fmt: skip
-    ((task, course, device, protocol),) = sent
+    ((task, course, *_),) = sent
     assert task == "eesearch.costs.blocks:serve"
     assert [s.thresholds for s in course.subjects] == [(-inf,), (-inf,)]
     assert not course.subjects[0].remembers
