@@ -25,7 +25,7 @@ from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
 from eesearch.core.systems import SystemProfile
-from eesearch.costs.profile import estimate_seconds
+from eesearch.costs.figures import estimate_seconds
 from eesearch.costs.profile import profile as profile_costs
 from eesearch.drivers.job import Job
 from eesearch.drivers.loggers import make_loggers

@@ -160,12 +160,25 @@ def schema(kind: Annotated[str, typer.Argument(metavar="study|space")]) -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Say what this machine can measure, and with which versions."""
+def doctor(
+    timer: Annotated[bool, typer.Option("--timer", help="Measure the timer's own noise instead.")] = False,
+    device: Annotated[str, typer.Option(help="Where, with --timer.")] = "cpu:eager:t1:b1",
+    quiet: QuietOption = False,
+) -> None:
+    """Say what this machine can measure, with which versions, and how well."""
     from eesearch.reporting.tables import facts_table
     from eesearch.study.doctor import facts
 
-    console().print(facts_table(facts()))
+    if timer:
+        from eesearch.costs.noise import timer_noise
+        from eesearch.reporting.console import ProgressBars
+        from eesearch.study.doctor import noise_facts
+
+        with ProgressBars(quiet=quiet) as bars:
+            noise = timer_noise(device, progress=bars)
+        console().print(facts_table(noise_facts(noise)))
+    else:
+        console().print(facts_table(facts()))
 
 
 def _searched(

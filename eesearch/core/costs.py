@@ -21,6 +21,9 @@ from pydantic import Field
 from eesearch.core.batches import calls_expected
 from eesearch.core.design import ExitId, Value, place_of, rows_of
 from eesearch.core.errors import CostError
+from eesearch.core.timings import EnergyProfile as EnergyProfile
+from eesearch.core.timings import LatencyProfile as LatencyProfile
+from eesearch.core.timings import Timing as Timing
 
 Axis = Literal["macs", "latency_ms", "energy_mj", "bytes", "params", "peak_bytes"]
 """What is counted or measured."""
@@ -35,59 +38,6 @@ FOLDS: dict[Axis, Literal["mean", "sum", "max"]] = {
 }
 """How the steps of a path make one figure: as a mean over the samples; or, whatever the samples do, as their sum or
 their largest. Of `sum` and `max` axes the figure is the `worst` of a policy's costs."""
-
-
-class Timing(Value):
-    """One measured figure. All times in milliseconds per call, raw quantiles over the rounds of all processes.
-
-    Attributes:
-        ms: The estimate: the median over processes of the median of round medians.
-        contention: Wall time over processor time; above 1.05 something else ran on the core.
-        noisy: Whether the rounds never settled.
-    """
-
-    ms: float
-    min: float
-    p10: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-    rounds: int
-    contention: float
-    noisy: bool
-
-
-class LatencyProfile(Value):
-    """Measured milliseconds per call.
-
-    Attributes:
-        prefix_ms: From the input to each cut, then to the output, each merged into one segment as it is deployed; the
-            last is the unmodified backbone. Non-decreasing. [K + 1]
-        head_ms: cut -> head name -> head in place (prefix + head, minus prefix).
-        decision_ms: decision (`max_prob`, `max_prob/mean`) -> deciding at one exit whether to leave.
-        resume_ms: What going on after a decision costs: two merged segments in a row, minus one.
-        timings: Every raw figure, by its name.
-        noise: Relative spread between processes: smaller differences are ties.
-        batch: Samples per call.
-    """
-
-    prefix_ms: tuple[float, ...]
-    head_ms: dict[str, dict[str, float]]
-    decision_ms: dict[str, float]
-    resume_ms: float
-    timings: dict[str, Timing]
-    noise: float
-    batch: int = 1
-
-
-class EnergyProfile(Value):
-    """Measured millijoules per call at the device's batch size; fields as those of `LatencyProfile`."""
-
-    prefix_mj: tuple[float, ...]
-    head_mj: dict[str, dict[str, float]]
-    decision_mj: dict[str, float]
-    resume_mj: float
 
 
 class Profile(Protocol):
@@ -187,6 +137,22 @@ class DeviceProfile(Value):
             "energy_mj": self.energy is not None,
         }
         return tuple(axis for axis, known in knows.items() if known)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why its figures are to be taken with caution, in words; empty on a quiet machine where all could be set."""
+        if self.latency is None:
+            return ()
+        found = [
+            f"{caution} (b{timed.batch})" if self.smaller else caution
+            for timed in (*self.smaller, self.latency)
+            for caution in timed.cautions
+        ]
+        if self.fingerprint.get("pinned") == "no":
+            found.append("this system cannot keep a process on its cores")
+        if self.fingerprint.get("allocator") == "default":
+            found.append("its memory allocator cannot be steadied")
+        return tuple(found)
 
     @property
     def batch(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from eesearch.core.errors import CostError
 from eesearch.costs.backends import Backend, find_backend
 from eesearch.costs.cuda import gpu_facts, require_cuda
+from eesearch.costs.meters import meter_name
 
 MACS = "macs"
 """The device that counts multiply-adds and times nothing."""
@@ -60,6 +61,11 @@ class Device:
             CostError: it is not here.
         """
         return find_backend(self.kind, self.backend)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of samples for which calls are timed: as samples leave, calls get smaller. The last is `batch`."""
+        return (*(2**i for i in range((self.batch - 1).bit_length())), self.batch)
 
     @property
     def timed(self) -> bool:
@@ -136,6 +142,8 @@ def fingerprint(device: Device) -> dict[str, str]:
         "torch": torch.__version__,
         "allocator": "steadied" if allocator_settings() else "default",
         "pinned": "yes" if hasattr(os, "sched_setaffinity") else "no",
+        **({"sizes": " ".join(map(str, device.sizes))} if device.batch > 1 else {}),
+        **({"energy": meter} if (meter := meter_name(device.kind)) else {}),
         **device.runs.versions,
         **(gpu_facts() if device.kind == "cuda" else {}),
     }

@@ -12,9 +12,9 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -58,10 +58,12 @@ class Measured:
     Attributes:
         timings: name -> figure in milliseconds per call.
         noise: Relative spread between processes (median over jobs without `minus`), at least the protocol's floor.
+        mj: Millijoules per call by the names of the jobs for which every process could tell.
     """
 
     timings: dict[str, Timing]
     noise: float
+    mj: Mapping[str, float] = field(default_factory=dict)
 
 
 Measure = Callable[[Sequence[Job], Device, Protocol, Progress], Measured]
@@ -82,6 +84,16 @@ def measure(
         CostError: the device is not timed here, a job cannot be sent, or fails in the worker.
     """
     protocol = protocol or Protocol()
+    rounds = measure_rounds(jobs, device, protocol, progress)
+    whole = [rounds[job.name] for job in jobs if not job.minus]
+    timings = {job: summarize(found) for job, found in rounds.items()}
+    return Measured(timings, _noise(whole, protocol), _energy(rounds))
+
+
+def measure_rounds(
+    jobs: Sequence[Job], device: Device, protocol: Protocol, progress: Progress = silent
+) -> dict[str, list[Rounds]]:
+    """The rounds of each job in each process; see `measure`."""
     if not device.timed:
         raise CostError(f"nothing is timed on the device '{device.name}'", expected="a device such as cpu:eager:t1:b1")
     if len({job.name for job in jobs}) < len(jobs):
@@ -94,8 +106,13 @@ def measure(
             for done, (job, found) in enumerate(_replies(payload, device), process * len(jobs) + 1):
                 rounds[job].append(found)
                 progress(PHASE, done, total)
-    whole = [rounds[job.name] for job in jobs if not job.minus]
-    return Measured({job: summarize(found) for job, found in rounds.items()}, _noise(whole, protocol))
+    return rounds
+
+
+def _energy(rounds: Mapping[str, Sequence[Rounds]]) -> dict[str, float]:
+    """The median over processes, where all of them could tell; a negative difference becomes 0, as a time does."""
+    told = {job: [each.mj for each in found if each.mj is not None] for job, found in rounds.items()}
+    return {job: max(0.0, median(mj)) for job, mj in told.items() if mj and len(mj) == len(rounds[job])}
 
 
 def summarize(processes: Sequence[Rounds]) -> Timing:
@@ -219,3 +236,18 @@ def environment(device: Device) -> dict[str, str]:
     paths = [path or os.getcwd() for path in sys.path]
     threads = {name: str(device.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     return {**os.environ, **threads, **allocator_settings(), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How latency is measured.
+
+    Attributes:
+        protocol: How long and how often.
+        measure: Turns jobs into figures; tests pass one that needs no time.
+        progress: Told after each figure.
+    """
+
+    protocol: Protocol = field(default_factory=Protocol)
+    measure: Measure = measure
+    progress: Progress = silent

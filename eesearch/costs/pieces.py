@@ -125,34 +125,36 @@ class Prepared:
     args: tuple[Tensor, ...]
 
 
-def preparing(backbone: Backbone, backend: Backend, samples: int = 1) -> Callable[[Part], Prepared]:
+Prepare = Callable[[Part, int], Prepared]
+"""A part, for calls with so many samples."""
+
+
+def preparing(backbone: Backbone, backend: Backend) -> Prepare:
     """How parts are prepared for a back end; each part once, and a network that becomes a graph is exported once.
 
     Args:
         backbone: On the CPU; it is in eval mode meanwhile.
         backend: What will run them.
-        samples: Number of samples in a call; the example is repeated.
 
     Raises:
         ModelError: (by the function) the back end cannot take a part.
     """
     graph = NetworkGraph(backbone)
-    with evaluating(backbone):
-        carries = _carries(backbone, samples)
-    done: dict[tuple[int, int, nn.Module | None], Prepared] = {}
+    forms: dict[Any, Any] = {}
+    carries: dict[int, Sequence[Carry]] = {}
 
-    def prepared(part: Part) -> Prepared:
-        key = part.first, part.last, part.tail
-        if key not in done:
-            args = carries[part.first]
-            piece = Piece(backbone, part.first, part.last, part.tail)
-            with evaluating(backbone), evaluating(piece):
-                if backend.form == "onnx":
-                    form: Any = graph.piece(part.first, part.last, part.tail)
-                else:
-                    form = backend.prepare(piece, args)
-            done[key] = Prepared(form, args)
-        return done[key]
+    def prepared(part: Part, samples: int) -> Prepared:
+        piece = Piece(backbone, part.first, part.last, part.tail)
+        with evaluating(backbone), evaluating(piece):
+            if samples not in carries:
+                carries[samples] = _carries(backbone, samples)
+            args = carries[samples][part.first]
+            key = part.first, part.last, part.tail, 0 if backend.batches else samples
+            if key not in forms and backend.form == "onnx":
+                forms[key] = graph.piece(part.first, part.last, part.tail)
+            elif key not in forms:
+                forms[key] = backend.prepare(piece, args)
+        return Prepared(forms[key], args)
 
     return prepared
 

@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from pydantic import ValidationError
-from torch import nn
 
-from eesearch.core.costs import DeviceProfile, LatencyProfile
-from eesearch.core.design import OUTPUT, HeadSpec, content_key
+from eesearch.core.costs import DeviceProfile
+from eesearch.core.design import OUTPUT, content_key
 from eesearch.core.errors import CostError
-from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
 from eesearch.costs import macs
+from eesearch.costs.counting import count_parts
 from eesearch.costs.devices import Device, fingerprint, parse_device
-from eesearch.costs.latency import Job, Measure, measure
-from eesearch.costs.macs import count_macs
-from eesearch.costs.pieces import DecidedTail, Figure, HeadTail, Part, preparing
-from eesearch.costs.timer import Clock, Protocol, time_call
-from eesearch.nets.fitted import FittedBody
-from eesearch.nets.heads import Head, build_head
-from eesearch.nets.split import Backbone, Cut
+from eesearch.costs.figures import METHOD, Called, Heads, measure_calls
+from eesearch.costs.latency import Measuring
+from eesearch.costs.timer import Protocol
+from eesearch.nets.split import Backbone
 
-Heads = Mapping[str, Sequence[HeadSpec]]
-"""cut -> designs of the heads that may hang there; cuts without heads may be left out."""
-
-_RESUME = "resume"
-
-_STARTING = 3.0
-"""Seconds in which a worker starts: it imports torch."""
-
-
-@dataclass(frozen=True)
-class Measuring:
-    """How latency is measured.
-
-    Attributes:
-        protocol: How long and how often.
-        measure: Turns jobs into figures; tests pass one that needs no time.
-        progress: Told after each figure.
-    """
-
-    protocol: Protocol = field(default_factory=Protocol)
-    measure: Measure = measure
-    progress: Progress = silent
+log = logging.getLogger(__name__)
 
 
 def profile(
@@ -71,25 +43,26 @@ def profile(
     """
     measuring = measuring or Measuring()
     where = parse_device(device)
-    counted = {count: _count(backbone, heads, count) for count in (count_macs, _count_params)}
-    prefix, by_head = counted[count_macs]
+    counted = count_parts(backbone, heads)
     if where.path is not None:
         found = load_profile(where.path).model_copy(update={"device": device})
-        _require_same_network(found, [cut.name for cut in backbone.cuts], prefix)
-        _require_covers(found, by_head, decisions)
+        _require_same_network(found, [cut.name for cut in backbone.cuts], counted.macs_prefix)
+        _require_covers(found, counted.macs_head, decisions)
         return found
-    timed = _measure_latency(backbone, heads, where, decisions, measuring) if where.timed else None
-    return DeviceProfile(
+    *smaller, timed = measure_calls(backbone, heads, where, decisions, measuring) if where.timed else [Called(None)]
+    found = DeviceProfile(
         device=device,
         fingerprint=profile_fingerprint(where, measuring.protocol),
         content=profile_content(backbone, heads, decisions),
         cuts=tuple(cut.name for cut in backbone.cuts),
-        macs_prefix=prefix,
-        macs_head=by_head,
-        params_prefix=counted[_count_params][0],
-        params_head=counted[_count_params][1],
-        latency=timed,
+        latency=timed.latency,
+        smaller=tuple(each.latency for each in smaller if each.latency),
+        energy=timed.energy,
+        **vars(counted),
     )
+    for caution in found.cautions:
+        log.warning("%s: %s", device, caution)
+    return found
 
 
 def profile_content(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> str:
@@ -101,7 +74,7 @@ def profile_content(backbone: Backbone, heads: Heads, decisions: Sequence[str]) 
 
 def profile_fingerprint(device: Device, protocol: Protocol) -> dict[str, str]:
     """Under what a profile's figures were taken: rules of counting, and on a timed device machine and protocol."""
-    timed = {"protocol": protocol.name} if device.timed else {}
+    timed = {"protocol": protocol.name, "method": METHOD} if device.timed else {}
     return {"macs": macs.RULES_VERSION, **fingerprint(device), **timed}
 
 
@@ -151,150 +124,6 @@ def load_profile(path: Path) -> DeviceProfile:
             expected="a file that `eesearch profile` wrote",
             do="Measure it again: `eesearch profile STUDY --out FILE`.",
         ) from error
-
-
-def estimate_seconds(
-    backbone: Backbone, heads: Heads, device: str, *, decisions: Sequence[str], protocol: Protocol
-) -> float:
-    """About how long `profile` will take, in seconds; runs the backbone a few times to see how slow it is.
-
-    Half of the rounds that a call may take are expected.
-    """
-    where = parse_device(device)
-    if not where.timed:
-        return 0.0
-    brief = Protocol(warmup=0.0, warmup_max=0.0, round=0.0, rounds_min=3, rounds_max=3)
-    with torch.inference_mode():
-        once = min(time_call(lambda: backbone(backbone.example), brief, Clock()).ms) / 1000
-    a_round = max(protocol.round, once)
-    per_call = max(protocol.warmup, 3 * a_round) + (protocol.rounds_min + protocol.rounds_max) / 2 * a_round
-    figures = latency_figures(backbone, heads, decisions)
-    calls = sum(2 if figure.minus else 1 for figure in figures)
-    loads = sum(len(figure.parts) + len(figure.minus) for figure in figures)
-    return protocol.processes * (_STARTING + calls * per_call + loads * where.runs.loading)
-
-
-def latency_figures(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> list[Figure]:
-    """All figures to measure: prefixes as a whole; heads, decisions and the resumption as differences in place.
-
-    Everything is measured as it is deployed: a prefix is one merged segment, and the last one the unmodified backbone;
-    a head, a head with its decision and the segments before them are one piece for the back end.
-
-    A head is measured once for each shape of hidden state that it reads, in the middle of the cuts where it does;
-    decisions and the resumption in the middle of all cuts with heads. Not at the first ones: after a stem alone the
-    caches still hold the code of head and decision, and both take half of what they take further down.
-
-    Raises:
-        HeadError: a head does not fit its cut.
-    """
-    prefixes = [Part(0, k + 1) for k in range(len(backbone.segments))]
-    figures = [Figure(_prefix(k), (prefix,)) for k, prefix in enumerate(prefixes)]
-    places = [(k, spec) for k, cut in enumerate(backbone.cuts) for spec in heads.get(cut.name, ())]
-    alike: dict[str, list[tuple[int, HeadSpec]]] = {}
-    for k, spec in places:
-        alike.setdefault(_head(spec, backbone.cuts[k]), []).append((k, spec))
-    for name, same in alike.items():
-        k, spec = _middle(same)
-        head = _build(spec, backbone.cuts[k], backbone.classes)
-        figures.append(Figure(name, (Part(0, k + 1, HeadTail(head)),), (prefixes[k],)))
-    return figures + (_stop_figures(backbone, *_middle(places), decisions) if places else [])
-
-
-def _stop_figures(backbone: Backbone, cut: int, spec: HeadSpec, decisions: Sequence[str]) -> list[Figure]:
-    """What stopping at a cut takes: each decision there, and going on after it."""
-    head = _build(spec, backbone.cuts[cut], backbone.classes)
-    undecided, end = Part(0, cut + 1, HeadTail(head)), cut + 2
-    decided = [(name, Part(0, cut + 1, DecidedTail(head, name, backbone.classes))) for name in decisions]
-    figures = [Figure(_decision(name), (part,), (undecided,), decides=True) for name, part in decided]
-    return [*figures, Figure(_RESUME, (Part(0, cut + 1), Part(cut + 1, end)), (Part(0, end),))]
-
-
-def _middle(places: Sequence[tuple[int, HeadSpec]]) -> tuple[int, HeadSpec]:
-    return places[len(places) // 2]
-
-
-def _prepared(backbone: Backbone, figures: Sequence[Figure], device: Device) -> list[Job]:
-    """The figures as jobs for a device."""
-    prepare = preparing(backbone, device.runs, device.batch)
-    return [
-        Job(each.name, tuple(map(prepare, each.parts)), tuple(map(prepare, each.minus)), each.decides)
-        for each in figures
-    ]
-
-
-def _prefix(k: int) -> str:
-    return f"prefix {k}"
-
-
-def _head(spec: HeadSpec, cut: Cut) -> str:
-    return f"head {spec.name} on {'x'.join(map(str, cut.shape))}"
-
-
-def _decision(name: str) -> str:
-    return f"decision {name}"
-
-
-def _build(spec: HeadSpec, cut: Cut, classes: int) -> Head:
-    with torch.random.fork_rng(devices=[]):  # its weights do not matter here, the caller's generator does
-        return build_head(spec, cut.shape, classes).eval()
-
-
-def _measure_latency(
-    backbone: Backbone, heads: Heads, where: Device, decisions: Sequence[str], measuring: Measuring
-) -> LatencyProfile:
-    jobs = _prepared(backbone, latency_figures(backbone, heads, decisions), where)
-    found = measuring.measure(jobs, where, measuring.protocol, measuring.progress)
-    ms = {name: timing.ms for name, timing in found.timings.items()}
-    return LatencyProfile(
-        prefix_ms=_never_decreasing([ms[_prefix(k)] for k in range(len(backbone.segments))]),
-        head_ms={
-            cut.name: {spec.name: ms[_head(spec, cut)] for spec in heads[cut.name]}
-            for cut in backbone.cuts
-            if heads.get(cut.name)
-        },
-        decision_ms={name: ms[_decision(name)] for name in decisions if _decision(name) in ms},
-        resume_ms=ms.get(_RESUME, 0.0),
-        timings=found.timings,
-        noise=found.noise,
-    )
-
-
-def _never_decreasing(prefix_ms: Sequence[float]) -> tuple[float, ...]:
-    """The non-decreasing sequence next to what was measured: a longer prefix cannot be faster, noise can."""
-    from sklearn.isotonic import IsotonicRegression  # takes a second to import
-
-    return tuple(IsotonicRegression().fit_transform(np.arange(len(prefix_ms)), prefix_ms).tolist())
-
-
-Counted = Callable[[nn.Module, tuple[torch.Tensor, ...]], float]
-
-
-def _count(backbone: Backbone, heads: Heads, count: Counted) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
-    """Each prefix, and each head by cut and name; they add up, so each part is counted once."""
-    steps: list[float] = []
-    carry: tuple[torch.Tensor, ...] = (backbone.example,)
-    for segment in backbone.segments:
-        steps.append(count(segment, carry))
-        with torch.no_grad():
-            carry = segment(*carry)
-    counted: dict[str, float] = {}
-    for cut in backbone.cuts:
-        for spec in heads.get(cut.name, ()):
-            if _head(spec, cut) not in counted:
-                head = _build(spec, cut, backbone.classes)
-                counted[_head(spec, cut)] = count(head, (torch.zeros(1, *cut.shape),))
-    by_head = {
-        cut.name: {spec.name: counted[_head(spec, cut)] for spec in heads[cut.name]}
-        for cut in backbone.cuts
-        if heads.get(cut.name)
-    }
-    return tuple(np.cumsum(steps).tolist()), by_head
-
-
-def _count_params(module: nn.Module, _: tuple[torch.Tensor, ...]) -> float:
-    """All that was learnt: parameters, and the tensors of what was fitted."""
-    fitted = [part.state_dict(keep_vars=True).values() for part in module.modules() if isinstance(part, FittedBody)]
-    return float(sum(tensor.numel() for tensor in {*module.parameters(), *chain(*fitted)}))
 
 
 def _require_covers(found: DeviceProfile, heads: Mapping[str, Mapping[str, float]], decisions: Sequence[str]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -54,10 +56,37 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where the time comes from: wall time, and time that this thread really ran. In seconds."""
+    """Where the time comes from, in seconds.
+
+    Attributes:
+        wall: Wall time.
+        cpu: Time that this thread really ran; all threads of the process, if `waited` is given.
+        waited: Time that threads of this process had work and no core. Several threads wait for each other, so that
+            wall time cannot be compared with the time that they ran.
+    """
 
     wall: Callable[[], float] = time.perf_counter
     cpu: Callable[[], float] = time.thread_time
+    waited: Callable[[], float] | None = None
+
+    @classmethod
+    def of(cls, threads: int) -> Clock:
+        """The clock for calls with so many threads, as good as the system's counters are."""
+        if threads == 1:
+            return cls()
+        return cls(cpu=time.process_time, waited=_in_queue if _THREADS.is_dir() else lambda: 0.0)
+
+
+_THREADS = Path("/proc/self/task")
+
+
+def _in_queue() -> float:
+    """Seconds that this process's threads have stood in the scheduler's queue."""
+    total = 0
+    for thread in _THREADS.iterdir():
+        with suppress(OSError, IndexError, ValueError):  # it has just ended, or the kernel does not count
+            total += int((thread / "schedstat").read_text().split()[1])
+    return total / 1e9
 
 
 @dataclass(frozen=True)
@@ -68,14 +97,18 @@ class Rounds:
         ms: Milliseconds per call, the median of each round. [rounds]
         contention: Wall time over the time in which the thread ran; above 1.05 something else ran on the core.
         settled: Whether the lower half of the rounds spread little enough before the most rounds were run.
+        mj: Millijoules per call, median of rounds; None where the machine cannot tell.
     """
 
     ms: list[float]
     contention: float
     settled: bool
+    mj: float | None = None
 
 
-def time_call(call: Call, protocol: Protocol, clock: Clock, minus: Call | None = None) -> Rounds:
+def time_call(
+    call: Call, protocol: Protocol, clock: Clock, minus: Call | None = None, meter: Callable[[], float] | None = None
+) -> Rounds:
     """Measure a call, or how much longer it takes than another one.
 
     The two of a difference alternate call by call, and each call is compared with its neighbour: the two must share
@@ -86,6 +119,7 @@ def time_call(call: Call, protocol: Protocol, clock: Clock, minus: Call | None =
         protocol: How long and how often; `processes` is the caller's.
         clock: Tests pass one that they move by hand.
         minus: Its time is taken off; the figures may be negative.
+        meter: Joules since some moment, if the machine can tell.
     """
     calls = [call] if minus is None else [minus, call]
     repeats = min(warm_up(each, protocol, clock) for each in calls)
@@ -94,9 +128,27 @@ def time_call(call: Call, protocol: Protocol, clock: Clock, minus: Call | None =
     while len(stints) < protocol.rounds_min or not (settled or len(stints) == protocol.rounds_max):
         stints.append(_run(calls, repeats, clock, turned=len(stints) * repeats % 2 == 1))
         settled = all(_spread([s.ms[i] for s in stints]) < protocol.settled for i in range(len(calls)))
-    cpu = sum(s.cpu for s in stints)
-    contention = sum(s.wall for s in stints) / cpu if cpu > 0 else 1.0
-    return Rounds([s.figure for s in stints], contention, settled)
+    mj = None if meter is None else _energy(calls, repeats, (protocol, clock), meter)
+    return Rounds([s.figure for s in stints], _contention(stints, clock), settled, mj)
+
+
+def _contention(stints: Sequence[_Stint], clock: Clock) -> float:
+    cpu, waited = sum(s.cpu for s in stints), sum(s.waited for s in stints)
+    took = sum(s.wall for s in stints) if clock.waited is None else cpu + waited
+    return took / cpu if cpu > 0 else 1.0
+
+
+def _energy(calls: Sequence[Call], repeats: int, how: tuple[Protocol, Clock], meter: Callable[[], float]) -> float:
+    """Millijoules per call; of two calls the difference: they have rounds of their own, for meters are slow."""
+    protocol, clock = how
+    spent: list[list[float]] = [[] for _ in calls]
+    for _ in range(protocol.rounds_min):
+        for call, each in zip(calls, spent, strict=True):
+            start = meter()
+            _run([call], repeats, clock)
+            each.append(1000 * (meter() - start) / repeats)
+    *less, total = map(median, spent)
+    return total - sum(less)
 
 
 @dataclass(frozen=True)
@@ -107,6 +159,7 @@ class _Stint:
     figure: float
     wall: float
     cpu: float
+    waited: float
 
 
 def _run(calls: Sequence[Call], repeats: int, clock: Clock, *, turned: bool = False) -> _Stint:
@@ -114,7 +167,7 @@ def _run(calls: Sequence[Call], repeats: int, clock: Clock, *, turned: bool = Fa
     order = list(range(len(calls)))
     if turned:
         order.reverse()
-    wall, cpu = clock.wall, clock.cpu()
+    wall, cpu, waited = clock.wall, clock.cpu(), clock.waited() if clock.waited else 0.0
     for _ in range(repeats):
         for i in order:
             start = wall()
@@ -122,8 +175,9 @@ def _run(calls: Sequence[Call], repeats: int, clock: Clock, *, turned: bool = Fa
             took[i].append(1000 * (wall() - start))
         order.reverse()  # A B, B A, A B, ...: a drift of the machine cancels
     cpu = clock.cpu() - cpu
+    waited = clock.waited() - waited if clock.waited else 0.0
     figure = median(took[0]) if len(calls) == 1 else median(more - less for less, more in zip(*took, strict=True))
-    return _Stint([median(each) for each in took], figure, sum(map(sum, took)) / 1000, cpu)
+    return _Stint([median(each) for each in took], figure, sum(map(sum, took)) / 1000, cpu, waited)
 
 
 def warm_up(call: Call, protocol: Protocol, clock: Clock) -> int:

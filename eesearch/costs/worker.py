@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def main(threads: int) -> None:
         return
     gc.disable()
     module, _, name = task.partition(":")
-    getattr(import_module(module), name)(*arguments, Clock(), channel)
+    getattr(import_module(module), name)(*arguments, Clock.of(threads), channel)
 
 
 def serve(
@@ -61,36 +62,35 @@ def serve(
     """
     import torch
 
+    from eesearch.costs.meters import open_meter
+    from eesearch.costs.timer import time_call
+
+    meter = open_meter(device.kind)
     for job in jobs:
         try:
             with torch.inference_mode():
-                reply = _measure(job, device, protocol, clock)
+                load = partial(_load, device)
+                minus = load(job.minus) if job.minus else None
+                rounds = time_call(load(job.parts, decides=job.decides), protocol, clock, minus, meter)
         except Exception as error:  # whatever the user's module raises: told to the parent
             _tell(channel, {"job": job.name, "error": f"{type(error).__name__}: {error}"})
             return
-        _tell(channel, reply)
+        gc.collect()
+        _tell(channel, {"job": job.name, **asdict(rounds)})
     _tell(channel, "done")
 
 
-def _measure(job: Job, device: Device, protocol: Protocol, clock: Clock) -> dict[str, Any]:
+def _load(device: Device, parts: tuple[Prepared, ...], *, decides: bool = False) -> Callable[[], Any]:
+    """Parts in a row as one call without arguments."""
     from torch import nn
 
     from eesearch.costs.calls import in_a_row
-    from eesearch.costs.timer import time_call
 
-    backend = device.runs
-
-    def load(parts: tuple[Prepared, ...], *, decides: bool = False) -> Callable[[], Any]:
-        for part in parts:
-            if isinstance(part.form, nn.Module):
-                part.form.eval()  # this process's own copy
-        calls = [backend.load(part.form, part.args, device.threads) for part in parts]
-        return in_a_row(calls, [backend.native(tensor) for tensor in parts[0].args], decides=decides)
-
-    minus = load(job.minus) if job.minus else None
-    rounds = time_call(load(job.parts, decides=job.decides), protocol, clock, minus)
-    gc.collect()
-    return {"job": job.name, **asdict(rounds)}
+    for part in parts:
+        if isinstance(part.form, nn.Module):
+            part.form.eval()  # this process's own copy
+    calls = [device.runs.load(part.form, part.args, device.threads) for part in parts]
+    return in_a_row(calls, [device.runs.native(tensor) for tensor in parts[0].args], decides=decides)
 
 
 def _tell(channel: IO[str], message: object) -> None:

@@ -7,7 +7,7 @@ was collected so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,31 @@ from eesearch.core.design import NOTHING, ExitId
 from eesearch.core.errors import PolicyError
 from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
+
+
+def with_places(table: ExitTable, exits: Iterable[ExitId], coded: Mapping[str, ExitTable]) -> ExitTable:
+    """A table of one network, and behind it the rows of exits on tiers that it lacks.
+
+    Args:
+        table: Of the network.
+        exits: Of policies; those that it knows, and a last resort, are left alone.
+        coded: link -> what exits say behind it.
+
+    Raises:
+        PolicyError: neither knows an exit.
+    """
+    known = set(table.exits)
+    missing = [e for e in dict.fromkeys(exits) if e not in known and not e.is_last_resort]
+    rows = [np.zeros_like(table.logits[0]) if e.is_none else _said(e, table, coded) for e in missing]
+    logits = np.concatenate([table.logits, np.stack(rows)]) if rows else table.logits
+    return ExitTable(logits, table.labels, (*table.exits, *missing), table.split, table.samples)
+
+
+def _said(exit_id: ExitId, table: ExitTable, coded: Mapping[str, ExitTable]) -> np.ndarray:
+    if not exit_id.link:
+        return np.asarray(table.logits[table.row(exit_id.bare)])
+    behind = coded[exit_id.link]
+    return np.asarray(behind.logits[behind.row(exit_id.model_copy(update={"tier": ""}))])
 
 
 def tiered(

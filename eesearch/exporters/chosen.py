@@ -60,6 +60,11 @@ class Chosen:
         return self.config.policy.exits[-1].is_last_resort
 
     @property
+    def tiers(self) -> tuple[str, ...]:
+        """The tiers that stops lie on, in order; empty where there is one device."""
+        return tuple(dict.fromkeys(stage.exit.tier for stage in self.stages if stage.exit.tier))
+
+    @property
     def exits(self) -> tuple[str, ...]:
         """What each number among the exits of a prediction means; a last resort is the last."""
         return (*(stop_name(stage.exit) for stage in self.stages), *((LAST_RESORT,) if self.asks else ()))
@@ -87,8 +92,9 @@ class Chosen:
 
 
 def stop_name(exit_id: ExitId) -> str:
-    """An exit in one word, as `cut:head`."""
-    return f"{exit_id.cut}:{exit_id.head}"
+    """An exit in one word, as `cut:head`; `cut:head@tier` on a system, with the link if that codes the carry."""
+    placed = f"@{exit_id.tier}" if exit_id.tier else ""
+    return f"{exit_id.cut}:{exit_id.head}{placed}" + (f" ({exit_id.link})" if exit_id.link else "")
 
 
 def choose(run: Run, selection: str, *, check: int = 256, naive: bool = False) -> Chosen:

@@ -37,7 +37,7 @@ const fitting = (text, most) => (text.length <= most ? text : text.slice(0, most
 
 function networkPicture(device, point, title) {
   const rows = chainOf(device, point);
-  const told = point.stops.map((stop) => `${stop.share} leave at ${stop.cut}, ${stop.head}`).join("; ");
+  const told = point.stops.map((stop) => `${stop.share} leave at ${stop.name}, ${stop.head}`).join("; ");
   const svg = draw("svg", { class: "network", role: "img", "aria-label": `The network of ${title}: ${told}` });
   const flows = draw("g"), marks = draw("g");
   svg.append(flows, marks);
@@ -78,10 +78,10 @@ function branch(flows, marks, stop, y) {
   const none = stop.rate === 0;
   flows.append(draw("line", { x1: TRUNK, x2: CARD, y1: y, y2: y, class: none ? "gone" : "flow",
     "stroke-width": none ? 2 : 2 + THICK * stop.rate }));
-  const name = stop.kind === "ask" ? "last resort" : stop.cut;
+  const name = stop.kind === "ask" ? "last resort" : stop.name;
   marks.append(draw("circle", { cx: TRUNK, cy: y, r: 7, class: "node" }),
     draw("rect", { x: CARD, y: y - 23, width: WIDTH - CARD - 2, height: 46, rx: 6, class: "card" }),
-    draw("text", { x: CARD + 10, y: y - 4, class: "strong" }, fitting(name, 20), draw("title", {}, stop.cut)),
+    draw("text", { x: CARD + 10, y: y - 4, class: "strong" }, fitting(name, 20), draw("title", {}, stop.name)),
     draw("text", { x: WIDTH - 12, y: y - 4, "text-anchor": "end", class: "strong" }, stop.share),
     draw("text", { x: CARD + 10, y: y + 14, class: "soft" }, fitting(stop.head, 24), draw("title", {}, stop.head)),
     draw("text", { x: WIDTH - 12, y: y + 14, "text-anchor": "end", class: "soft" }, stop.kind === "ask" ? "handed on" : "leave"));

@@ -120,7 +120,7 @@ class Front {
     this.readout.classList.toggle("keys", number !== null);
     if (number === null) return;
     const point = this.device.points[number];
-    tell(this.readout, [`Point ${number}: ${point.made}`, ...point.stops.map((s) => `${s.share} leave at ${s.cut}, ${s.head} (${s.rule})`),
+    tell(this.readout, [`Point ${number}: ${point.made}`, ...point.stops.map((s) => `${s.share} leave at ${s.name}, ${s.head} (${s.rule})`),
       ...point.facts.map(([name, words]) => `${name}: ${words}`)]);
   }
 

@@ -24,7 +24,7 @@ function stopTable(device, point, paid) {
   const heads = ["Stop", "Head", "Leave here if", "Leave here"];
   if (paid) heads.push("Accuracy of those", ...device.units.map((unit) => `Paid, ${unit}`));
   const rows = point.stops.map((stop) => {
-    const cells = [stop.cut, stop.head, stop.rule, stop.share];
+    const cells = [stop.name, stop.head, stop.rule, stop.share];
     if (paid) cells.push(stop.accuracy ?? "nobody leaves", ...stop.costs);
     return make("tr", {}, cells.map((cell, k) => make("td", { class: k > 2 && "n" }, cell)));
   });
@@ -44,7 +44,7 @@ function costBars(device, point) {
     own.style.left = (100 * before) / most + "%";
     own.style.width = (100 * Math.max(0, stop.paid - before)) / most + "%";
     full.style.left = (100 * device.full) / most + "%";
-    bars.append(make("span", {}, stop.cut), make("div", { class: "track", "aria-hidden": "true" }, early, own, full),
+    bars.append(make("span", {}, stop.name), make("div", { class: "track", "aria-hidden": "true" }, early, own, full),
       make("span", { class: "n" }, `${stop.costs[0]} (${(stop.paid / device.full).toFixed(2)} x)`));
     before = stop.paid;
   }
@@ -61,7 +61,7 @@ function examplesOf(shown, device, number) {
     const here = left.flatMap((at, i) => (at === k ? [i] : []));
     const count = Math.min(here.length, MOST_SHOWN);
     const chosen = Array.from({ length: count }, (_, n) => here[Math.round((n * (here.length - 1)) / Math.max(1, count - 1))]);
-    const words = here.length ? `${here.length} of ${left.length} examples leave at ${stop.cut}` : `None of the ${left.length} examples leaves at ${stop.cut}`;
+    const words = here.length ? `${here.length} of ${left.length} examples leave at ${stop.name}` : `None of the ${left.length} examples leaves at ${stop.name}`;
     return [make("p", { class: "hint" }, here.length > count ? `${words}; ${count} of them, from easy to hard` : words),
       make("ul", { class: examples.kind === "image" ? "thumbs" : "thumbs words" }, chosen.map((i) => example(shown, i, said[i])))];
   });

@@ -114,12 +114,14 @@ def _cost(device: DeviceAnswer, point: Point, axis: Axis) -> str:
         return f"{cost_words(cost.worst, axis)} deployed"
     ratio = cost.mean / device.backbone.test.costs[axis].mean
     p95, worst = (cost_words(value, axis, unit=False) for value in (cost.p95, cost.worst))
-    return f"{cost_words(cost.mean, axis)} on average, {ratio:.3f} x backbone (p95 {p95}, worst {worst})"
+    reference = "every raw sample sent" if axis == "bytes" else "backbone"
+    return f"{cost_words(cost.mean, axis)} on average, {ratio:.3f} x {reference} (p95 {p95}, worst {worst})"
 
 
 def _stop(axes: Sequence[Axis], stop: Stop, words: StopWords, facts: StopFacts | None) -> Facts:
     row = {
-        "cut": words.exit,
+        "cut": stop.exit.cut,
+        "name": words.exit,
         "head": words.head,
         "kind": _kind(stop.exit),
         "network": stop.exit.network,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from eesearch.core.costs import DeviceProfile
+from eesearch.core.costs import DeviceProfile, LatencyProfile
 from eesearch.core.design import OWN
 from eesearch.core.systems import SystemProfile
 from eesearch.reporting.formats import cost_words, duration
@@ -37,13 +37,24 @@ def profile_table(profile: DeviceProfile) -> Table:
         words = "\n".join(f"{cost_words(cost, profile.axis)}  {head}" for head, cost in heads.items())
         table.add_row(Text(name), cost_words(profile.macs_prefix[k], "macs", unit=False), latency, Text(words))
     if timed:
-        decisions = ", ".join(f"{name} {ms:.4f}" for name, ms in timed.decision_ms.items())
-        noisy = [name for name, timing in timed.timings.items() if timing.noisy]
-        table.caption = Text(
-            f"decision (ms): {decisions}; going on: {timed.resume_ms:.4f} ms; noise between processes {timed.noise:.1%}"
-            + (f"; never settled: {', '.join(noisy)}" if noisy else "")
-        )
+        table.caption = Text("\n".join(_measured(profile, timed)))
     return table
+
+
+def _measured(profile: DeviceProfile, timed: LatencyProfile) -> Iterator[str]:
+    """How a device's figures were taken, and how far they can be trusted."""
+    decisions = ", ".join(f"{name} {ms:.4f}" for name, ms in timed.decision_ms.items())
+    contended = max((timing.contention for timing in timed.timings.values()), default=1.0)
+    yield (
+        f"decision (ms): {decisions}; going on: {timed.resume_ms:.4f} ms; noise between processes {timed.noise:.1%}; "
+        f"contention {contended:.2f}"
+    )
+    if profile.smaller:
+        calls = [f"b{each.batch} {each.prefix_ms[-1] / each.batch:.4f}" for each in (*profile.smaller, timed)]
+        yield f"per call of {timed.batch} samples; the whole network for one of them (ms): {', '.join(calls)}"
+    if profile.energy:
+        yield f"the whole network takes {profile.energy.prefix_mj[-1]:.3g} mJ a call"
+    yield from (f"Caution: {caution}." for caution in profile.cautions)
 
 
 def plan_table(cuts: list[tuple[str, str, float, str]], summary: Mapping[str, str]) -> Table:

@@ -24,7 +24,9 @@ from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import replay
 from eesearch.exits.last_resort import with_last_resort
+from eesearch.exits.tiers import with_places
 from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.links import CODED
 from eesearch.solve.trust import order_of_tests, p_value
 from eesearch.study.answers import DeviceAnswer
 from eesearch.study.certificates import DIGITS, Candidate, Certified, Query, front_key, recorded, settle
@@ -304,7 +306,7 @@ def _ask(run: Run, device: DeviceAnswer, points: Sequence[Point], split: Split |
     fits = {key: _fit(run, key) for key in {key for point in points for key in point.cal.policy.fits}}
     for design in dict.fromkeys(point.cal.design for point in points):
         mine = {i: point for i, point in enumerate(points) if point.cal.design == design}
-        table = _table(run, list(mine.values()), split, progress)
+        table = _with_places(run, list(mine.values()), split, progress)
         rows |= {i: _answered(point.cal.policy, table, fits) for i, point in mine.items()}
         labels = table.labels
         if own in table.exits:
@@ -313,6 +315,17 @@ def _ask(run: Run, device: DeviceAnswer, points: Sequence[Point], split: Split |
         whole = _backbone_table(run, device, split, progress).logits[-1].argmax(-1)
     assert labels is not None, "there is at least one point"
     return _Said(np.stack([rows[i] for i in range(len(points))]), whole, labels)
+
+
+def _with_places(run: Run, points: Sequence[Point], split: Split | None, progress: Progress) -> ExitTable:
+    """The same with the exits on tiers that points on a system stop at; what is said behind links is collected now."""
+    table, coded = _table(run, points, split, progress), dict[str, ExitTable]()
+    exits = [e for point in points for e in point.cal.policy.exits]
+    for link in sorted({e.link for e in exits if e.link}):
+        data = split or _unchanged(run, "cal", load_study_data(run.question()).cal)
+        net, _ = run.network(points[0], data.x[:2])
+        coded[link] = collect(net.behind(link.removeprefix(CODED)), data, progress=progress)
+    return with_places(table, exits, coded)
 
 
 def _table(run: Run, points: Sequence[Point], split: Split | None, progress: Progress) -> ExitTable:

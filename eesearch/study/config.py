@@ -210,4 +210,5 @@ def stop_alphas(config: ExportedConfig) -> tuple[float, ...]:
     known: dict[tuple[str, str], float] = {}
     if config.design is not None and "alpha" in STRATEGIES[config.design.strategy].uses:
         known = {(e.cut, e.head.name): e.alpha for e in config.design.exits}
-    return tuple(known.get((e.cut, e.head), 1.0) for e in config.policy.exits if not e.is_last_resort)
+    weights = {**known, **{(e.cut, e.head): 0.0 for e in config.policy.exits if e.is_none}}  # which learns nothing
+    return tuple(weights.get((e.cut, e.head), 1.0) for e in config.policy.exits if not e.is_last_resort)

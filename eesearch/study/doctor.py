@@ -7,8 +7,13 @@ import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 
-from eesearch.core.registry import ANSWERS, BACKENDS, CRITERIA, DRIVERS, HEADS, STRATEGIES
-from eesearch.costs.devices import fingerprint, parse_device, usable_cores
+from eesearch.core.errors import InputError
+from eesearch.core.registry import ANSWERS, CRITERIA, DRIVERS, HEADS, STRATEGIES
+from eesearch.core.timings import CONTENDED
+from eesearch.costs.backends import backend_names
+from eesearch.costs.devices import KINDS, fingerprint, parse_device, usable_cores
+from eesearch.costs.meters import meter_name
+from eesearch.costs.noise import Noise
 
 LIBRARIES = ("eesearch", "torch", "numpy", "optuna", "fvcore", "scikit-learn", "numba", "pandas")
 
@@ -21,17 +26,40 @@ def facts() -> dict[str, str]:
     found["pinning"] = "yes" if hasattr(os, "sched_setaffinity") else "no: latencies will be flagged"
     found["free disk"] = f"{shutil.disk_usage('.').free / 1e9:.1f} GB here"
     found |= {f"cpu: {name}": value for name, value in fingerprint(parse_device("cpu:eager:t1:b1")).items()}
-    registries = {
-        "heads": HEADS,
-        "criteria": CRITERIA,
-        "answers": ANSWERS,
-        "strategies": STRATEGIES,
-        "back ends": BACKENDS,
-    }
+    registries = {"heads": HEADS, "criteria": CRITERIA, "answers": ANSWERS, "strategies": STRATEGIES}
     for name, registry in {**registries, "drivers": DRIVERS}.items():
         found[name] = ", ".join(sorted(registry))
-    found["devices"] = "macs, cpu:eager:t1:b1 (tN for N threads), or a profile's JSON file"
+    found["energy"] = ", ".join(filter(None, map(meter_name, KINDS))) or "no counter that can be read"
+    found |= {f"back ends: {kind}": _back_ends(kind) for kind in KINDS}
+    found["devices"] = "macs; KIND:BACKEND:tTHREADS:bBATCH, such as cpu:eager:t1:b1; or a profile's JSON file"
     return found
+
+
+def _back_ends(kind: str) -> str:
+    """Which run here, and why the others do not."""
+    said = []
+    for name in backend_names(kind):
+        try:
+            parse_device(f"{kind}:{name}:t1:b1")
+        except InputError as error:
+            said.append(f"{name}: no: {error}")
+        else:
+            said.append(f"{name}: yes")
+    return "\n".join(said)
+
+
+def noise_facts(noise: Noise) -> dict[str, str]:
+    """What the timer's own noise is, in words."""
+    return {
+        "device": noise.device,
+        "reference": f"{noise.ms:.4f} ms per call",
+        "same figure again": f"differs by {noise.figures:.2%}",
+        "between processes": f"{noise.processes:.2%}",
+        "within a process": f"{noise.rounds:.2%} (middle 80 % of the rounds)",
+        "contention": f"{noise.contention:.3f} (wall over processor time; above {CONTENDED} others run)",
+        "floor": f"{noise.floor:.1%}, always expected",
+        "verdict": noise.verdict,
+    }
 
 
 def _version(name: str) -> str:

@@ -25,7 +25,8 @@ from eesearch.core.store import TEXT, Store
 from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.costs.devices import parse_device
-from eesearch.costs.profile import Measuring, is_current, load_profile, profile, save_profile
+from eesearch.costs.latency import Measuring
+from eesearch.costs.profile import is_current, load_profile, profile, save_profile
 from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Normalize, Preprocessed
 from eesearch.nets.split import Backbone, split

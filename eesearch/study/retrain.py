@@ -71,8 +71,10 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
     fields["design"] = {"strategy": design.strategy, "train": spec.model_dump(mode="json"), "scratch": scratch}
     fields["design"]["loss"] = design.loss.model_dump(mode="json", exclude={"costs"})
     fields["design"]["exits"] = [e.model_dump(mode="json") for e in exits]
-    fields["space"] |= {"heads": heads, "max_exits": len(exits)}
-    fields["space"]["cuts"] = {"candidates": [e.cut for e in exits]}
+    silent = [e.cut for e in config.policy.exits if e.is_none]  # where samples cross to another tier, and links code
+    coded = [cut for system in study.systems.values() for cut in system.boundaries]
+    fields["space"] |= {"heads": heads, "max_exits": len(exits) + len(silent)}
+    fields["space"]["cuts"] = {"candidates": list(dict.fromkeys([*(e.cut for e in exits), *silent, *coded]))}
     fields["budget"] |= {"trials": 1, "timeout": None}
     if asked.data is not None:
         fields["data"] |= {"source": asked.data, "args": {}}

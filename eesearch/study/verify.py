@@ -159,6 +159,11 @@ def verify_picks(
     """
     places: dict[str, list[Picked]] = {}
     for picked in picks:
+        if picked.device.system:
+            raise CostError(
+                f"'{picked.device.device}' is a system: its links and slowdowns are declared, not timed here",
+                do="Verify points of the front of a device: search with one among `devices`.",
+            )
         places.setdefault(device or picked.device.device, []).append(picked)
     for name in places:
         _require_timed(name)

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from eesearch.core.design import Design, ExitSpec, HeadSpec, LossSpec, TapSpec, TrainSpec, content_key
+from eesearch.core.design import (
+    Design,
+    ExitId,
+    ExitSpec,
+    HeadSpec,
+    LossSpec,
+    TapSpec,
+    TrainSpec,
+    content_key,
+    place_of,
+    rows_of,
+)
 from eesearch.core.registry import STRATEGIES
 
 
@@ -89,3 +100,25 @@ def test_a_design_needs_exits_and_each_only_once():
     for exits, why in (((), "at least one exit"), ((spec, spec), "only once per cut")):
         with pytest.raises(ValidationError, match=why):
             Design(backbone="b", data="d", strategy="separate", exits=exits, train=TrainSpec())
+
+
+def test_an_exit_without_tier_is_written_as_ever():
+    bare = ExitId(network="n", cut="c", head="h")
+    placed = bare.model_copy(update={"tier": "edge", "link": "8bit@b"})
+    assert bare.model_dump_json() == '{"network":"n","cut":"c","head":"h"}'
+    assert ExitId.model_validate_json(placed.model_dump_json()) == placed != bare
+    assert placed.bare == bare.bare == bare
+    assert (str(bare), str(placed)) == ("n:c:h", "n:c:h@edge 8bit@b")
+
+
+def test_whoever_names_no_tier_means_the_first():
+    bare = ExitId(network="n", cut="c", head="h")
+    phone, edge = (bare.model_copy(update={"tier": tier}) for tier in ("phone", "edge"))
+    coded = edge.model_copy(update={"link": "8bit@b"})
+    rows = rows_of((coded, phone, edge))
+    assert [rows[place_of(e)] for e in (coded, phone, edge, bare)] == [0, 1, 2, 1]
+
+
+def test_the_head_that_says_nothing_has_one_name():
+    assert HeadSpec(kind="none", pool="none").name == "none"
+    assert ExitId(network="n", cut="c", head="none").is_none

@@ -9,7 +9,7 @@ import pytest
 
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.errors import PickError
-from eesearch.core.front import CostSummary, Evaluation, Front
+from eesearch.core.front import CostSummary, Evaluation, Front, exit_name
 from eesearch.core.policy import Policy, Stop
 
 END = Stop(exit=ExitId(network="n", cut=OUTPUT, head=OWN), threshold=-inf)
@@ -127,3 +127,10 @@ def test_foreign_names_are_no_html():
     exits = (Stop(exit=ExitId(network="n", cut="<img src=x>", head="x"), threshold=0.5), END)
     named = BACKBONE.model_copy(update={"policy": Policy(stops=exits, criterion="max_prob")})
     assert "<img" not in Front([named], backbone=BACKBONE, axis="macs", device="m")._repr_html_()
+
+
+def test_exits_are_called_by_cut_and_tier():
+    bare = ExitId(network="n", cut="stem.2", head="h")
+    edge = bare.model_copy(update={"tier": "edge"})
+    coded = edge.model_copy(update={"link": "8bit@stem.1"})
+    assert [exit_name(e) for e in (bare, edge, coded)] == ["stem.2", "stem.2 on edge", "stem.2 on edge over 8 bits"]

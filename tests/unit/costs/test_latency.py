@@ -103,6 +103,13 @@ def test_noise_is_never_below_the_floor(monkeypatch):
     assert measure([job("a")], CPU, Protocol(processes=1)).noise == Protocol().floor
 
 
+def test_energy_is_the_median_over_processes_where_all_of_them_tell(monkeypatch):
+    told = [[("a", 3.0), ("b", -1.0), ("c", 2.0)], [("a", 5.0), ("b", -3.0), ("c", None)]]
+    answer_with(monkeypatch, *([(name, Rounds([1.0], 1.0, True, mj)) for name, mj in each] for each in told))
+    measured = measure([job("a"), job("b"), job("c")], CPU, Protocol(processes=2))
+    assert measured.mj == {"a": 4.0, "b": 0.0}
+
+
 def test_one_measurement_at_a_time(monkeypatch, tmp_path):
     locked = []
 

@@ -14,14 +14,13 @@ from eesearch.core.design import HeadSpec
 from eesearch.core.errors import CostError, HeadError
 from eesearch.core.policy import Policy, Stop
 from eesearch.core.registry import BACKENDS
-from eesearch.costs import profile as profiles
-from eesearch.costs.latency import Measured
+from eesearch.costs import devices
+from eesearch.costs import figures as timed_figures
+from eesearch.costs.figures import estimate_seconds, latency_figures
+from eesearch.costs.latency import Measured, Measuring
 from eesearch.costs.pieces import DecidedTail, HeadTail, preparing
 from eesearch.costs.profile import (
-    Measuring,
-    estimate_seconds,
     is_current,
-    latency_figures,
     load_profile,
     profile,
     profile_content,
@@ -73,16 +72,21 @@ def timing(ms):
 
 
 class FakeMeasure:
-    """Figures by the name of the job, 1 ms if it has none."""
+    """Figures by the name of the job, 1 ms if it has none, for each sample; `mj` tells what energy is told."""
 
-    def __init__(self, **ms):
-        self.ms = ms
+    def __init__(self, mj=lambda name: None, **ms):
+        self.ms, self.mj = ms, mj
         self.jobs = []
+        self.sizes = []
 
     def __call__(self, jobs, device, protocol, progress):
         self.jobs = list(jobs)
+        size = len(jobs[0].parts[0].args[0])
+        self.sizes.append(size)
         progress("measure latency", 1, 1)
-        return Measured({job.name: timing(self.ms.get(job.name.replace(" ", "_"), 1.0)) for job in jobs}, 0.02)
+        timings = {job.name: timing(size * self.ms.get(job.name.replace(" ", "_"), 1.0)) for job in jobs}
+        told = {job.name: self.mj(job.name) for job in jobs}
+        return Measured(timings, 0.02, {name: mj for name, mj in told.items() if mj is not None})
 
 
 def quickly(backbone, heads, device=CPU, fake=None):
@@ -115,7 +119,7 @@ def test_macs_are_formulas_of_the_dimensions(backbone, heads):
     trees = 2 * 5
     assert fitted.macs_head["5"] == {SVM.name: 6 * 5, BOOSTING.name: trees * 3}
     assert fitted.params_head["5"] == {SVM.name: 6 + 6 * 5 + 5, BOOSTING.name: trees * (7 + 7 + 8) + 5}
-    assert (found.cuts, found.latency, found.axes) == (("1", "3", "5", "8"), None, ("macs", "params"))
+    assert (found.cuts, found.latency, found.axes) == (("1", "3", "5", "8"), None, ("macs", "params", "peak_bytes"))
 
 
 def test_latency_comes_from_prefixes_and_differences_in_place(backbone, heads):
@@ -130,6 +134,59 @@ def test_latency_comes_from_prefixes_and_differences_in_place(backbone, heads):
     assert timed.decision_ms == {"entropy": 0.1, "max_prob": 0.05, "margin": 1.0}
     assert (timed.resume_ms, timed.noise) == (0.01, 0.02)
     assert timed.timings["prefix 2"] == timing(4.0)
+
+
+def test_batches_are_measured_with_every_number_of_samples(backbone, heads):
+    fake, seen = FakeMeasure(prefix_4=7.0), []
+    measuring = Measuring(measure=fake, progress=lambda *step: seen.append(step))
+    found = profile(backbone, heads, "cpu:eager:t1:b6", decisions=CRITERIA, measuring=measuring)
+    assert fake.sizes == [1, 2, 4, 6]
+    assert [each.batch for each in found.smaller] == [1, 2, 4]
+    assert (found.batch, found.latency.batch) == (6, 6)
+    assert [each.prefix_ms[-1] for each in (*found.smaller, found.latency)] == [7.0, 14.0, 28.0, 42.0]
+    assert seen == [("measure latency", done, 4) for done in (1, 2, 3, 4)]
+    assert found.fingerprint["sizes"] == "1 2 4 6"
+    assert is_current(found, backbone, heads, decisions=CRITERIA, protocol=Protocol())
+    alone = quickly(backbone, heads)
+    assert (alone.smaller, alone.batch) == ((), 1)
+
+
+def test_energy_is_told_only_if_every_figure_is(backbone, heads):
+    found = quickly(backbone, heads, fake=FakeMeasure(lambda name: 3.0 if name == "prefix 1" else 2.0)).energy
+    assert found.prefix_mj == pytest.approx((2.0, 2.25, 2.25, 2.25, 2.25))  # a longer prefix takes no less
+    assert (found.head_mj["3"], found.resume_mj) == ({"linear-avg1": 2.0}, 2.0)
+    assert found.decision_mj == dict.fromkeys(CRITERIA, 2.0)
+    assert quickly(backbone, heads, fake=FakeMeasure(lambda name: None if name == "resume" else 2.0)).energy is None
+    assert "energy_mj" not in quickly(backbone, heads).axes
+
+
+def test_doubtful_measurements_are_told(backbone, heads, caplog):
+    quickly(backbone, heads)
+    assert not caplog.records
+
+    def measure(jobs, device, protocol, progress):
+        bad = timing(1.0).model_copy(update={"contention": 1.5, "noisy": True})
+        return Measured({job.name: bad for job in jobs}, 0.2)
+
+    found = quickly(backbone, heads, fake=measure)
+    assert len(found.cautions) == 3
+    assert "up to 1.50 times" in found.cautions[0]
+    assert "disagree by 20%" in found.cautions[1]
+    assert "figures never settled: prefix 0, prefix 1, prefix 2, prefix 3, ..." in found.cautions[2]
+    assert [record.message for record in caplog.records] == [f"{CPU}: {caution}" for caution in found.cautions]
+
+
+def test_a_system_that_cannot_pin_or_steady_still_measures_and_says_so(backbone, heads, monkeypatch):
+    monkeypatch.delattr(devices.os, "sched_setaffinity", raising=False)
+    monkeypatch.delattr(devices.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(devices.platform, "libc_ver", lambda: ("", ""))
+    found = quickly(backbone, heads)
+    assert found.latency.prefix_ms
+    assert found.cautions == (
+        "this system cannot keep a process on its cores",
+        "its memory allocator cannot be steadied",
+    )
+    assert quickly(backbone, heads, "macs").cautions == ()
 
 
 @pytest.mark.parametrize(
@@ -156,11 +213,16 @@ def test_prefixes_never_decrease(backbone, heads):
     assert timed.timings["prefix 1"].ms == 3.0  # the raw figure stays
 
 
+def parts(figures):
+    """All that is prepared."""
+    return [part for figure in figures for part in (*figure.parts, *figure.minus)]
+
+
 def run(parts, prepare, x):
     """What parts in a row give."""
     made = (x,)
     for part in parts:
-        made = prepare(part).form(*made)
+        made = prepare(part, 1).form(*made)
     return made
 
 
@@ -199,7 +261,7 @@ def test_prefixes_are_measured_as_they_are_deployed(backbone, heads):
     first, second = net.stages(Policy(stops=stops, criterion="margin"))
 
     def span(part):
-        return prepare(part).form.span
+        return prepare(part, 1).form.span
 
     assert span(figures["prefix 4"].parts[0]) is whole.segment
     assert span(figures["prefix 2"].parts[0]) is span(decided) is first.segment
@@ -217,13 +279,13 @@ def test_a_part_is_prepared_once_and_graphs_are_cut_out_of_one(backbone, heads, 
         return export_onnx(module, example, inputs, outputs, what=what)
 
     monkeypatch.setattr(graphs, "export_onnx", export)
-    prepare = preparing(backbone, BACKENDS["onnxruntime"], samples=3)
+    prepare = preparing(backbone, BACKENDS["onnxruntime"])
     figures = latency_figures(backbone, {"3": heads["3"]}, ["margin"])
-    forms = [prepare(part) for figure in figures for part in (*figure.parts, *figure.minus)]
+    forms = [prepare(part, n) for n in (1, 3) for figure in figures for part in (*figure.parts, *figure.minus)]
     assert exported == ["the network", "a head", "a head", "a head"]
     assert all(isinstance(each.form, bytes) for each in forms)
-    assert {len(each.args[0]) for each in forms} == {3}
-    assert prepare(figures[0].parts[0]) is forms[0]
+    assert {len(each.args[0]) for each in forms} == {1, 3}
+    assert len({id(each.form) for each in forms}) == len({(p.first, p.last, p.tail) for p in parts(figures)})
 
 
 def test_each_head_is_measured_once_per_shape_in_the_middle_of_its_cuts(backbone, heads):
@@ -347,7 +409,7 @@ def test_profile_from_elsewhere_must_cover_the_study(backbone, heads, elsewhere)
 
 
 def test_estimate_counts_calls_and_processes(backbone, heads, monkeypatch):
-    monkeypatch.setattr(profiles, "time_call", lambda *_: Rounds([9000.0, 1.0], 1.0, True))
+    monkeypatch.setattr(timed_figures, "time_call", lambda *_: Rounds([9000.0, 1.0], 1.0, True))
 
     def seconds(protocol):
         return estimate_seconds(backbone, heads, CPU, decisions=CRITERIA, protocol=protocol)
@@ -359,8 +421,16 @@ def test_estimate_counts_calls_and_processes(backbone, heads, monkeypatch):
     assert estimate_seconds(backbone, heads, "macs", decisions=CRITERIA, protocol=Protocol()) == 0.0
 
 
+def test_estimate_counts_every_number_of_samples(backbone, monkeypatch):
+    monkeypatch.setattr(timed_figures, "time_call", lambda *_: Rounds([1.0], 1.0, True))
+    one, four = (
+        estimate_seconds(backbone, {}, f"cpu:eager:t1:b{size}", decisions=(), protocol=Protocol()) for size in (1, 4)
+    )
+    assert four == pytest.approx(3 * one)
+
+
 def test_estimate_of_a_slow_network_counts_one_call_per_round(backbone, monkeypatch):
-    monkeypatch.setattr(profiles, "time_call", lambda *_: Rounds([2000.0], 1.0, True))
+    monkeypatch.setattr(timed_figures, "time_call", lambda *_: Rounds([2000.0], 1.0, True))
     seconds = estimate_seconds(backbone, {}, CPU, decisions=(), protocol=Protocol(processes=1))
     assert seconds == pytest.approx(3.0 + 5 * (3 * 2.0 + 17.5 * 2.0))
 
@@ -377,4 +447,5 @@ def test_real_worker_profiles_a_split_network(backbone, device):
         "decision margin",
         "resume",
     }
-    assert seen[-1] == ("measure latency", 8, 8)
+    jobs = 8 * (2 if device.endswith("b2") else 1)
+    assert seen[-1] == ("measure latency", jobs, jobs)

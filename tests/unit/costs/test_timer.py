@@ -5,6 +5,7 @@ from itertools import cycle
 
 import pytest
 
+from eesearch.costs import timer
 from eesearch.costs.timer import Clock, Protocol, _spread, time_call
 
 
@@ -104,6 +105,41 @@ def test_contention_is_wall_over_processor_time():
     fake = FakeTime(contention=1.25)
     rounds = time_call(fake.call("a", 2.0), Protocol(), fake.clock())
     assert rounds.contention == pytest.approx(1.25)
+
+
+def test_contention_of_several_threads_is_the_time_that_they_waited_for_a_core():
+    fake = FakeTime(contention=0.5)  # two threads run all the time
+    clock = replace(fake.clock(), waited=lambda: 0.25 * fake.cpu)
+    assert time_call(fake.call("a", 2.0), Protocol(), clock).contention == pytest.approx(1.25)
+    quiet = replace(fake.clock(), waited=lambda: 0.0)
+    assert time_call(fake.call("a", 2.0), Protocol(), quiet).contention == 1.0
+
+
+def test_clock_of_several_threads_reads_the_scheduler(monkeypatch, tmp_path):
+    assert Clock.of(1) == Clock()
+    for thread, text in (("1", "10 2000000000 3"), ("2", "10 500000000 3"), ("3", "")):
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(text)
+    (tmp_path / "4").mkdir()  # it has just ended
+    monkeypatch.setattr(timer, "_THREADS", tmp_path)
+    assert Clock.of(2).waited() == 2.5
+    monkeypatch.setattr(timer, "_THREADS", tmp_path / "none")
+    assert Clock.of(2).waited() == 0.0
+
+
+def test_energy_is_per_call_and_of_a_difference():
+    fake = FakeTime()
+    protocol = Protocol(rounds_min=3, rounds_max=3)
+    joules = {"a": 0.5, "b": 0.2}  # each
+
+    def meter():
+        return 7.0 + sum(joules[name] for name in fake.log)
+
+    alone = time_call(fake.call("a", 2.0), protocol, fake.clock(), meter=meter)
+    assert alone.mj == pytest.approx(500.0)
+    less = time_call(fake.call("a", 2.0), protocol, fake.clock(), fake.call("b", 1.0), meter)
+    assert less.mj == pytest.approx(300.0)
+    assert time_call(fake.call("a", 2.0), protocol, fake.clock()).mj is None
 
 
 def test_spread_looks_at_the_lower_half_only():

@@ -4,6 +4,7 @@ import json
 import torch
 from torch import nn
 
+from eesearch.costs import meters
 from eesearch.costs.devices import parse_device
 from eesearch.costs.latency import Job
 from eesearch.costs.pieces import Prepared
@@ -43,10 +44,17 @@ def test_each_job_is_answered_with_the_rounds_of_its_modules():
     jobs = [job("a", Ticking(now, 1.0), x), job("b - a", Ticking(now, 3.0), x, Ticking(now, 1.0))]
     *told, end = answers(jobs, now)
     assert told == [
-        {"job": "a", "ms": [1000.0, 1000.0], "contention": 1.0, "settled": True},
-        {"job": "b - a", "ms": [2000.0, 2000.0], "contention": 1.0, "settled": True},
+        {"job": "a", "ms": [1000.0, 1000.0], "contention": 1.0, "settled": True, "mj": None},
+        {"job": "b - a", "ms": [2000.0, 2000.0], "contention": 1.0, "settled": True, "mj": None},
     ]
     assert end == "done"
+
+
+def test_energy_is_told_where_the_machine_counts(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(meters, "open_meter", lambda kind: lambda: 5.0 * now[0])  # 5 W
+    told, _ = answers([job("a", Ticking(now, 2.0), (torch.ones(1),))], now)
+    assert told["mj"] == 10_000.0
 
 
 def test_failing_job_is_told_and_ends_the_work():

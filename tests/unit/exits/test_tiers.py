@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eesearch.core.costs import DeviceProfile, LatencyProfile, stage_costs
-from eesearch.core.design import NOTHING, OUTPUT, OWN, ExitId
+from eesearch.core.design import ASK, NOTHING, OUTPUT, OWN, ExitId
 from eesearch.core.errors import PolicyError
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.systems import Link, SystemProfile, Tier
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import evaluate
 from eesearch.exits.routing import path_outputs
-from eesearch.exits.tiers import tiered
+from eesearch.exits.tiers import tiered, with_places
 from eesearch.solve.exact import solve_front
 from eesearch.solve.family import Effort, Family
 from eesearch.solve.levels import threshold_levels
@@ -103,6 +103,26 @@ def test_rows_behind_a_coded_link_stand_on_later_tiers(rng):
     ]
     with pytest.raises(PolicyError, match="of other samples"):
         tiered(table, system, [ExitTable(behind.logits, behind.labels, behind.exits, "cal", "other")])
+
+
+def test_rows_of_policies_on_tiers_can_be_added_to_a_table(rng):
+    table = table_of(rng, 4)
+    behind = table_of(rng, 4, tuple(e.model_copy(update={"link": "8bit@a"}) for e in EXITS[1:]))
+    wanted = (
+        EXITS[0],
+        EXITS[0].model_copy(update={"tier": "t0"}),
+        ExitId(network="n", cut="a", head=NOTHING, tier="t0"),
+        EXITS[1].model_copy(update={"tier": "t1", "link": "8bit@a"}),
+        ASK,
+    )
+    found = with_places(table, wanted, {"8bit@a": behind})
+    assert found.exits == (*EXITS, *wanted[1:4])
+    np.testing.assert_array_equal(found.logits[3], table.logits[0])
+    assert not found.correct[4].any()
+    np.testing.assert_array_equal(found.logits[5], behind.logits[0])
+    assert with_places(table, EXITS, {}).exits == EXITS
+    with pytest.raises(PolicyError, match="does not hold exit"):
+        with_places(table, [ExitId(network="n", cut="z", head="x", tier="t0")], {})
 
 
 def test_nobody_leaves_where_nothing_is_said_and_fits_need_not_know_it(rng):

@@ -4,6 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
+from eesearch.core.front import CostSummary
 from eesearch.reporting.console import ProgressBars, front_table, highlights, pace_words, verdict_text
 
 
@@ -171,3 +172,19 @@ def test_highlights_are_the_marked_points_and_a_spread_near_the_backbone(answers
     assert {knee, device.points.index(device.at_no_loss()), near[0], near[-1]} <= set(few)
     assert len(few) <= 4
     assert highlights(device.model_copy(update={"points": ()})) == []
+
+
+def test_of_a_system_the_other_costs_and_what_is_declared_are_told(answers):
+    device = next(d for d in answers.devices if d.axis == "latency_ms")
+    assert "kB" not in [column.header for column in front_table(device).columns]
+    system = {"phone": "cpu:eager:t1:b1, times x 20 (declared, not measured)"}
+
+    def sending(point):
+        costs = {**point.test.costs, "bytes": CostSummary(mean=64.0, p95=64.0, worst=64.0)}
+        return point.model_copy(update={"test": point.test.model_copy(update={"costs": costs})})
+
+    changed = {"system": system, "backbone": sending(device.backbone), "points": tuple(map(sending, device.points))}
+    table = front_table(device.model_copy(update=changed))
+    assert table.columns[-1].header == "kB"
+    assert "0.06400" in next(iter(table.columns[-1].cells))
+    assert "phone: cpu:eager:t1:b1, times x 20 (declared, not measured)" in str(table.caption)

@@ -37,8 +37,9 @@ def test_where_optimism_is_known_limits_are_on_what_is_to_be_expected(promised):
 def test_a_point_tells_what_happens_at_its_stops(rich):
     first, second, last = facts_of(rich)["points"][4]["stops"]
     assert first == {
-        "cut": "layer2.3", "head": "linear-avg1", "kind": "exit", "network": "3fa1c0ffee3fa1c0", "share": "41.0%",
-        "rule": "max_prob ≥ 0.9902", "accuracy": "99.00%", "costs": ["41.83", "2.24"], "paid": pytest.approx(41.83),
+        "cut": "layer2.3", "name": "layer2.3", "head": "linear-avg1", "kind": "exit", "network": "3fa1c0ffee3fa1c0",
+        "share": "41.0%", "rule": "max_prob ≥ 0.9902", "accuracy": "99.00%", "costs": ["41.83", "2.24"],
+        "paid": pytest.approx(41.83),
     }  # fmt: skip
     assert (second["rule"], second["accuracy"]) == ("never", None)
     assert (last["kind"], last["head"]) == ("output", "own classifier")

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
+from eesearch.core.costs import LatencyProfile
 from eesearch.core.design import ABSTAINED
 from eesearch.core.errors import DataError, InputError, PickError, RunError
 from eesearch.core.paired import Paired
+from eesearch.costs.profile import load_profile, save_profile
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.certificates import certified_point, read_ledger
 from eesearch.study.certifying import certify, certify_files, to_label
@@ -86,6 +88,23 @@ def counted(run, candidate, x, y):
     return Paired.of((answer == y) | (answer == ABSTAINED), whole == y)
 
 
+def counted_on(run, candidate, cert):
+    return counted(run, candidate, cert.x, cert.y)
+
+
+def times_of(profile):
+    """A millisecond for each multiply-add: everything else is fast."""
+    heads = {cut: dict.fromkeys(names, 0.0) for cut, names in profile.macs_head.items()}
+    return LatencyProfile(
+        prefix_ms=profile.macs_prefix,
+        head_ms=heads,
+        decision_ms={"max_prob": 0.0},
+        resume_ms=0.0,
+        timings={},
+        noise=0.0,
+    )
+
+
 class TestShare:
     def test_what_is_counted_is_what_the_networks_answer(self, run):
         cert = load_study_data(run.question()).cert
@@ -118,6 +137,23 @@ class TestShare:
         done = certify(run, LOOSE)
         assert certified_point(run.directory, run.answers, 0.2) == run.device().points[done.chosen.number]
         assert certify(run, 0.2).recorded
+
+    def test_points_on_tiers_are_certified_as_any_others(self, searched, finished, tmp_path):
+        counted = load_profile(finished.directory.profile_file("macs"))
+        save_profile(counted.model_copy(update={"latency": times_of(counted)}), tmp_path / "timed.json")
+        tier = {"device": str(tmp_path / "timed.json")}
+        system = {
+            "tiers": [{"name": "phone", "slowdown": 9.0, **tier}, {"name": "cloud", **tier}],
+            "links": [{"bandwidth": 0.1, "round_trip": 0, "bits": [8]}],
+            "boundaries": [counted.cuts[0]],
+        }
+        space = FIELDS["space"] | {"max_exits": 2}
+        run = searched(devices=["chain"], systems={"chain": system}, space=space)
+        cert = load_study_data(run.question()).cert
+        tested = certify(run, LOOSE).asked.tested()
+        links = {e.link for c in tested for e in run.device().points[c.number].cal.policy.exits}
+        assert f"8bit@{counted.cuts[0]}" in links
+        assert [c.paired for c in tested] == [counted_on(run, c, cert) for c in tested]
 
     def test_the_share_may_be_given(self, run):
         cert = load_study_data(run.question()).cert

@@ -232,3 +232,24 @@ class TestWarmStartsFromARun:
         (run.path / "front.json").unlink()
         with pytest.raises(RunError, match="no answers yet"):
             warm_starts(run)
+
+
+def test_cuts_where_samples_cross_to_another_tier_are_kept(config):
+    study = config.study | {
+        "devices": ["chain"],
+        "systems": {
+            "chain": {
+                "tiers": [{"name": name, "device": "macs"} for name in ("phone", "cloud")],
+                "links": [{"bandwidth": 1, "round_trip": 1, "bits": [32, 8]}],
+                "boundaries": ["coded"],
+                "axis": "bytes",
+            }
+        },
+    }
+    first, *others = config.policy.stops
+    silent = Stop(exit=ExitId(network="n", cut="crossing", head="none", tier="phone"), threshold=inf)
+    policy = config.policy.model_copy(update={"stops": (first, silent, *others)})
+    question = retraining(config.model_copy(update={"study": study, "policy": policy}), Retraining(trust=True))
+    assert question.space.cuts.candidates == ("map", "vector", "crossing", "coded")
+    assert question.space.max_exits == 3
+    assert [e.cut for e in question.design.exits] == ["map", "vector"]

@@ -1,0 +1,82 @@
+"""Measured figures of one device: milliseconds, millijoules, and why to doubt them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eesearch.core.design import Value
+
+
+class Timing(Value):
+    """One measured figure. All times in milliseconds per call, raw quantiles over the rounds of all processes.
+
+    Attributes:
+        ms: The estimate: the median over processes of the median of round medians.
+        contention: Wall time over processor time; above 1.05 something else ran on the core.
+        noisy: Whether the rounds never settled.
+    """
+
+    ms: float
+    min: float
+    p10: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    rounds: int
+    contention: float
+    noisy: bool
+
+
+class LatencyProfile(Value):
+    """Measured milliseconds per call.
+
+    Attributes:
+        prefix_ms: From the input to each cut, then to the output, each merged into one segment as it is deployed; the
+            last is the unmodified backbone. Non-decreasing. [K + 1]
+        head_ms: cut -> head name -> head in place (prefix + head, minus prefix).
+        decision_ms: decision (`max_prob`, `max_prob/mean`) -> deciding at one exit whether to leave.
+        resume_ms: What going on after a decision costs: two merged segments in a row, minus one.
+        timings: Every raw figure, by its name.
+        noise: Relative spread between processes: smaller differences are ties.
+        batch: Samples per call.
+    """
+
+    prefix_ms: tuple[float, ...]
+    head_ms: dict[str, dict[str, float]]
+    decision_ms: dict[str, float]
+    resume_ms: float
+    timings: dict[str, Timing]
+    noise: float
+    batch: int = 1
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why these figures are to be taken with caution, in words; empty on a quiet machine."""
+        contended = max((timing.contention for timing in self.timings.values()), default=1.0)
+        noisy = [name for name, timing in self.timings.items() if timing.noisy]
+        found = []
+        if contended > CONTENDED:
+            found.append(f"other work ran on the same cores: calls took up to {contended:.2f} times what they ran for")
+        if self.noise > NOISY:
+            found.append(f"processes disagree by {self.noise:.0%}")
+        if noisy:
+            found.append(f"{len(noisy)} of {len(self.timings)} figures never settled: {_few(noisy)}")
+        return tuple(found)
+
+
+CONTENDED, NOISY = 1.05, 0.10
+"""Wall time over processor time, and relative spread between processes, beyond which a measurement is doubtful."""
+
+
+def _few(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+class EnergyProfile(Value):
+    """Measured millijoules per call at the device's batch size; fields as those of `LatencyProfile`."""
+
+    prefix_mj: tuple[float, ...]
+    head_mj: dict[str, dict[str, float]]
+    decision_mj: dict[str, float]
+    resume_mj: float
