@@ -51,9 +51,13 @@ def count_parts(backbone: Backbone, heads: Heads) -> Counted:
     after = {cut.name: held[k + 1] for k, cut in enumerate(backbone.cuts)}
     peak_head = {cut: {name: after[cut] + more for name, more in named.items()} for cut, named in needs.items()}
     return Counted(
-        *(tuple(np.cumsum(macs[0]).tolist()), macs[1]),
-        *(tuple(np.cumsum(params[0]).tolist()), params[1]),
-        *(peaks, peak_head, held[: len(backbone.segments)]),
+        macs_prefix=tuple(np.cumsum(macs[0]).tolist()),
+        macs_head=macs[1],
+        params_prefix=tuple(np.cumsum(params[0]).tolist()),
+        params_head=params[1],
+        peak_segment=peaks,
+        peak_head=peak_head,
+        carry_bytes=held[: len(backbone.segments)],
     )
 
 
