@@ -14,8 +14,8 @@ from eesearch.core.design import HeadSpec
 from eesearch.core.errors import CostError, HeadError
 from eesearch.core.policy import Policy, Stop
 from eesearch.core.registry import BACKENDS
-from eesearch.costs import devices
 from eesearch.costs import figures as timed_figures
+from eesearch.costs import machine
 from eesearch.costs.figures import estimate_seconds, latency_figures
 from eesearch.costs.latency import Measured, Measuring
 from eesearch.costs.pieces import DecidedTail, HeadTail, preparing
@@ -177,9 +177,9 @@ def test_doubtful_measurements_are_told(backbone, heads, caplog):
 
 
 def test_a_system_that_cannot_pin_or_steady_still_measures_and_says_so(backbone, heads, monkeypatch):
-    monkeypatch.delattr(devices.os, "sched_setaffinity", raising=False)
-    monkeypatch.delattr(devices.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(devices.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.delattr(machine.os, "sched_setaffinity", raising=False)
+    monkeypatch.delattr(machine.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
     found = quickly(backbone, heads)
     assert found.latency.prefix_ms
     assert found.cautions == (
