@@ -18,7 +18,7 @@ COLUMNS = (
     "accuracy_cal", "accuracy_test", "accuracy_test_low", "accuracy_test_high",
     "drop_cal", "drop_promised", "drop_test", "drop_test_low", "drop_test_high",
     "macs", "latency_ms", "latency_ms_p95", "latency_ms_worst", "macs_ratio", "latency_ratio", "params", "peak_bytes",
-    "energy_mj", "energy_mj_p95", "energy_mj_worst", "design",
+    "energy_mj", "energy_mj_p95", "energy_mj_worst", "bytes", "bytes_p95", "bytes_worst", "design",
 )  # fmt: skip
 
 _RATIOS: dict[Axis, str] = {"macs": "macs_ratio", "latency_ms": "latency_ratio"}
