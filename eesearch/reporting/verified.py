@@ -93,7 +93,7 @@ def verified_table(entries: Sequence[Verified], names: Sequence[str] | None = No
     table.collapse_padding = True
     table.caption = Text(f"{summary_words(entries)}\n{NOTE}")
     for title in HEAD:
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right", no_wrap=title != "point", overflow="fold")
     for name, entry in zip(names or [_name(entry) for entry in entries], entries, strict=True):
         table.add_row(*map(Text, _row(name, entry).cells))
     return table
