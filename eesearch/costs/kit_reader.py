@@ -151,7 +151,7 @@ def _checked(text: bytes) -> dict[str, Any]:
 
 
 def _check_example(made: dict[str, Any]) -> None:
-    example = made.get("example")
+    example: Any = made.get("example")
     _expect(isinstance(example, dict) and EXAMPLE in made["entries"], "it has no example")
     _expect(example.get("dtype") in DTYPES, f"the example's dtype is not one of {', '.join(DTYPES)}")
     shape = example.get("shape")
@@ -160,7 +160,7 @@ def _check_example(made: dict[str, Any]) -> None:
 
 
 def _check_figures(made: dict[str, Any]) -> None:
-    figures = made.get("figures")
+    figures: Any = made.get("figures")
     _expect(isinstance(figures, list) and all(isinstance(figure, dict) for figure in figures), "figures is no list")
     for figure in figures:
         _expect(isinstance(figure.get("name"), str) and type(figure.get("decides")) is bool, "a figure has no name")
@@ -171,7 +171,9 @@ def _check_figures(made: dict[str, Any]) -> None:
         _expect(bool(figure["parts"]), f"'{figure['name']}' measures nothing")
     names = [figure["name"] for figure in figures]
     _expect(len(set(names)) == len(names), "two figures have the same name")
-    prefixes, heads, resume = made.get("prefixes"), made.get("heads"), made.get("resume")
+    prefixes: Any = made.get("prefixes")
+    heads: Any = made.get("heads")
+    resume = made.get("resume")
     _expect(isinstance(prefixes, list) and bool(prefixes), "it has no prefixes")
     _expect(isinstance(heads, dict) and all(map(_is_texts, heads.values())), "heads are not figures by cut and name")
     _expect(_is_texts(made.get("decisions")), "decisions are not figures by name")

@@ -66,7 +66,7 @@ def test_the_profile_is_of_that_machine(measured):
     assert "torch" not in found.fingerprint
     assert [each.batch for each in (*found.smaller, found.latency)] == [1, 2]
     assert set(found.latency.timings) == set(found.smaller[0].timings)
-    assert found.latency.decision_ms.keys() == {"max_prob"}
+    assert found.latency.decision_ms.keys() >= {"max_prob"}
     assert found.latency.prefix_ms[-1] > 0.0
 
 
