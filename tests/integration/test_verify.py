@@ -133,7 +133,7 @@ def test_the_command_prints_and_writes_what_it_measured(own, tmp_path):
     assert (rows["differing"] == 0).all()
     done = call("verify", path, "--pick", "knee@macs", "--device", CPU, "--seconds", 0.1, "--processes", 1)
     assert done.exit_code == 0, done.output
-    assert "@macs" in done.stdout
+    assert "points of macs" in done.stdout
     assert "Predicted mean latency" in done.stdout
     shown = call("front", path, "--device", CPU).stdout
     assert "predicted, and measured end to end" in shown
