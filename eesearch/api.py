@@ -26,6 +26,7 @@ from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
 from eesearch.core.systems import SystemProfile
 from eesearch.costs.figures import estimate_seconds
+from eesearch.costs.kit import KitFacts, write_kit
 from eesearch.costs.profile import profile as profile_costs
 from eesearch.drivers.job import Job
 from eesearch.drivers.loggers import make_loggers
@@ -252,6 +253,21 @@ def profile(
     if out is not None:
         save_any_profile(measured, out)
     return measured
+
+
+def bundle(study: Study, out: Path, *, progress: Progress = silent) -> KitFacts:
+    """Write a kit with which another machine measures a study's network, without torch; see `costs.kit`.
+
+    Args:
+        study: Names the network and the space; weights do not matter.
+        out: The zip file.
+        progress: Told what is written.
+
+    Raises:
+        InputError: of the part that cannot be used.
+    """
+    _, backbone, heads = _network(study)
+    return write_kit(backbone, heads, out, study=study.name, decisions=study.decisions, progress=progress)
 
 
 def _network(study: Study) -> tuple[Dataset, Backbone, dict[str, tuple[HeadSpec, ...]]]:

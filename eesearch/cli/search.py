@@ -117,6 +117,9 @@ def profile(
     study: StudyArgument,
     device: Annotated[list[str] | None, typer.Option(help="One of the study's devices or any other.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the profile here too (one device).")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="ZIP", help="Measure nothing; write a kit that another machine measures.")
+    ] = None,
     run: RunOption = None,
     overrides: SetOption = None,
     quiet: QuietOption = False,
@@ -128,6 +131,11 @@ def profile(
     from eesearch.study.files import load_study
 
     question = load_study(study, overrides or ())
+    if bundle is not None:
+        if device or out is not None:
+            raise StudyError("--bundle measures nothing", do="Leave --device and --out to the machine that it is for.")
+        _bundle(question, bundle, quiet=quiet)
+        return
     devices = device or list(question.devices)
     if out is not None and len(devices) != 1:
         raise StudyError("--out takes one profile", got=f"{len(devices)} devices", do="Name one with --device.")
@@ -135,6 +143,19 @@ def profile(
         with ProgressBars(quiet=quiet) as bars:
             measured = measure(question, run or Path("runs") / question.name, name, out=out, progress=bars)
         console().print(*profile_tables(measured))
+
+
+def _bundle(question: Study, out: Path, *, quiet: bool) -> None:
+    from eesearch.api import bundle
+    from eesearch.reporting.console import ProgressBars
+
+    with ProgressBars(quiet=quiet) as bars:
+        facts = bundle(question, out, progress=bars)
+    print(f"{out}: {facts.pieces} pieces, {facts.size / 1e6:.1f} MB; it needs Python, onnxruntime and numpy there:")
+    print("  python3 -m venv kit-env && kit-env/bin/pip install onnxruntime numpy")
+    print(f"  kit-env/bin/python {out.name} --out profile.json")
+    print("and here, with the profile that comes back:")
+    print(f"  eesearch profile {question.name} --device profile.json")
 
 
 @app.command()

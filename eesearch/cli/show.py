@@ -86,6 +86,30 @@ def compare(
         console().print(compared_cautions(compared))
 
 
+@app.command("profile-diff")
+def profile_diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A profile (.json), or RUN@DEVICE.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one of the same network.")],
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
+) -> None:
+    """Say which cuts rank differently on two devices: where an exit pays sooner on one than on the other."""
+    from eesearch.costs.differences import compare_profiles
+    from eesearch.reporting.profiles import (
+        difference_csv,
+        difference_json,
+        difference_notes,
+        difference_table,
+        find_profile,
+    )
+
+    difference = compare_profiles(find_profile(first), find_profile(second))
+    if form != "table":
+        sys.stdout.write(difference_csv(difference) if form == "csv" else difference_json(difference))
+        return
+    for shown in (difference.verdict(), difference_table(difference), *difference_notes(difference)):
+        console().print(shown, markup=False, highlight=False)
+
+
 @app.command()
 def dashboard(
     run: RunArgument,

@@ -16,8 +16,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from eesearch.core.amounts import Amount, ByHead, require_growing, require_known, require_rising, require_sizes
 from eesearch.core.batches import calls_expected
 from eesearch.core.design import ExitId, Value, place_of, rows_of
 from eesearch.core.errors import CostError
@@ -106,16 +107,32 @@ class DeviceProfile(Value):
     fingerprint: dict[str, str]
     content: str
     cuts: tuple[str, ...]
-    macs_prefix: tuple[float, ...]
-    macs_head: dict[str, dict[str, float]]
-    params_prefix: tuple[float, ...] = ()
-    params_head: dict[str, dict[str, float]] = Field(default_factory=dict)
-    peak_segment: tuple[float, ...] = ()
-    peak_head: dict[str, dict[str, float]] = Field(default_factory=dict)
-    carry_bytes: tuple[float, ...] = ()
+    macs_prefix: tuple[Amount, ...]
+    macs_head: ByHead
+    params_prefix: tuple[Amount, ...] = ()
+    params_head: ByHead = Field(default_factory=dict)
+    peak_segment: tuple[Amount, ...] = ()
+    peak_head: ByHead = Field(default_factory=dict)
+    carry_bytes: tuple[Amount, ...] = ()
     latency: LatencyProfile | None = None
     smaller: tuple[LatencyProfile, ...] = ()
     energy: EnergyProfile | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DeviceProfile:
+        """It may come from another machine, or from anybody."""
+        calls = (*self.smaller, *([self.latency] if self.latency else []))
+        rising = {"macs_prefix": self.macs_prefix, "params_prefix": self.params_prefix}
+        rising |= {f"prefix_ms at batch size {each.batch}": each.prefix_ms for each in calls}
+        rising |= {"prefix_mj": self.energy.prefix_mj} if self.energy else {}
+        sized = {**rising, "peak_segment": self.peak_segment, "carry_bytes": self.carry_bytes}
+        require_sizes(sized, len(self.cuts) + 1)
+        require_rising(rising)
+        if not self.macs_prefix or not all(each.prefix_ms for each in calls):
+            raise ValueError("there are no prefixes")
+        require_known(self.cuts, (*self.macs_head, *(cut for each in calls for cut in each.head_ms)))
+        require_growing([each.batch for each in calls])
+        return self
 
     def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
         """See `stage_costs`."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import Field
+
+from eesearch.core.amounts import Amount, ByHead, Finite
 from eesearch.core.design import Value
 
 
@@ -16,15 +19,15 @@ class Timing(Value):
         noisy: Whether the rounds never settled.
     """
 
-    ms: float
-    min: float
-    p10: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
+    ms: Amount
+    min: Finite
+    p10: Finite
+    p50: Finite
+    p90: Finite
+    p95: Finite
+    p99: Finite
     rounds: int
-    contention: float
+    contention: Amount
     noisy: bool
 
 
@@ -42,13 +45,13 @@ class LatencyProfile(Value):
         batch: Samples per call.
     """
 
-    prefix_ms: tuple[float, ...]
-    head_ms: dict[str, dict[str, float]]
-    decision_ms: dict[str, float]
-    resume_ms: float
+    prefix_ms: tuple[Amount, ...]
+    head_ms: ByHead
+    decision_ms: dict[str, Amount]
+    resume_ms: Amount
     timings: dict[str, Timing]
-    noise: float
-    batch: int = 1
+    noise: Amount
+    batch: int = Field(default=1, ge=1)
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -76,7 +79,7 @@ def _few(names: Sequence[str], most: int = 4) -> str:
 class EnergyProfile(Value):
     """Measured millijoules per call at the device's batch size; fields as those of `LatencyProfile`."""
 
-    prefix_mj: tuple[float, ...]
-    head_mj: dict[str, dict[str, float]]
-    decision_mj: dict[str, float]
-    resume_mj: float
+    prefix_mj: tuple[Amount, ...]
+    head_mj: ByHead
+    decision_mj: dict[str, Amount]
+    resume_mj: Amount

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,17 +11,11 @@ import torch
 from eesearch.core.errors import CostError
 from eesearch.costs.backends import Backend, find_backend
 from eesearch.costs.cuda import gpu_facts, require_cuda
+from eesearch.costs.machine import machine_facts, sizes_up_to, usable_cores
 from eesearch.costs.meters import meter_name
 
 MACS = "macs"
 """The device that counts multiply-adds and times nothing."""
-
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
-"""glibc keeps freed memory instead of asking the kernel again: a quarter of the variation between processes."""
 
 FORMAT = "KIND:BACKEND:tTHREADS:bBATCH, such as cpu:eager:t1:b1; or macs; or the path of a profile (.json)"
 KINDS = ("cpu", "cuda")
@@ -65,7 +56,7 @@ class Device:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Numbers of samples for which calls are timed: as samples leave, calls get smaller. The last is `batch`."""
-        return (*(2**i for i in range((self.batch - 1).bit_length())), self.batch)
+        return sizes_up_to(self.batch)
 
     @property
     def timed(self) -> bool:
@@ -114,18 +105,6 @@ def _require(device: Device) -> None:
         raise CostError(what, got=f"batch size {device.batch}", expected=expected)
 
 
-def usable_cores() -> tuple[int, ...]:
-    """Numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
-
-
-def allocator_settings() -> dict[str, str]:
-    """Environment variables that steady the allocator; none where the C library is not glibc."""
-    return dict(ALLOCATOR) if platform.libc_ver()[0] == "glibc" else {}
-
-
 def fingerprint(device: Device) -> dict[str, str]:
     """What a measured figure depends on besides the network: processor, GPU, versions, settings.
 
@@ -134,26 +113,10 @@ def fingerprint(device: Device) -> dict[str, str]:
     if not device.timed:
         return {}
     return {
-        "processor": _processor(),
-        "cores": str(os.cpu_count()),
-        "threads": str(device.threads),
-        "os": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        **machine_facts(device.threads),
         "torch": torch.__version__,
-        "allocator": "steadied" if allocator_settings() else "default",
-        "pinned": "yes" if hasattr(os, "sched_setaffinity") else "no",
         **({"sizes": " ".join(map(str, device.sizes))} if device.batch > 1 else {}),
         **({"energy": meter} if (meter := meter_name(device.kind)) else {}),
         **device.runs.versions,
         **(gpu_facts() if device.kind == "cuda" else {}),
     }
-
-
-@cache
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        text = ""
-    model = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
-    return model[1].strip() if model else platform.processor() or platform.machine()

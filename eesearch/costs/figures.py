@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from eesearch.core.costs import EnergyProfile, LatencyProfile
@@ -16,6 +15,7 @@ from eesearch.costs.devices import Device, parse_device
 from eesearch.costs.latency import PHASE, Job, Measuring
 from eesearch.costs.meters import meter_name
 from eesearch.costs.pieces import DecidedTail, Figure, HeadTail, Part, Prepare, preparing
+from eesearch.costs.summary import never_decreasing
 from eesearch.costs.timer import Clock, Protocol, time_call
 from eesearch.nets.heads import Head, build_head
 from eesearch.nets.split import Backbone, Cut
@@ -52,12 +52,12 @@ def measure_calls(
     """
     figures = latency_figures(backbone, heads, decisions)
     prepare = preparing(backbone, device.runs)
-    called = []
+    called, names = [], figure_names(backbone, heads, decisions)
     for number, samples in enumerate(device.sizes):
         progress = _part_of(measuring.progress, number, len(device.sizes))
         found = measuring.measure(_jobs(figures, prepare, samples), device, measuring.protocol, progress)
         ms = {name: timing.ms for name, timing in found.timings.items()}
-        figures_ms = _by_part(backbone, heads, decisions, ms)
+        figures_ms = _by_part(names, ms)
         latency = LatencyProfile(
             **{f"{part}_ms": value for part, value in figures_ms.items()},
             timings=found.timings,
@@ -65,7 +65,7 @@ def measure_calls(
             batch=samples,
         )
         told = found.mj.keys() >= found.timings.keys()
-        parts = _by_part(backbone, heads, decisions, found.mj) if told else {}
+        parts = _by_part(names, found.mj) if told else {}
         energy = EnergyProfile(**{f"{part}_mj": value for part, value in parts.items()}) if told else None
         called.append(Called(latency, energy))
     return called
@@ -90,27 +90,46 @@ def _jobs(figures: Sequence[Figure], prepare: Prepare, samples: int) -> list[Job
     return [Job(each.name, prepared(each.parts), prepared(each.minus), each.decides) for each in figures]
 
 
-def _by_part(
-    backbone: Backbone, heads: Heads, decisions: Sequence[str], figures: Mapping[str, float]
-) -> dict[str, Any]:
+def _by_part(called: FigureNames, figures: Mapping[str, float]) -> dict[str, Any]:
     """Figures by their names as what each part of the network costs: the fields of a profile."""
     return {
-        "prefix": _never_decreasing([figures[_prefix(k)] for k in range(len(backbone.segments))]),
-        "head": {
-            cut.name: {spec.name: figures[head_name(spec, cut)] for spec in heads[cut.name]}
-            for cut in backbone.cuts
-            if heads.get(cut.name)
-        },
-        "decision": {name: figures[_decision(name)] for name in decisions if _decision(name) in figures},
-        "resume": figures.get(_RESUME, 0.0),
+        "prefix": tuple(never_decreasing([figures[name] for name in called.prefixes])),
+        "head": {cut: {head: figures[name] for head, name in own.items()} for cut, own in called.heads.items()},
+        "decision": {decision: figures[name] for decision, name in called.decisions.items()},
+        "resume": figures[called.resume] if called.resume else 0.0,
     }
 
 
-def _never_decreasing(prefix_ms: Sequence[float]) -> tuple[float, ...]:
-    """The non-decreasing sequence next to what was measured: a longer prefix cannot be faster, noise can."""
-    from sklearn.isotonic import IsotonicRegression  # takes a second to import
+@dataclass(frozen=True)
+class FigureNames:
+    """Which figures tell what.
 
-    return tuple(IsotonicRegression().fit_transform(np.arange(len(prefix_ms)), prefix_ms).tolist())
+    Attributes:
+        prefixes: In order. [K + 1]
+        heads: cut -> head -> its figure; heads that read the same shape share one.
+        decisions: decision -> its figure; empty where there are no heads.
+        resume: None where there are no heads.
+    """
+
+    prefixes: tuple[str, ...]
+    heads: dict[str, dict[str, str]]
+    decisions: dict[str, str]
+    resume: str | None
+
+
+def figure_names(backbone: Backbone, heads: Heads, decisions: Sequence[str]) -> FigureNames:
+    """How the figures of `latency_figures` are called."""
+    by_cut = {
+        cut.name: {spec.name: head_name(spec, cut) for spec in heads[cut.name]}
+        for cut in backbone.cuts
+        if heads.get(cut.name)
+    }
+    return FigureNames(
+        prefixes=tuple(map(_prefix, range(len(backbone.segments)))),
+        heads=by_cut,
+        decisions={name: _decision(name) for name in decisions if by_cut},
+        resume=_RESUME if by_cut else None,
+    )
 
 
 def estimate_seconds(

@@ -20,14 +20,15 @@ from statistics import median
 from typing import IO, Any
 
 import cloudpickle
-import numpy as np
 from filelock import FileLock, Timeout
 
 from eesearch.core.costs import Timing
 from eesearch.core.errors import CostError
 from eesearch.core.progress import Progress, silent
-from eesearch.costs.devices import Device, allocator_settings
+from eesearch.costs.devices import Device
+from eesearch.costs.machine import steady_environment
 from eesearch.costs.pieces import Prepared
+from eesearch.costs.summary import figures, noise_between
 from eesearch.costs.timer import Protocol, Rounds
 
 PHASE = "measure latency"
@@ -87,7 +88,7 @@ def measure(
     rounds = measure_rounds(jobs, device, protocol, progress)
     whole = [rounds[job.name] for job in jobs if not job.minus]
     timings = {job: summarize(found) for job, found in rounds.items()}
-    return Measured(timings, _noise(whole, protocol), _energy(rounds))
+    return Measured(timings, noise_between(whole, protocol), _energy(rounds))
 
 
 def measure_rounds(
@@ -117,28 +118,7 @@ def _energy(rounds: Mapping[str, Sequence[Rounds]]) -> dict[str, float]:
 
 def summarize(processes: Sequence[Rounds]) -> Timing:
     """One figure from its rounds in all processes; a negative difference becomes 0, and noisy."""
-    estimate = median(median(rounds.ms) for rounds in processes)
-    low, p10, p50, p90, p95, p99 = np.percentile(
-        [ms for rounds in processes for ms in rounds.ms], [0, 10, 50, 90, 95, 99]
-    ).tolist()
-    return Timing(
-        ms=max(0.0, estimate),
-        min=low,
-        p10=p10,
-        p50=p50,
-        p90=p90,
-        p95=p95,
-        p99=p99,
-        rounds=sum(len(rounds.ms) for rounds in processes),
-        contention=max(rounds.contention for rounds in processes),
-        noisy=estimate < 0 or not all(rounds.settled for rounds in processes),
-    )
-
-
-def _noise(figures: Sequence[Sequence[Rounds]], protocol: Protocol) -> float:
-    medians = [[median(rounds.ms) for rounds in processes] for processes in figures]
-    spreads = [(max(each) - min(each)) / median(each) for each in medians]
-    return max(protocol.floor, median(spreads)) if spreads else protocol.floor
+    return Timing(**figures(processes))
 
 
 def packed(task: str, *arguments: object) -> bytes:
@@ -234,8 +214,7 @@ def _worker(device: Device, errors: IO[bytes]) -> Iterator[tuple[IO[Any], IO[Any
 def environment(device: Device) -> dict[str, str]:
     """Environment of a worker: its imports are ours, its threads and its allocator are the device's."""
     paths = [path or os.getcwd() for path in sys.path]
-    threads = {name: str(device.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    return {**os.environ, **threads, **allocator_settings(), "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, **steady_environment(device.threads), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from eesearch.nets.split import Backbone
 
 log = logging.getLogger(__name__)
 
+LARGEST_PROFILE = 2**26
+"""Bytes of a profile's file."""
+
 
 def profile(
     backbone: Backbone, heads: Heads, device: str, *, decisions: Sequence[str], measuring: Measuring | None = None
@@ -105,14 +108,18 @@ def save_profile(found: DeviceProfile, path: Path) -> None:
 
 
 def load_profile(path: Path) -> DeviceProfile:
-    """Read a profile.
+    """Read a profile, whoever wrote it: figures, of which none is run, and none is a path.
 
     Raises:
-        CostError: there is no such file, or it is truncated, malformed or no profile; whoever measured it may measure
-            it again.
+        CostError: there is no such file, or it is too large, truncated, malformed or no profile; whoever measured it
+            may measure it again.
     """
     try:
-        return DeviceProfile.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:  # not more than that, whatever the file is
+            content = file.read(LARGEST_PROFILE + 1)
+        if len(content) > LARGEST_PROFILE:
+            raise CostError(f"the profile {path} is too large", expected=f"at most {LARGEST_PROFILE:,} bytes")
+        return DeviceProfile.model_validate_json(content)
     except OSError as error:
         raise CostError(f"the profile {path} cannot be read", got=error.strerror) from error
     except ValidationError as error:

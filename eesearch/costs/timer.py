@@ -2,6 +2,8 @@
 
 Round medians are robust against what happens now and then; the lower half of the rounds tells whether the machine was
 quiet half of the time. Differences are taken between neighbouring calls, so that a drift of the machine meets both.
+
+The standard library only, and nothing newer than Python 3.9: this file travels with the device kit (`costs.kit`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from operator import sub
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -143,10 +146,10 @@ def _energy(calls: Sequence[Call], repeats: int, how: tuple[Protocol, Clock], me
     protocol, clock = how
     spent: list[list[float]] = [[] for _ in calls]
     for _ in range(protocol.rounds_min):
-        for call, each in zip(calls, spent, strict=True):
+        for i, call in enumerate(calls):
             start = meter()
             _run([call], repeats, clock)
-            each.append(1000 * (meter() - start) / repeats)
+            spent[i].append(1000 * (meter() - start) / repeats)
     *less, total = map(median, spent)
     return total - sum(less)
 
@@ -176,7 +179,7 @@ def _run(calls: Sequence[Call], repeats: int, clock: Clock, *, turned: bool = Fa
         order.reverse()  # A B, B A, A B, ...: a drift of the machine cancels
     cpu = clock.cpu() - cpu
     waited = clock.waited() - waited if clock.waited else 0.0
-    figure = median(took[0]) if len(calls) == 1 else median(more - less for less, more in zip(*took, strict=True))
+    figure = median(took[0]) if len(calls) == 1 else median(map(sub, took[1], took[0]))
     return _Stint([median(each) for each in took], figure, sum(map(sum, took)) / 1000, cpu, waited)
 
 

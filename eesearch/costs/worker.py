@@ -15,6 +15,8 @@ from functools import partial
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
+from eesearch.costs.machine import pin
+
 if TYPE_CHECKING:
     from eesearch.costs.devices import Device
     from eesearch.costs.latency import Job
@@ -26,7 +28,7 @@ def main(threads: int) -> None:
     """Do what the parent sends, the name of a function and its arguments, tell the results, and end."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the user's modules print must not run into the answers
-    _pin(threads)
+    pin(threads)
     payload = sys.stdin.buffer.read()
     import cloudpickle
     import torch
@@ -96,12 +98,6 @@ def _load(device: Device, parts: tuple[Prepared, ...], *, decides: bool = False)
 def _tell(channel: IO[str], message: object) -> None:
     channel.write(json.dumps(message) + "\n")
     channel.flush()
-
-
-def _pin(threads: int) -> None:
-    """Stay on the last cores: the first ones serve the machine's interrupts."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from eesearch.core.costs import Axis
+from eesearch.reporting import elsewhere
 from eesearch.reporting.designs import designs_plot
 from eesearch.reporting.figures import strategy_styles
 from eesearch.reporting.formats import percent
@@ -126,6 +127,12 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         written=datetime.now(UTC) if live else None,
         tie=TIE,
         last_lost=100.0 * LAST_LOST,
+        elsewhere={
+            "title": elsewhere.TITLE,
+            "note": elsewhere.NOTE,
+            "rows": elsewhere.elsewhere_rows(answers),
+            "told": elsewhere.elsewhere_sentences(answers),
+        },
         promises_title=TITLE,
         promises_note=NOTE,
         verified_title=VERIFIED_TITLE,

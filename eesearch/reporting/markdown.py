@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from eesearch.reporting.elsewhere import NOTE as ELSEWHERE_NOTE
+from eesearch.reporting.elsewhere import TITLE as ELSEWHERE
+from eesearch.reporting.elsewhere import elsewhere_rows, elsewhere_sentences
 from eesearch.reporting.formats import (
     UNITS,
     cost_words,
@@ -47,6 +50,7 @@ def markdown_report(answers: Answers) -> str:
         parts += ["### Strategies", _strategies(device)] if rivals(device) else []
         parts += ["### Methods of others", _layers(device)] if device.layers else []
         parts += ["### Seeding rules", _seeds(device)] if device.seeds else []
+    parts += [f"## {ELSEWHERE}", _elsewhere(answers)] if answers.elsewhere else []
     parts += ["## Trials", _trials(answers)] if answers.trials else []
     sizes = answers.data.get("sizes", {})
     parts.append(escaped("; ".join(f"{name}: {count} samples" for name, count in sizes.items())))
@@ -111,6 +115,18 @@ def _promises(device: DeviceAnswer) -> str:
     )
     told = "\n".join(f"- {escaped(words)}" for words in promise_sentences(device))
     return f"{told}\n\n{_table(head, rows, left=2)}\n\n{NOTE}"
+
+
+def _elsewhere(answers: Answers) -> str:
+    """What each device picks, and what others' picks would cost there."""
+    names = [escaped(device.device) for device in answers.devices]
+    head = ["within", "device", "leave at", "point", "ratio", *(f"pick of {name}" for name in names)]
+    rows = (
+        [row.limit, escaped(row.device), "<br>".join(map(escaped, row.exits)), row.point, row.ratio, *row.others]
+        for row in elsewhere_rows(answers)
+    )
+    told = "\n\n".join(map(escaped, elsewhere_sentences(answers)))
+    return f"{told}\n\n{_table(head, rows, left=3)}\n\n{ELSEWHERE_NOTE}"
 
 
 def _verified(device: DeviceAnswer) -> str:

@@ -11,7 +11,7 @@ from eesearch.core.costs import Axis
 from eesearch.core.design import Design, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
 from eesearch.core.paired import wilson
-from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, Point, Tried, is_backbone
+from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, PickElsewhere, Point, Tried, is_backbone
 from eesearch.study.verified import Verified, policy_key, verified_words
 
 TIE = 0.03
@@ -337,6 +337,7 @@ class Answers(Value):
         data: Sizes, seed and content hashes of the splits.
         phases: Wall seconds by phase of the search.
         designs: What was trained, by key.
+        elsewhere: What the picks of each device cost on the others; empty where there is one device.
     """
 
     version: Literal[1] = 1
@@ -348,6 +349,7 @@ class Answers(Value):
     phases: dict[str, float] = Field(default_factory=dict)
     designs: dict[str, Design] = Field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    elsewhere: tuple[PickElsewhere, ...] = ()
 
     @property
     def key(self) -> str:

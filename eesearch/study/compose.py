@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from eesearch.core.costs import Profile
 from eesearch.core.design import Design, content_key
+from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy
@@ -19,6 +20,7 @@ from eesearch.exits.evaluate import outcomes, replay
 from eesearch.solve.optimism import optimism
 from eesearch.study.answers import Answers, DeviceAnswer, SeedAnswer, TrialAnswer
 from eesearch.study.bank_problem import BankProblem
+from eesearch.study.elsewhere import picks_elsewhere
 from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import recall_text
@@ -80,16 +82,30 @@ class Composer:
         now = materials.watch.phases
         found = [self._found(finished, profile) for profile in materials.profiles]
         trials = _trials(self.problem, finished, list(zip(*(f.volumes for f in found), strict=True)))
+        devices = tuple(self._device(finished, trials, f, final) for f in found)
         return Answers(
             study=study.name,
             mode=study.mode,
             data=materials.dataset.record(),
-            devices=tuple(self._device(finished, trials, f, final) for f in found),
+            devices=devices,
             trials=trials,
             phases={name: self._earlier.get(name, 0.0) + now.get(name, 0.0) for name in {**self._earlier, **now}},
             designs=_designs(finished),
             class_names=materials.dataset.class_names,
+            elsewhere=picks_elsewhere(devices, partial(self._price, designs=_designs(finished))),
         )
+
+    def _price(self, point: Point, device: str, designs: Mapping[str, Design]) -> float | None:
+        """Mean cost of a point on test over the backbone's, where it was not chosen; None: nobody can tell."""
+        (profile,) = (found for found in self.problem.materials.profiles if found.device == device)
+        if point.cal.design not in designs:
+            return 1.0  # the backbone itself
+        try:
+            there = self.problem.reported(point.cal, designs[point.cal.design], profile)
+        except (CostError, PolicyError):  # stops that are not on this device, such as those of another tier
+            return None
+        whole = self._backbone(profile).test.costs[profile.axis]
+        return there.costs[profile.axis].mean / whole.mean
 
     def examples(self, answers: Answers, finished: Sequence[Finished]) -> Examples:
         """Samples of test, and where the points of the fronts let them leave."""

@@ -11,7 +11,8 @@ from eesearch.core.errors import InputError
 from eesearch.core.registry import ANSWERS, CRITERIA, DRIVERS, HEADS, STRATEGIES
 from eesearch.core.timings import CONTENDED
 from eesearch.costs.backends import backend_names
-from eesearch.costs.devices import KINDS, fingerprint, parse_device, usable_cores
+from eesearch.costs.devices import KINDS, fingerprint, parse_device
+from eesearch.costs.machine import usable_cores
 from eesearch.costs.meters import meter_name
 from eesearch.costs.noise import Noise
 

@@ -67,6 +67,22 @@ class Tried(Value):
     point: Point
 
 
+class PickElsewhere(Value):
+    """The cheapest point of one device within a drop, and what it costs on every device of the run.
+
+    Attributes:
+        limit: Largest drop to expect on new samples, as a share.
+        device: Whose pick it is.
+        point: Its number on that device's front.
+        ratios: device -> mean cost on test over the backbone's there; devices where that cannot be told are left out.
+    """
+
+    limit: float
+    device: str
+    point: int
+    ratios: dict[str, float]
+
+
 class OracleAnswer(Value):
     """The stable oracle on one path of exits, on test: an ideal to look at, no policy.
 

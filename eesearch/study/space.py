@@ -190,9 +190,9 @@ class SearchSpace(Value):
     @field_validator("heads")
     @classmethod
     def _heads_known(cls, heads: tuple[HeadSpec, ...]) -> tuple[HeadSpec, ...]:
-        _check_names("head", [h.kind for h in heads], HEADS)
         if any(h.kind == NOTHING for h in heads):
             raise ValueError("head 'none' says nothing and is not trained: a system has it at every cut")
+        _check_names("head", [h.kind for h in heads], [kind for kind in HEADS if kind != NOTHING])
         names = [h.name for h in heads]
         if not heads or len(set(names)) < len(names):
             raise ValueError(f"heads must be distinct and at least one; got {names}")

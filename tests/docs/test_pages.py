@@ -83,7 +83,7 @@ def test_every_verb_and_option_is_told(pages):
                 assert f"`{option}" in own, f"{verb} {option}"
             else:
                 assert (parameter.metavar or "").split("|")[0].strip("{}[].") in own + shared, f"{verb} {option}"
-    told = set(re.findall(r"^### (\w+)$", text, re.MULTILINE))
+    told = set(re.findall(r"^### ([\w-]+)$", text, re.MULTILINE))
     assert told == set(verbs)
 
 
@@ -98,7 +98,7 @@ def test_no_option_is_told_that_is_not_there(pages):
 def test_commands_in_all_pages_exist(pages):
     verbs = typer.main.get_command(app).commands
     for page, text in {**pages, "README": (ROOT / "README.md").read_text()}.items():
-        for verb, rest in re.findall(r"eesearch ([a-z]+)((?: [^`\n]*)?)", text):
+        for verb, rest in re.findall(r"eesearch ([a-z]+(?:-[a-z]+)*)((?: [^`\n]*)?)", text):
             if verb not in verbs:
                 assert not re.search(rf"[`$] ?eesearch {verb}\b", text), f"{page}: eesearch {verb}"
                 continue

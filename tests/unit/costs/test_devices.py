@@ -7,7 +7,7 @@ import torch
 
 from eesearch.core.errors import CostError
 from eesearch.core.registry import BACKENDS
-from eesearch.costs import devices
+from eesearch.costs import machine
 from eesearch.costs.backends import backend_names, find_backend
 from eesearch.costs.devices import Device, fingerprint, parse_device
 
@@ -68,7 +68,7 @@ def test_fingerprint_tells_what_a_figure_depends_on(monkeypatch):
     here = fingerprint(parse_device("cpu:eager:t1:b1"))
     assert set(here) == {"processor", "cores", "threads", "os", "python", "torch", "allocator", "pinned"}
     assert all(here.values())
-    monkeypatch.setattr(devices.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
     assert fingerprint(parse_device("cpu:eager:t1:b1")) == {**here, "allocator": "default"}
     assert fingerprint(Device("macs", "macs")) == {}
     graphs = fingerprint(parse_device("cpu:onnxruntime:t1:b1"))

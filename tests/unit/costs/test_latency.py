@@ -14,8 +14,9 @@ from torch import nn
 
 from eesearch.core.errors import CostError
 from eesearch.costs import latency
-from eesearch.costs.devices import ALLOCATOR, parse_device
+from eesearch.costs.devices import parse_device
 from eesearch.costs.latency import Job, environment, measure, summarize
+from eesearch.costs.machine import ALLOCATOR
 from eesearch.costs.pieces import Prepared
 from eesearch.costs.timer import Protocol, Rounds
 

@@ -69,7 +69,7 @@ def test_mlp_has_the_widths_asked_for():
 
 
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(InputError, match="boosting, conv, dsconv, linear, logistic, mlp, svm, tree"):
+    with pytest.raises(InputError, match="boosting, conv, dsconv, linear, logistic, mlp, none, svm, tree"):
         build_head(HeadSpec(kind="forest"), (3, 4, 4), 2)
 
 

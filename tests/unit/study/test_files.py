@@ -31,7 +31,7 @@ def test_mistakes_of_a_space_have_their_path_below_space(tmp_path):
     fields = MINIMAL | {"space": {"heads": [{"kind": "nope"}], "criteria": ["max_prob", "vibes"]}}
     with pytest.raises(StudyError) as caught:
         load_study(write(tmp_path / "s.yaml", fields))
-    known = "boosting, conv, dsconv, linear, logistic, mlp, svm, tree"
+    known = "boosting, conv, dsconv, linear, logistic, mlp, none, svm, tree"
     assert f"space.heads: there is no head 'nope'; expected one of {known}" in str(caught.value)
     assert "space.criteria: there is no criterion 'vibes'" in str(caught.value)
 
