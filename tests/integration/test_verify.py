@@ -14,6 +14,7 @@ from eesearch.core.errors import CostError, PickError
 from eesearch.costs.devices import Device
 from eesearch.costs.endtoend import run_rides
 from eesearch.costs.profile import load_profile, save_profile
+from eesearch.notebook import load_run
 from eesearch.study.materials import load_study_data
 from eesearch.study.picks import Picked
 from eesearch.study.points import is_backbone
@@ -107,6 +108,14 @@ def test_differing_answers_are_counted(own):
     assert found.accuracy == 0.0
     assert found.differing + found.near == found.total
     assert found.ratio == pytest.approx(0.5)
+
+
+def test_a_notebook_verifies_what_it_picks(own):
+    run = load_run(own.directory.path)
+    (found,) = run.verify("knee", seconds=0.1, processes=1)
+    assert found.point == run.pick("knee").number
+    assert found.differing == 0
+    assert load_run(own.directory.path).device().verified == (found,)
 
 
 def test_an_interrupt_keeps_what_is_known(own):
