@@ -11,6 +11,9 @@ from eesearch.reporting.figures import draw_front
 from eesearch.study import run as study_run
 from eesearch.study.certificates import Certified
 from eesearch.study.certifying import certify
+from eesearch.study.usual import wanted_picks
+from eesearch.study.verified import Verified
+from eesearch.study.verify import Effort, verify_picks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +23,7 @@ __all__ = ["Run", "load_run"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run(study_run.Run):
-    """What a search left in its run directory: `front`, `pick`, `certify`, `model`, `predict`, `plot`."""
+    """What a search left in its run directory: `front`, `pick`, `verify`, `certify`, `model`, `predict`, `plot`."""
 
     def certify(self, max_drop: float | str, *, confidence: float = 0.9, device: str | None = None) -> Certified:
         """Certify the cheapest point that loses at most so much, on the study's certification share.
@@ -40,6 +43,28 @@ class Run(study_run.Run):
             RunError: the store lacks a network; the data have changed; the ledger is damaged or cannot be written.
         """
         return certify(self, max_drop, confidence=confidence, device=device)
+
+    def verify(
+        self, *selections: str, device: str | None = None, seconds: float = 15.0, processes: int = 3
+    ) -> tuple[Verified, ...]:
+        """Run points end to end on this machine, really stopping early, beside the unmodified network.
+
+        What is measured is kept in the run, too: `eesearch front` and the report show it.
+
+        Args:
+            selections: Such as `"knee"`; by default the point at no loss, the knee, and one that is far from both.
+            device: Where to run; that of each point's front by default.
+            seconds: Per point, about, in all processes together.
+            processes: Fresh ones.
+
+        Returns:
+            Per point what was predicted and what was measured.
+
+        Raises:
+            InputError: as `eesearch.study.verify.verify`.
+        """
+        picks = wanted_picks(self, selections, device=device)
+        return verify_picks(self, picks, device, effort=Effort(seconds, processes))
 
     def plot(self, device: str | None = None) -> Figure:
         """The fronts as a matplotlib figure, to show, change or save.

@@ -88,7 +88,11 @@ def verified_table(entries: Sequence[Verified], names: Sequence[str] | None = No
         entries: Of one device, at least one.
         names: Of the points; by default their numbers.
     """
-    table = Table(title=Text(f"{entries[0].device}: {TITLE.lower()}"), box=box.SIMPLE_HEAD)
+    device, fronts = entries[0].device, {entry.front for entry in entries}
+    others = f"; points of {entries[0].front}" if len(fronts) == 1 and device not in fronts else ""
+    if others:
+        names = [f"{entry.point}" for entry in entries]
+    table = Table(title=Text(f"{device}: {TITLE.lower()}{others}"), box=box.SIMPLE_HEAD)
     table.title_justify = table.caption_justify = "left"
     table.collapse_padding = True
     table.caption = Text(f"{summary_words(entries)}\n{NOTE}")

@@ -207,7 +207,9 @@ def test_the_notebook_s_one_call(tiny, tmp_path, monkeypatch):
 def test_front_json_reads_back(searched):
     text = (searched.directory.path / "front.json").read_text()
     assert json.loads(text)["version"] == 1
-    assert type(searched.answers).model_validate_json(text) == searched.answers
+    assert searched.directory.answers() == searched.answers
+    plain = [device.model_copy(update={"verified": ()}) for device in searched.answers.devices]  # it has its own file
+    assert list(type(searched.answers).model_validate_json(text).devices) == plain
 
 
 def test_every_split_has_a_table_and_it_is_made_once(searched, tmp_path, monkeypatch):

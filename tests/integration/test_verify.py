@@ -14,6 +14,7 @@ from eesearch.core.errors import CostError, PickError
 from eesearch.costs.devices import Device
 from eesearch.costs.endtoend import run_rides
 from eesearch.costs.profile import load_profile, save_profile
+from eesearch.notebook import load_run
 from eesearch.study.materials import load_study_data
 from eesearch.study.picks import Picked
 from eesearch.study.points import is_backbone
@@ -109,6 +110,14 @@ def test_differing_answers_are_counted(own):
     assert found.ratio == pytest.approx(0.5)
 
 
+def test_a_notebook_verifies_what_it_picks(own):
+    run = load_run(own.directory.path)
+    (found,) = run.verify("knee", seconds=0.1, processes=1)
+    assert found.point == run.pick("knee").number
+    assert found.differing == 0
+    assert load_run(own.directory.path).device().verified == (found,)
+
+
 def test_an_interrupt_keeps_what_is_known(own):
     chosen, stop = picks(own, 0, 1), []
 
@@ -133,7 +142,7 @@ def test_the_command_prints_and_writes_what_it_measured(own, tmp_path):
     assert (rows["differing"] == 0).all()
     done = call("verify", path, "--pick", "knee@macs", "--device", CPU, "--seconds", 0.1, "--processes", 1)
     assert done.exit_code == 0, done.output
-    assert "@macs" in done.stdout
+    assert "points of macs" in done.stdout
     assert "Predicted mean latency" in done.stdout
     shown = call("front", path, "--device", CPU).stdout
     assert "predicted, and measured end to end" in shown

@@ -94,6 +94,7 @@ def test_points_of_other_fronts_are_named_so(ran):
     text = printed(verified_table(elsewhere))
     assert " 1@macs " in text
     assert "…" not in text
+    assert "measured end to end; points of macs" in printed(verified_table(elsewhere[:1]))
 
 
 def test_the_summary_tells_error_order_noise_and_trouble(ran):
