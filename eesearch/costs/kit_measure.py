@@ -117,13 +117,10 @@ def require(options: Options) -> None:
     Raises:
         KitError: so.
     """
-    for library in ("numpy", "onnxruntime"):
-        try:
-            __import__(library)
-        except ImportError as error:
-            raise KitError(f"{library} cannot be used here ({error}): pip install {library}") from None
-    import onnxruntime
-
+    try:
+        import onnxruntime  # which imports numpy
+    except ImportError as error:
+        raise KitError(f"onnxruntime cannot be used here ({error}): pip install onnxruntime numpy") from None
     for provider in options.providers:
         if provider not in onnxruntime.get_available_providers():
             known = ", ".join(onnxruntime.get_available_providers())
