@@ -72,6 +72,10 @@ class Profile(Protocol):
     def latency(self) -> LatencyProfile | None:
         """What was measured; None where nothing was."""
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why its figures are to be taken with caution, in words."""
+
     def steps(self, exits: Sequence[ExitId], decision: str, axis: Axis) -> StageCosts:
         """See `stage_costs`."""
 

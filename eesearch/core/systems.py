@@ -162,6 +162,11 @@ class SystemProfile(Value):
         return known[self.names[0]].model_copy(update={"timings": timings, "noise": noise})
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why its figures are to be taken with caution, by tier; see `DeviceProfile.cautions`."""
+        return tuple(f"{tier.name}: {caution}" for tier in self.tiers for caution in tier.profile.cautions)
+
+    @property
     def _energy(self) -> Energy | None:
         energy = self.tiers[0].energy
         measured = self.first.latency if energy and energy.mj_per_ms else self.first.energy

@@ -54,9 +54,14 @@ class LatencyProfile(Value):
     batch: int = Field(default=1, ge=1)
 
     @property
+    def contention(self) -> float:
+        """The largest of all figures, see `Timing`."""
+        return max((timing.contention for timing in self.timings.values()), default=1.0)
+
+    @property
     def cautions(self) -> tuple[str, ...]:
         """Why these figures are to be taken with caution, in words; empty on a quiet machine."""
-        contended = max((timing.contention for timing in self.timings.values()), default=1.0)
+        contended = self.contention
         noisy = [name for name, timing in self.timings.items() if timing.noisy]
         found = []
         if contended > CONTENDED:

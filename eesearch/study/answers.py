@@ -11,6 +11,7 @@ from eesearch.core.costs import Axis
 from eesearch.core.design import Design, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
 from eesearch.core.paired import wilson
+from eesearch.core.timings import CONTENDED, NOISY
 from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, PickElsewhere, Point, Tried, is_backbone
 from eesearch.study.verified import Verified, policy_key, verified_words
 
@@ -19,9 +20,6 @@ TIE = 0.03
 
 UNKEPT = 1.0
 """Percentage points lost on test beyond which a point "at no loss on calibration" did not keep its promise."""
-
-NOISY = 0.1
-"""Noise above this is told with the verdict."""
 
 LAST_LOST = 0.005
 """A last classifier that is more than half a point below the backbone on calibration has paid for the early exits."""
@@ -119,6 +117,8 @@ class DeviceAnswer(Value):
         designs: What is known of each that was trained, by key.
         noise: Relative noise of the measured costs between processes; 0 for counted ones.
         noisy: Names of the measured figures that never settled.
+        contention: Wall over processor time of the figure where that was largest: above 1.05 other work ran beside it.
+        cautions: Why the measured costs are to be taken with caution, in words.
         system: Of a system: its tiers and links in words, with what of it is declared.
         verified: Points of the front that ran end to end here; they are kept in a file of their own.
     """
@@ -143,6 +143,8 @@ class DeviceAnswer(Value):
     designs: dict[str, DesignFacts] = Field(default_factory=dict)
     noise: float = 0.0
     noisy: tuple[str, ...] = ()
+    contention: float = 1.0
+    cautions: tuple[str, ...] = ()
     system: dict[str, str] = Field(default_factory=dict)
     verified: tuple[Verified, ...] = ()
 
@@ -245,6 +247,10 @@ class DeviceAnswer(Value):
         words += f" Not measured here, so not limited: {', '.join(self.skipped)}." if self.skipped else ""
         if self.noise > NOISY:
             words += f" Measured with {self.noise:.0%} noise between processes: measure again on a quiet machine."
+        elif self.contention > CONTENDED:
+            words += (
+                f" Measured beside other work (contention {self.contention:.2f}): measure again on a quiet machine."
+            )
         for decision, certificate in self.certificates.items():
             words += "" if certificate.exact else f" The bank's front by {decision} is {certificate}."
         return words

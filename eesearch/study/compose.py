@@ -161,6 +161,8 @@ class Composer:
             designs=_facts(trials),
             noise=timed.noise if timed else 0.0,
             noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
+            contention=timed.contention if timed else 1.0,
+            cautions=profile.cautions,
             system=profile.fingerprint if isinstance(profile, SystemProfile) else {},
         )
         if not isinstance(problem, BankProblem) or not designs:

@@ -110,3 +110,10 @@ def test_a_design_that_is_not_on_the_front_is_not_blamed(device):
     found = with_design(device, 0.9, samples=10_000)
     others = found.designs | {"elsewhere": DesignFacts(trial=7, last_accuracy=0.5)}
     assert "own classifier" not in found.model_copy(update={"designs": others}).verdict()
+
+
+def test_a_verdict_says_what_disturbed_the_measurement(device):
+    quiet, noisy, beside = (device.model_copy(update=more) for more in ({}, {"noise": 0.2}, {"contention": 1.3}))
+    assert "quiet machine" not in quiet.verdict()
+    assert "Measured with 20% noise between processes: measure again on a quiet machine." in noisy.verdict()
+    assert "Measured beside other work (contention 1.30): measure again on a quiet machine." in beside.verdict()
