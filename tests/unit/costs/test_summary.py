@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
@@ -15,6 +15,7 @@ def rounds(*ms, settled=True):
     return Rounds(list(ms), 1.0, settled)
 
 
+@settings(deadline=None)  # the first call imports
 @given(VALUES)
 def test_prefixes_are_repaired_as_isotonic_regression_does(values):
     found = never_decreasing(values)
@@ -27,6 +28,7 @@ def test_what_rises_already_stays_as_it_is():
     assert never_decreasing([]) == []
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(0, 100))
 def test_percentiles_are_those_of_numpy(values, level):
     assert percentile(sorted(values), level) == pytest.approx(np.percentile(values, level), abs=1e-9)
