@@ -1,6 +1,6 @@
 """Is the latency of a front the latency on the device? Points of real fronts run end to end, on several back ends.
 
-Points spread over the front of each timed device of each run are verified (`eesearch verify`): the network with its
+Points spread over the first front of each run are verified (`eesearch verify`) on every device: the network with its
 exits runs over test samples in blocks that alternate with the unmodified network, in fresh processes, and its mean
 latency is set beside what the front predicts. The prediction was put together from prefixes, heads, decisions and
 resumptions before; nothing is fitted to what is measured here.
@@ -8,12 +8,10 @@ resumptions before; nothing is fitted to what is measured here.
     python benchmarks/latency.py RUN [RUN ...] [--points 20] [--seconds 8] [--processes 3] [--device D ...] [--quick]
                                  [--out DIR]
 
-Each RUN is a finished run whose study lists the devices, such as
-
-    eesearch search cifar10_resnet56 --set devices=[cpu:eager:t1:b1,cpu:eager:t2:b1,cpu:onnxruntime:t1:b1]
-
-Rows go to latency.csv (one per point), the scatter plot to latency.png. What a run has verified on this machine with
-as many samples is not measured again (`verified.json` of the run), so a second call adds what is missing.
+Each RUN is a finished run, such as `eesearch search cifar10_resnet56 --set devices=[macs]` makes. A device that its
+study does not list is profiled first. Rows go to latency.csv (one per point), the scatter plot to latency.png. What a
+run has verified on this machine in as many processes is not measured again (`verified.json` of the run), so a second
+call adds what is missing.
 """
 
 from __future__ import annotations
@@ -39,14 +37,14 @@ from eesearch.study.strategies import spread
 from eesearch.study.verified import Verified, policy_key
 from eesearch.study.verify import Effort, verify
 
+DEVICES = ("cpu:eager:t1:b1", "cpu:eager:t2:b1", "cpu:onnxruntime:t1:b1", "cpu:openvino:t1:b1")
 COLORS = {"eager": "#0072b2", "compile": "#cc79a7", "onnxruntime": "#d55e00", "openvino": "#009e73"}
 
 
 def rows_of(run: Run, name: str, options: argparse.Namespace) -> Iterator[dict[str, object]]:
-    """Points of a device's front, predicted and measured."""
-    device = run.device(name)
-    points = [Picked(device, number) for number, point in enumerate(device.points) if not is_backbone(point)]
-    chosen = spread(points, options.points)
+    """Points of the run's first front, predicted and measured on a device."""
+    front = run.device()
+    chosen = spread([Picked(front, point) for point in front.points if not is_backbone(point)], options.points)
     known = {(e.policy, e.device): e for e in run.directory.verified() if e.processes >= options.processes}
     missing = [picked for picked in chosen if (policy_key(picked.point.cal), name) not in known]
     if missing:
@@ -150,7 +148,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=20, help="of each front")
     parser.add_argument("--seconds", type=float, default=8.0, help="per point")
     parser.add_argument("--processes", type=int, default=3, help="fresh ones per point")
-    parser.add_argument("--device", action="append", help="these only; all timed ones of each run by default")
+    parser.add_argument("--device", action="append", help=f"by default {', '.join(DEVICES)}")
     parser.add_argument("--quick", action="store_true", help="5 points, 2 seconds, one process")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
@@ -163,13 +161,10 @@ def main() -> None:
     """Verify what is missing, write rows, sum up, draw."""
     options = _options()
     runs = [Run.load(path, trust=True) for path in options.runs]
-    work = [
-        (run, device.device)
-        for run in runs
-        for device in run.answers.devices
-        if parse_device(device.device).timed and (not options.device or device.device in options.device)
-    ]
-    print(f"about {len(work) * options.points * options.seconds / 60:.0f} minutes, and what compiling takes")
+    work = [(run, device) for run in runs for device in options.device or DEVICES]
+    print(
+        f"about {len(work) * options.points * options.seconds / 60:.0f} minutes, and what profiling and compiling take"
+    )
     print(f"{platform.machine()}, {len(usable_cores())} cores, torch {torch.__version__}, numpy {np.__version__}")
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []

@@ -62,14 +62,16 @@ class Course:
     Attributes:
         subjects: One after the other.
         backbone: The unmodified network, that each of them alternates with.
-        samples: Raw samples; every subject answers all of them. [N, ...]
+        samples: Raw samples. [N, ...]
         at_once: How many of those that are not timed may be computed at once.
+        complete: Whether those that are not timed are answered too.
     """
 
     subjects: tuple[Subject, ...]
     backbone: Piece
     samples: NDArray[Any]
     at_once: int
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class Block:
         subject: Number of the network with exits.
         exits: Milliseconds of each call of it. [calls]
         backbone: The same of the backbone. [calls]
-        wall: Seconds in all.
-        cpu: Of these, seconds in which the thread ran.
+        wall: Seconds in all; with several threads, those in which they ran or waited for a core.
+        cpu: Of these, seconds in which they ran.
     """
 
     subject: int
@@ -98,7 +100,7 @@ class Said:
     Attributes:
         subject: Its number.
         answer: Class of each, -1 for those that are handed on. [N]
-        stop: Where each leaves. [N]
+        stop: Where each leaves; -1 for those that nobody asked about. [N]
     """
 
     subject: int
@@ -162,7 +164,7 @@ class _Ride:
         """Time one block."""
         calls = self.order[number]
         inputs = [self._native(rows) for rows in calls]
-        start, ran = clock.wall(), clock.cpu()
+        start, ran, queued = clock.wall(), clock.cpu(), clock.waited() if clock.waited else 0.0
         if number % 2:
             backbone, _ = _timed(self._passed, inputs, clock)
             exits, said = _timed(self._answer, inputs, clock)
@@ -170,18 +172,21 @@ class _Ride:
             exits, said = _timed(self._answer, inputs, clock)
             backbone, _ = _timed(self._passed, inputs, clock)
         wall, cpu = clock.wall() - start, clock.cpu() - ran
+        if clock.waited:  # threads wait for each other: wall time says nothing about how long they ran
+            wall = cpu + clock.waited() - queued
         for rows, answered in zip(calls, said, strict=True):
             self._note(rows, answered)
         return Block(subject, exits, backbone, wall, cpu)
 
     def said(self, subject: int) -> Said:
-        """Answers and stops of all samples; those that were not timed are run now."""
-        left = [row for row in range(len(self.course.samples)) if row not in self.known]
+        """Answers and stops of all samples; those that were not timed are run now, if that is asked for."""
+        every = range(len(self.course.samples))
+        left = [row for row in every if row not in self.known] if self.course.complete else []
         for first in range(0, len(left), self.course.at_once):
             rows = np.array(left[first : first + self.course.at_once])
             x = self._native(rows)
             self._note(rows, self.runner.one(x) if len(rows) == 1 else self.runner.batch(x))
-        answer, stop = zip(*(self.known[row] for row in range(len(self.course.samples))), strict=True)
+        answer, stop = zip(*(self.known.get(row, (-1, -1)) for row in every), strict=True)
         return Said(subject, list(answer), list(stop))
 
     def _passed(self, x: Any) -> None:

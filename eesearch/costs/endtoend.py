@@ -6,7 +6,7 @@ What comes back is raw; `costs.pairing` makes figures of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -122,7 +122,7 @@ def run_rides(
     Args:
         rides: One after the other in every process.
         backbone: The unmodified network, raw samples to logits; in eval mode.
-        samples: Raw ones; every network answers all of them. [N, ...]
+        samples: Raw ones; in the first process every network answers all of them. [N, ...]
         device: Its back end, threads and batch.
         protocol: Its `processes`; how long is warmed up.
         finished: Told what each ride did, as soon as it is known.
@@ -135,11 +135,12 @@ def run_rides(
         raise CostError(f"nothing runs on the device '{device.name}' here", expected="a device such as cpu:eager:t1:b1")
     backend = find_backend(device.kind, device.backend)
     course = _course(rides, backbone, samples, backend, device.batch)
-    payload = packed("eesearch.costs.blocks:serve", course, device, protocol)
     total, done = protocol.processes * sum(len(ride.order) for ride in rides), 0
     ran: list[list[Ran]] = [[] for _ in rides]
     with alone(progress, total, PHASE):
         for process in range(protocol.processes):
+            course = replace(course, complete=process == 0)
+            payload = packed("eesearch.costs.blocks:serve", course, device, protocol)
             blocks: list[Block] = []
             for message in messages(payload, device):
                 if "exits" in message:

@@ -86,8 +86,9 @@ def test_results_are_told_when_the_last_process_is_done(monkeypatch):
         protocol=Protocol(processes=2), finished=lambda number, ran: told.append((number, ran)),
         progress=lambda *step: seen.append(step),
     )  # fmt: skip
-    ((task, course, *_),) = sent
+    (task, course, *_), (_, later, *_) = sent
     assert task == "eesearch.costs.blocks:serve"
+    assert (course.complete, later.complete) == (True, False), "what is not timed is answered once"
     assert [s.thresholds for s in course.subjects] == [(-inf,), (-inf,)]
     assert not course.subjects[0].remembers
     assert [number for number, _ in told] == [0, 1]
