@@ -14,6 +14,9 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 """A cost."""
 
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+"""What something took."""
+
 ByHead = dict[str, dict[str, Amount]]
 """cut -> head name -> a cost."""
 

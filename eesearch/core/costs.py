@@ -132,8 +132,10 @@ class DeviceProfile(Value):
         sized = {**rising, "peak_segment": self.peak_segment, "carry_bytes": self.carry_bytes}
         require_sizes(sized, len(self.cuts) + 1)
         require_rising(rising)
-        if not self.macs_prefix or not all(each.prefix_ms for each in calls):
-            raise ValueError("there are no prefixes")
+        needed = [self.macs_prefix, *(each.prefix_ms for each in calls)]
+        needed += [self.energy.prefix_mj] if self.energy else []
+        if not all(prefix and prefix[-1] > 0.0 for prefix in needed):
+            raise ValueError("there are no prefixes, or the whole network costs nothing")
         require_known(self.cuts, (*self.macs_head, *(cut for each in calls for cut in each.head_ms)))
         require_growing([each.batch for each in calls])
         return self

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from eesearch.core.amounts import Amount
 from eesearch.core.costs import Axis, DeviceProfile, LatencyProfile, StageCosts, stage_costs
 from eesearch.core.design import ExitId, Value
 from eesearch.core.errors import CostError
@@ -46,8 +47,8 @@ class Link(Value):
     round_trip: float = Field(ge=0.0)
     bits: tuple[Literal[32, 8], ...] = Field(default=(32,), min_length=1)
 
-    def ms(self, size: float) -> float:
-        """Milliseconds until a sample whose carry has so many bytes is over there, and its answer back."""
+    def ms(self, size: Floats) -> Floats:
+        """Milliseconds until samples whose carries have so many bytes are over there, and their answers back."""
         return self.round_trip + 8.0 * size / (1000.0 * self.bandwidth)
 
 
@@ -98,14 +99,16 @@ class SystemProfile(Value):
     content: str
     tiers: tuple[Tier, ...]
     links: tuple[Link, ...]
-    raw_bytes: float
-    carry_bytes: dict[str, float]
-    coded_bytes: dict[str, float] = Field(default_factory=dict)
+    raw_bytes: Amount
+    carry_bytes: dict[str, Amount]
+    coded_bytes: dict[str, Amount] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _whole(self) -> SystemProfile:
         if len(self.tiers) < 2 or len(self.links) != len(self.tiers) - 1:
             raise ValueError(f"{len(self.tiers)} tiers and {len(self.links)} links do not make a row")
+        if any(tier.profile.cuts != self.first.cuts for tier in self.tiers):
+            raise ValueError("the tiers' profiles have different cuts")
         if self.axis not in self._known:
             raise ValueError(f"axis {self.axis} is not known here; known are {', '.join(self._known)}")
         return self
@@ -221,7 +224,7 @@ class SystemProfile(Value):
         links = np.zeros_like(step)
         for number, link in enumerate(self.links):
             crossed = crossing.crosses(number)
-            links[crossed] += link.round_trip + 8.0 * crossing.size[crossed] / (1000.0 * link.bandwidth)
+            links[crossed] += link.ms(crossing.size[crossed])
         return StageCosts(np.where(crossing.allowed, step + links, np.inf), exits, "latency_ms", backbone)
 
     def _bytes(self, crossing: _Crossing, exits: tuple[ExitId, ...], _: str) -> StageCosts:

@@ -150,7 +150,8 @@ def compare_profiles(here: DeviceProfile, there: DeviceProfile) -> Difference:
     parts = here.parts(here.axis)[-1], there.parts(there.axis)[-1]  # at the device's own batch size
     heads = {cut: [name for name in parts[0].head.get(cut, {}) if name in parts[1].head.get(cut, {})] for cut in shared}
     compared = [cut for cut in shared if heads[cut] or not any(heads.values())]
-    decisions = [name for name in parts[0].decision or {} if name in (parts[1].decision or {name: 0.0})]
+    known = [part.decision for part in parts if part.decision is not None]  # where deciding costs something
+    decisions = [name for name in known[0] if all(name in each for each in known)] if known else []
     facts = tuple(
         [
             _cut(part, profile.cuts.index(cut), [part.head[cut][head] for head in heads[cut]], decisions)

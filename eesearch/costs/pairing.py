@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eesearch.core.amounts import Positive
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import Value
 
@@ -28,10 +29,10 @@ class Spent(Value):
         mean: Of what the work takes, see `costs.pairing`; `raw_mean`: of all calls, whatever happened meanwhile.
     """
 
-    mean: float
-    raw_mean: float
-    p50: float
-    p95: float
+    mean: Positive
+    raw_mean: Positive
+    p50: Positive
+    p95: Positive
 
 
 @dataclass(frozen=True, eq=False)

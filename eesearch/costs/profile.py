@@ -115,13 +115,7 @@ def load_profile(path: Path) -> DeviceProfile:
             may measure it again.
     """
     try:
-        with path.open("rb") as file:  # not more than that, whatever the file is
-            content = file.read(LARGEST_PROFILE + 1)
-        if len(content) > LARGEST_PROFILE:
-            raise CostError(f"the profile {path} is too large", expected=f"at most {LARGEST_PROFILE:,} bytes")
-        return DeviceProfile.model_validate_json(content)
-    except OSError as error:
-        raise CostError(f"the profile {path} cannot be read", got=error.strerror) from error
+        return DeviceProfile.model_validate_json(profile_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -131,6 +125,22 @@ def load_profile(path: Path) -> DeviceProfile:
             expected="a file that `eesearch profile` wrote",
             do="Measure it again: `eesearch profile STUDY --out FILE`.",
         ) from error
+
+
+def profile_bytes(path: Path) -> bytes:
+    """The content of a profile's file.
+
+    Raises:
+        CostError: there is no such file, or it is too large.
+    """
+    try:
+        with path.open("rb") as file:  # not more than that, whatever the file is
+            content = file.read(LARGEST_PROFILE + 1)
+    except OSError as error:
+        raise CostError(f"the profile {path} cannot be read", got=error.strerror) from error
+    if len(content) > LARGEST_PROFILE:
+        raise CostError(f"the profile {path} is too large", expected=f"at most {LARGEST_PROFILE:,} bytes")
+    return content
 
 
 def _require_covers(found: DeviceProfile, heads: Mapping[str, Mapping[str, float]], decisions: Sequence[str]) -> None:

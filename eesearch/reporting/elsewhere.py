@@ -107,7 +107,8 @@ def _cases(answers: Answers) -> list[_Case]:
         device = find_device(answers.devices, own.device)
         mine = own.ratios[own.device]
         rivals = [each for each in answers.elsewhere if each.limit == own.limit and each.device != own.device]
-        extra = {each.device: each.ratios[own.device] / mine - 1.0 for each in rivals if own.device in each.ratios}
+        priced = [each for each in rivals if own.device in each.ratios and mine > 0.0]  # what sends nothing has no unit
+        extra = {each.device: each.ratios[own.device] / mine - 1.0 for each in priced}
         cases.append(_Case(device, own, extra))
     return cases
 

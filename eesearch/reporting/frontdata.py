@@ -122,7 +122,8 @@ def _numbers(device: DeviceAnswer, point: Point) -> dict[str, float]:
 def _distance(front: Front, seed: SeedAnswer) -> float:
     own = seed.point.cal
     rival = front.within(front.backbone.accuracy - own.accuracy)
-    return own.costs[front.axis].mean / rival.costs[front.axis].mean if rival else float("nan")
+    least = rival.costs[front.axis].mean if rival else 0.0  # nothing is sent where all leave on the first tier
+    return own.costs[front.axis].mean / least if least else float("nan")
 
 
 def _label(number: int) -> str:
@@ -157,6 +158,8 @@ def log_range(data: FrontData) -> tuple[float, float] | None:
     if len(shown) < 3 or float(shown["ratio"].median()) >= CROWDED:
         return None
     first, last = float(shown["cost"].min()), float(data.backbone["cost"].iloc[0])
+    if first <= 0.0:
+        return None
     return 0.8 * in_unit(first, data.axis), 1.2 * in_unit(last, data.axis)
 
 

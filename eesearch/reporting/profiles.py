@@ -17,6 +17,7 @@ from eesearch.core.errors import CostError
 from eesearch.costs.differences import QUANTITIES, CutDifference, Difference, Quantity
 from eesearch.costs.profile import load_profile
 from eesearch.study.rundir import RunDir
+from eesearch.study.tiers import load_any_profile
 
 SHOWN = 5
 """Pairs of cuts that change places which a terminal is told, of each kind."""
@@ -52,7 +53,10 @@ def find_profile(text: str) -> DeviceProfile:
     if not file.is_file():
         known = sorted(each.stem for each in file.parent.glob("*.json"))
         raise CostError(f"{run} has no profile of {device}", expected=f"one of {', '.join(known) or 'none at all'}")
-    return load_profile(file)
+    found = load_any_profile(file)
+    if not isinstance(found, DeviceProfile):
+        raise CostError(f"{device} is a system: devices are compared", do="Name the device of one of its tiers.")
+    return found
 
 
 def difference_table(difference: Difference) -> Table:

@@ -76,17 +76,18 @@ def solve_front(
     method = effort.method if effort.method != "auto" else _method(question)
     seconds = ANYTIME_SECONDS if method == "anytime" and effort.seconds is None else effort.seconds
     steps, points = linear_steps(question.others[axes[0].axis]), list[Evaluation]()
+    linear = len(steps) == 1
     searches, complete = [Search(replace(question, step=step), effort, progress) for step in steps], True
     for search in searches:
         complete &= _run(search, method, lambda: clock(seconds and seconds / len(steps)))
         points += _evaluated(search, table, axes, scoring)
-    lowest, stop, linear = searches[0], searches[-1].stop, len(steps) == 1
+    if not linear:  # what is found keeps limits at the costs of the stand-ins
+        points = [point for point in points if not family.constraints.broken(point, backbone)]
+    lowest, stop = searches[0], searches[-1].stop
     reached = Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis)
     certificate = _certificate(lowest, reached, complete=complete and linear, seconds=time.monotonic() - began)
     if effort.refine and family.levels is not None:
         points = _refined(points if linear else reached.points, table, axes, question, stop=stop)
-    if not linear:
-        points = [point for point in points if not family.constraints.broken(point, backbone)]
     if not points and family.constraints:
         points = list(_least_violating(table, axes, scoring, lowest))
     return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)

@@ -6,12 +6,13 @@ those of the network in one piece. It is no measurement of the system: all tiers
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -118,10 +119,10 @@ class Loopback:
 
     def __enter__(self) -> Loopback:
         with ExitStack() as stack:
-            port = None
+            port, token = None, secrets.token_bytes(16)
             for part in reversed(self.parts[1:]):
-                port = stack.enter_context(_tier(part, port))
-            line = None if port is None else stack.enter_context(connect(port))
+                port = stack.enter_context(_tier(part, port, token))
+            line = None if port is None else stack.enter_context(connect(port, token))
             self._runner = Runner(self.parts[0], line)
             self._stack = stack.pop_all()
         return self
@@ -154,7 +155,7 @@ class Loopback:
 
 
 @contextmanager
-def _tier(part: Part, following: int | None) -> Iterator[int]:
+def _tier(part: Part, following: int | None, token: bytes) -> Iterator[int]:
     """Start the process of a tier, and yield its port; whatever happens, it is gone afterwards.
 
     Raises:
@@ -171,8 +172,9 @@ def _tier(part: Part, following: int | None) -> Iterator[int]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(cloudpickle.dumps((part, following)))
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it died at once: told below, with its last words
+                process.stdin.write(cloudpickle.dumps((part, following, token)))
+                process.stdin.close()
             told = process.stdout.readline().strip()
             if not told.isdigit():
                 raise RunError("a tier did not start", got=_last_words(errors))

@@ -303,7 +303,8 @@ class Study(Value):
         unknown = [str(limit) for limit in self.objectives.constraints.limits if limit.axis not in known]
         if unknown:
             raise ValueError(f"no device of the study can tell '{unknown[0]}'; known are {', '.join(sorted(known))}")
-        missing = priced - self.space.last_resort.keys()
+        limited = {limit.axis for limit in self.objectives.constraints.limits} - {"params", "peak_bytes"}
+        missing = (priced | limited) - self.space.last_resort.keys()
         if self.space.last_resort and missing:
             raise ValueError(f"last_resort has no price in {', '.join(sorted(missing))}")
         return self

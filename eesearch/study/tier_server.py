@@ -2,11 +2,13 @@
 
 `python -m eesearch.study.tier_server THREADS` is started by `loopback.Loopback` only. It reads its part of the policy
 as a pickle from its standard input, from its parent and nobody else, listens on 127.0.0.1 at a port that the system
-chooses, tells it on its standard output, and answers one line until it is hung up. Over the line go raw tensors alone.
+chooses, tells it on its standard output, and answers one line until it is hung up. Over the line go raw tensors alone,
+after a token that only its parent's other processes know.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import socket
 import sys
@@ -125,11 +127,20 @@ def serve(runner: Runner, line: socket.socket) -> None:
             send_reply(line, reply)
 
 
-def connect(port: int) -> socket.socket:
-    """A line to a tier on this machine; small messages are not held back."""
+def connect(port: int, token: bytes) -> socket.socket:
+    """A line to a tier on this machine that lets in who knows its token; small messages are not held back."""
     line = socket.create_connection((HOST, port), timeout=60)
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    line.sendall(token)
     return line
+
+
+def _let_in(line: socket.socket, token: bytes) -> bool:
+    """Whether who called knows the token."""
+    from eesearch.study.wire import receive
+
+    line.settimeout(60)
+    return hmac.compare_digest(receive(line, len(token)) or b"", token)
 
 
 def main(threads: int) -> None:
@@ -143,14 +154,17 @@ def main(threads: int) -> None:
     torch.set_num_threads(threads)
     following: int | None
     part: Any
-    part, following = cloudpickle.loads(payload)
+    part, following, token = cloudpickle.loads(payload)
     with ExitStack() as stack:
         listening = stack.enter_context(socket.create_server((HOST, 0), backlog=1))
         listening.settimeout(60)
-        onward = None if following is None else stack.enter_context(connect(following))
+        onward = None if following is None else stack.enter_context(connect(following, token))
         channel.write(f"{listening.getsockname()[1]}\n")
         line = stack.enter_context(listening.accept()[0])
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not _let_in(line, token):
+            sys.exit("somebody else called")
+        line.settimeout(None)
         serve(Runner(part, onward), line)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,7 +12,7 @@ from eesearch.core.design import content_key
 from eesearch.core.errors import CostError, StudyError
 from eesearch.core.store import write_atomic
 from eesearch.core.systems import Link, SystemProfile, Tier
-from eesearch.costs.profile import load_profile
+from eesearch.costs.profile import load_profile, profile_bytes
 from eesearch.nets.backbone import Backbone
 from eesearch.nets.links import carry_at, carry_bytes
 from eesearch.study.systems import SystemSpec, TierSpec
@@ -111,14 +109,15 @@ def load_any_profile(path: Path) -> Profile:
     Raises:
         CostError: there is no such file, or it is truncated, malformed or no profile.
     """
-    with suppress(OSError, ValueError):
-        if "tiers" in json.loads(path.read_bytes()):
-            try:
-                return SystemProfile.model_validate_json(path.read_bytes())
-            except ValidationError as error:
-                got = error.errors()[0]["msg"]
-                raise CostError(f"the profile {path} is damaged", got=got, do="Measure it again.") from None
-    return load_profile(path)
+    try:
+        return SystemProfile.model_validate_json(profile_bytes(path))
+    except ValidationError as error:
+        mistakes = error.errors()
+        other = [each for each in mistakes if each["loc"] in ((), ("tiers",)) and each["type"] != "value_error"]
+        if other:  # it is no JSON, or has no tiers: not of a system
+            return load_profile(path)
+        got = mistakes[0]["msg"]
+        raise CostError(f"the profile {path} is damaged", got=got, do="Measure it again.") from None
 
 
 def save_any_profile(found: DeviceProfile | SystemProfile, path: Path) -> None:

@@ -52,7 +52,12 @@ def usual_points(device: DeviceAnswer, count: int) -> list[Point]:
     chosen = [free if free in own else min(own, key=device.expected)]
     chosen += [point for point in own if point.cal == knee and point not in chosen]
     while len(chosen) < min(count, len(own)):
-        costs = [log(device.ratio(point)) for point in chosen]
+        costs = [_scale(device, point) for point in chosen]
         rest = [point for point in own if point not in chosen]
-        chosen.append(max(rest, key=lambda p: min(abs(log(device.ratio(p)) - cost) for cost in costs)))
+        chosen.append(max(rest, key=lambda p: min(abs(_scale(device, p) - cost) for cost in costs)))
     return chosen[:count]
+
+
+def _scale(device: DeviceAnswer, point: Point) -> float:
+    """Where a point lies on a logarithmic axis of costs; what costs nothing lies far to the left."""
+    return log(max(device.ratio(point), 1e-9))

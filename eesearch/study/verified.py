@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from eesearch.core.amounts import Positive
 from eesearch.core.design import Value, content_key
 from eesearch.core.front import Evaluation
 from eesearch.costs.pairing import Agreement, Spent, agreement
@@ -56,10 +57,10 @@ class Verified(Value):
     processes: int
     predicted: Spent
     measured: Spent
-    predicted_backbone: float
+    predicted_backbone: Positive
     backbone: Spent
-    ratio: float
-    interval: tuple[float, float]
+    ratio: Positive
+    interval: tuple[Positive, Positive]
     noise: float
     spread: float
     contention: float

@@ -136,14 +136,14 @@ def receive_carry(line: socket.socket, formats: dict[int, Format]) -> tuple[int,
     Raises:
         PolicyError: no such stage is given anything here, or the payload has another length than it can have.
     """
-    header = _receive(line, HEADER.size)
+    header = receive(line, HEADER.size)
     if header is None:
         return None
     stage, size = HEADER.unpack(header)
     if stage not in formats or size != formats[stage].size or size > MOST_BYTES:
         expected = {number: layout.size for number, layout in formats.items()}
         raise PolicyError("a carry came that no stage waits for", got=f"stage {stage}, {size} bytes", expected=expected)
-    payload = _receive(line, size)
+    payload = receive(line, size)
     if payload is None:
         raise PolicyError("a carry broke off", expected=f"{size} bytes")
     return stage, payload
@@ -160,13 +160,13 @@ def receive_reply(line: socket.socket) -> Reply:
     Raises:
         PolicyError: the other end has hung up.
     """
-    reply = _receive(line, REPLY.size)
+    reply = receive(line, REPLY.size)
     if reply is None:
         raise PolicyError("the next tier hung up before it answered")
     return Reply(*REPLY.unpack(reply))
 
 
-def _receive(line: socket.socket, size: int) -> bytes | None:
+def receive(line: socket.socket, size: int) -> bytes | None:
     """Exactly so many bytes; None if the line ends before."""
     parts, left = [], size
     while left:
