@@ -150,7 +150,7 @@ def verify_found(found: Run, problem: Mode, progress: Progress = silent) -> Answ
 
 
 def _verify_device(found: Run, profile: Profile, study: Study, progress: Progress) -> None:
-    effort = Effort(study.verify.seconds, processes=1)
+    effort = Effort(study.verify.seconds, processes=study.measuring.processes)
     if not isinstance(profile, DeviceProfile):
         log.info("%s is not verified: it is no single device of this machine", profile.device)
         return

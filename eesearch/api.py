@@ -25,6 +25,7 @@ from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
 from eesearch.core.systems import SystemProfile
+from eesearch.costs.devices import parse_device
 from eesearch.costs.figures import estimate_seconds
 from eesearch.costs.kit import KitFacts, write_kit
 from eesearch.costs.profile import profile as profile_costs
@@ -341,6 +342,8 @@ def plan(study: Study) -> Plan:
     )
     seconds["bank (trial 0)"] = forward * (samples + collected)
     seconds["trained designs"] = (learning + forward * collected) * (trials - 1)
+    here = sum(d not in study.systems and parse_device(d).timed for d in study.devices)
+    seconds["verify"] = here * study.verify.points * study.verify.seconds
     return Plan(cuts, plan_cache(backbone, exits, samples), trials, used, seconds)
 
 
