@@ -1,6 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both make .venv from the pins in constraints.txt.
 # `make test` leaves out what takes long or needs more than Python: services, exporters, a browser, Ray, killed searches,
-# retraining, whole walks through a run, the tutorial.
+# retraining, whole walks through a run, networks measured end to end, the tutorial.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -8,10 +8,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 SLOW := tests/services tests/chaos tests/contracts/test_exporters.py tests/integration/test_report.py \
 	tests/integration/test_interruptions.py tests/integration/test_kit.py tests/integration/test_ray.py \
-	tests/integration/test_store.py \
-	tests/integration/test_show_and_take.py tests/integration/test_tiers.py tests/integration/test_train.py \
-	tests/docs/test_extending.py \
-	tests/docs/test_tutorial.py tests/unit/exporters/test_openvino_stages.py
+	tests/integration/test_store.py tests/integration/test_show_and_take.py tests/integration/test_tiers.py \
+	tests/integration/test_train.py tests/integration/test_verify.py tests/contracts/test_backends.py \
+	tests/docs/test_extending.py tests/docs/test_tutorial.py tests/unit/exporters/test_openvino_stages.py
 
 .PHONY: setup demo test test-all lint docs bench clean
 
