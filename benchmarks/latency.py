@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
@@ -131,13 +132,13 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _scatter(axis: object, rows: pd.DataFrame, x: str, y: str) -> None:
+def _scatter(axis: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     low, high = rows[[x, y]].min().min(), rows[[x, y]].max().max()
-    axis.plot([low, high], [low, high], color="#bbbbbb", lw=0.8, zorder=0)  # type: ignore[attr-defined]
+    axis.plot([low, high], [low, high], color="#bbbbbb", lw=0.8, zorder=0)
     for device, part in rows.groupby("device", sort=False):
         where = parse_device(str(device))
         filled = COLORS.get(where.backend, "#555555") if where.threads == 1 else "none"
-        axis.scatter(  # type: ignore[attr-defined]
+        axis.scatter(
             part[x], part[y], s=22, label=device, facecolors=filled, edgecolors=COLORS.get(where.backend, "#555555")
         )
 

@@ -235,8 +235,9 @@ class SystemProfile(Value):
     def _spent(self, crossing: _Crossing, exits: tuple[ExitId, ...], decision: str) -> StageCosts:
         energy = self._energy
         assert energy is not None
-        scale, axis = (energy.mj_per_ms, "latency_ms") if energy.mj_per_ms else (1.0, "energy_mj")
-        step, backbone = self._on_tier(0, exits, decision, axis)  # type: ignore[arg-type]
+        axis: Axis = "latency_ms" if energy.mj_per_ms else "energy_mj"
+        scale = energy.mj_per_ms or 1.0
+        step, backbone = self._on_tier(0, exits, decision, axis)
         sent = np.where(crossing.crosses(0), crossing.size, 0.0) * energy.mj_per_byte
         step = np.where(crossing.allowed, np.where(crossing.to == 0, scale * step, 0.0) + sent, np.inf)
         return StageCosts(step, exits, "energy_mj", scale * backbone)

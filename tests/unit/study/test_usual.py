@@ -53,6 +53,11 @@ def test_next_to_no_loss_where_nothing_loses_nothing():
     assert usual_points(device([*FRONT[:3], BACKBONE]), 1) == [FRONT[2]]
 
 
+def test_points_that_cost_nothing_are_points():
+    free = point(0.7, 0.0)
+    assert free in usual_points(device([free, *FRONT]), 6)
+
+
 def test_selections_then_points_that_are_spread(tmp_path):
     found = run(tmp_path, device(FRONT), device(FRONT[:2], "b"))
     numbers = lambda *args, **options: [(p.device.device, p.number) for p in wanted_picks(found, *args, **options)]  # noqa: E731
