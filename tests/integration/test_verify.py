@@ -210,6 +210,6 @@ def test_a_front_that_cannot_run_is_told_and_nothing_is_lost(own, monkeypatch, c
     assert not answers.devices[0].verified
     assert f"{CPU} could not be verified: measuring network 1 failed" in caplog.text
     monkeypatch.setattr(Device, "timed", property(lambda device: False))
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="eesearch")
     answering.verify_found(own, problem)
     assert "is not verified: it was measured elsewhere" in caplog.text
