@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from math import inf
 
-from eesearch.core.costs import Profile, StageCosts, stage_costs
+from eesearch.core.costs import Axis, Profile, StageCosts, stage_costs
 from eesearch.core.design import Design, ExitId
 from eesearch.core.errors import StudyError
 from eesearch.core.front import Evaluation
@@ -101,10 +101,14 @@ class BankProblem(FrontProblem):
         return placed + [Seed(rule, exits) for rule, exits in self.solved(bank, profile).gates.items()]
 
     def rules(self, profile: Profile) -> tuple[Scoring, StageCosts]:
-        """How the placement rules score the bank, each exit for itself, and its steps without a last resort."""
+        """How the placement rules score the bank, each exit for itself, and its steps without a last resort.
+
+        Rules place by shares of the network's cost; where none of it is paid by computing, by its multiply-adds.
+        """
         bank, criterion = self.workshop.bank_design, self.space.rule_criterion
         exits = self.workshop.table(bank, "cal").exits
-        return self.workshop.scoring(bank, criterion), stage_costs(profile, exits, criterion, profile.axis)
+        axis: Axis = "macs" if profile.axis == "bytes" else profile.axis
+        return self.workshop.scoring(bank, criterion), stage_costs(profile, exits, criterion, axis)
 
     def seed_evaluation(self, seed: Seed, profile: Profile) -> Evaluation:
         """A rule's placement at the rule's own thresholds: leave where that costs no accuracy on calibration."""

@@ -268,7 +268,12 @@ def _on_bank(problem: BankProblem, profile: Profile) -> dict[str, object]:
 
 
 def _baselines(problem: BankProblem, profile: Profile, *, find: bool) -> tuple[Layer, ...]:
-    """The methods of the literature on the bank's exits; found once, if they are to be, and remembered."""
+    """The methods of the literature on the bank's exits; found once, if they are to be, and remembered.
+
+    They know of no tiers: where bytes are counted there is nothing that they could save.
+    """
+    if profile.axis == "bytes":
+        return ()
     from eesearch.study.policies import Comparison, literature  # loads numba
 
     bank, space = problem.workshop.bank_design, problem.space

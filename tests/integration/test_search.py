@@ -12,6 +12,7 @@ from eesearch.core.policy import Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.routing import path_outputs, route
+from eesearch.reporting.markdown import markdown_report
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.front_table import COLUMNS
 from eesearch.study.materials import load_study_data, prepare
@@ -148,6 +149,20 @@ def test_devices_may_change_on_continuing(tiny, tmp_path):
     assert again.answers.phases["train bank"] > 0.0, "phases of earlier continuations are kept"
     assert [t.state for t in again.answers.trials] == ["complete"] * 3
     assert not [phase for phase in seen if "train" in phase]
+
+
+def test_a_front_of_bytes_has_points_that_send_none(tiny, tmp_path):
+    tiny["devices"] = ["pair"]
+    tiers = [{"name": name, "device": "macs"} for name in ("phone", "cloud")]
+    tiny["systems"] = {"pair": {"tiers": tiers, "links": [{"bandwidth": 1, "round_trip": 1}], "axis": "bytes"}}
+    run = search_study(Study.model_validate(tiny), tmp_path / "run")
+    assert [t.state for t in run.answers.trials] == ["complete"] * 6
+    (device,) = run.answers.devices
+    sent = [point.test.costs["bytes"].mean for point in device.points]
+    assert sent[0] == 0.0, "an exit on the phone sends nothing"
+    assert run.pick("knee").point in device.points
+    assert np.isfinite([trial.value for trial in run.answers.trials]).all()
+    assert "nan" not in (run.directory.path / "front.csv").read_text() + markdown_report(run.answers)
 
 
 def test_a_damaged_store_is_made_again(tiny, tmp_path):
