@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from eesearch.core.errors import ModelError
 from eesearch.core.imports import need
 from eesearch.nets.lower import exporting
+from eesearch.nets.pooling import DECOMPOSED
 
 
 def export_program(module: nn.Module, example: Sequence[Tensor], *, what: str) -> bytes:
@@ -29,7 +30,7 @@ def export_program(module: nn.Module, example: Sequence[Tensor], *, what: str) -
     one = tuple(tensor[:1].contiguous() for tensor in example)
     try:
         with exporting(), torch.no_grad():
-            program = torch.export.export(module, one).run_decompositions(_DECOMPOSED)
+            program = torch.export.export(module, one).run_decompositions(DECOMPOSED)
             edge = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
             return bytes(edge.to_executorch().buffer)
     except Exception as error:  # a user's forward may do anything
@@ -38,26 +39,3 @@ def export_program(module: nn.Module, example: Sequence[Tensor], *, what: str) -
             got=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
             do="Use ONNX: `--to onnx`, the back end `onnxruntime`.",
         ) from error
-
-
-def _largest(x: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
-    """Adaptive max pooling as slices, which ExecuTorch has no operation for; nobody reads the indices."""
-    height, width = x.shape[-2:]
-    rows = []
-    for i in range(size[0]):
-        top, bottom = i * height // size[0], -(-(i + 1) * height // size[0])
-        spans = [(j * width // size[1], -(-(j + 1) * width // size[1])) for j in range(size[1])]
-        rows.append(torch.stack([x[..., top:bottom, a:b].amax((-2, -1)) for a, b in spans], -1))
-    largest = torch.stack(rows, -2)
-    return largest, torch.zeros_like(largest, dtype=torch.int64)
-
-
-def _largest_1d(x: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
-    largest, index = _largest(x.unsqueeze(-2), [1, *size])
-    return largest.squeeze(-2), index.squeeze(-2)
-
-
-_DECOMPOSED = {
-    torch.ops.aten.adaptive_max_pool1d.default: _largest_1d,
-    torch.ops.aten.adaptive_max_pool2d.default: _largest,
-}
