@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eesearch.core.errors import InputError, ModelError
 from eesearch.core.imports import need
-from eesearch.nets.lower import exporting
+from eesearch.nets.lower import exporting, first_cause
 from eesearch.nets.pooling import UNEVEN
 
 
@@ -60,19 +60,12 @@ def export_onnx(
     except Exception as error:  # a user's forward may do anything
         raise ModelError(
             f"torch cannot export {what} to ONNX",
-            got=_first_cause(error),
+            got=first_cause(error),
             expected="a forward that torch.export can follow, for any number of samples",
         ) from error
     if program is None:
         raise InputError(f"torch did not export {what} to ONNX")
     return _named(program.model_proto)
-
-
-def _first_cause(error: BaseException) -> str:
-    """What torch stumbled over, in one line: its own error is a page of advice about itself."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _named(model: Any) -> Any:

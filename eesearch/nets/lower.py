@@ -117,3 +117,10 @@ def exporting() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def first_cause(error: BaseException) -> str:
+    """What torch stumbled over, in one line: its own error is a page of advice about itself."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from eesearch.core.errors import ModelError
 from eesearch.core.imports import need
-from eesearch.nets.lower import exporting
+from eesearch.nets.lower import exporting, first_cause
 from eesearch.nets.pooling import DECOMPOSED
 
 
@@ -36,6 +36,6 @@ def export_program(module: nn.Module, example: Sequence[Tensor], *, what: str) -
     except Exception as error:  # a user's forward may do anything
         raise ModelError(
             f"{what} cannot be exported to ExecuTorch",
-            got=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
+            got=first_cause(error),
             do="Use ONNX: `--to onnx`, the back end `onnxruntime`.",
         ) from error

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from eesearch.core.design import HeadSpec
+from eesearch.core.errors import ModelError
 from eesearch.nets.graph_export import export_onnx
 from eesearch.nets.heads import build_head
 from eesearch.nets.pooling import largest_1d, largest_2d
@@ -31,3 +32,14 @@ def test_heads_that_pool_in_uneven_windows_can_be_exported(shape, size, plain):
     for samples in (1, 5):
         (said,) = session.run(None, {"x": x[:samples].numpy()})
         np.testing.assert_allclose(said, head(x[:samples]).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_what_cannot_be_exported_is_told_in_one_line_with_its_cause():
+    class Spectrum(torch.nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigvals(x).abs()
+
+    with pytest.raises(ModelError, match=r"torch cannot export a part to ONNX; got \w+: .*linalg_eig") as told:
+        export_onnx(Spectrum().eval(), (torch.rand(2, 3, 3),), ["x"], ["y"], what="a part")
+    assert "\n" not in str(told.value)
+    assert "\x1b" not in str(told.value)
