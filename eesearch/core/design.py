@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from eesearch.core.registry import STRATEGIES
 
 OUTPUT = "output"
-"""The cut name of a network's own classifier."""
+"""The cut name of a network's own classifier; `NAME/output` of one among several networks, as of all its cuts."""
 
 OWN = "own"
 """The head name of a network's own classifier."""
@@ -196,6 +196,43 @@ class Design(Value):
         return content_key(fields)
 
 
+class Cascade(Design):
+    """Designs of several networks side by side, any of which a policy may enter: as one design.
+
+    Its own fields are those of the reference's design; its exits are those of all members, whose cuts bear the names of
+    their networks.
+
+    Attributes:
+        members: Name of each network that has exits -> what was trained.
+        whole: Name of each network that has none -> key of the network.
+        reference: Name of the network that all is compared with.
+    """
+
+    members: dict[str, Design]
+    whole: dict[str, str]
+    reference: str
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Cascade:
+        if self.reference not in {**self.members, **self.whole}:
+            raise ValueError(f"there is no network '{self.reference}' in the cascade")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Content key: equal iff all members are."""
+        designs = {name: design.key for name, design in self.members.items()}
+        return content_key("cascade", designs, self.whole, self.reference)
+
+
+def _as_cascade(fields: object) -> object:
+    return Cascade.model_validate(fields) if isinstance(fields, Mapping) and "members" in fields else fields
+
+
+AnyDesign = Annotated[SerializeAsAny[Design], BeforeValidator(_as_cascade)]
+"""A design, or a cascade of them, as a field of a value that is written and read again."""
+
+
 def _is_empty(text: str) -> bool:
     return not text
 
@@ -205,7 +242,8 @@ class ExitId(Value):
 
     Attributes:
         network: Key of the backbone's weights after training; all `separate` designs share one network.
-        cut: Name of the cut, or `OUTPUT` for the network's own classifier.
+        cut: Name of the cut, or `OUTPUT` for the network's own classifier; where a study has several networks, behind
+            the network's name: `resnet8/layer1.0`, `resnet8/output`.
         head: Name of the head, or `OWN`, or `NOTHING`.
         tier: Where it runs, in a system of several tiers; "": on the first, or the only one.
         link: How the samples came here if their carry was coded on the way: `8bit@<cut>`; "": as they are.
@@ -220,7 +258,7 @@ class ExitId(Value):
     @property
     def is_output(self) -> bool:
         """Whether this is the network's own classifier."""
-        return self.cut == OUTPUT
+        return self.head == OWN and not self.is_last_resort
 
     @property
     def is_last_resort(self) -> bool:

@@ -72,6 +72,36 @@ class ExitTable:
         rows = [self.row(e) for e in exits]
         return ExitTable(self.logits[rows], self.labels, tuple(exits), self.split, self.samples)
 
+    @classmethod
+    def join(cls, tables: Sequence[ExitTable]) -> ExitTable:
+        """The rows of several networks over the same samples, one network after the other.
+
+        Args:
+            tables: At least one; that of the reference network last, see `reference_row`.
+
+        Raises:
+            PolicyError: the tables are of different samples or classes, or two hold the same network.
+        """
+        first, *others = tables
+        for other in others:
+            if (other.samples, other.split) != (first.samples, first.split):
+                raise PolicyError(
+                    "tables over different samples cannot be joined",
+                    got=f"{other.split} {other.samples}",
+                    expected=f"{first.split} {first.samples}",
+                )
+            if other.logits.shape[-1] != first.logits.shape[-1]:
+                raise PolicyError(
+                    "tables of networks with different classes cannot be joined",
+                    got=f"{other.logits.shape[-1]} classes",
+                    expected=f"{first.logits.shape[-1]}",
+                )
+        networks = [network for table in tables for network in {e.network for e in table.exits}]
+        if len(set(networks)) < len(networks):
+            raise PolicyError("the same network cannot be joined with itself", got=networks)
+        exits = tuple(e for table in tables for e in table.exits)
+        return cls(np.concatenate([t.logits for t in tables]), first.labels, exits, first.split, first.samples)
+
     def arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
         """Arrays and text metadata, as the store keeps them."""
         exits = json.dumps([e.model_dump() for e in self.exits])
@@ -99,3 +129,15 @@ def best_per_cut(exits: Sequence[ExitId], right: NDArray[np.generic]) -> list[in
         if right[row] > right[best.setdefault(place, row)]:
             best[place] = row
     return list(best.values())
+
+
+def reference_row(exits: Sequence[ExitId]) -> int | None:
+    """Row of the own classifier that all is compared with: that of the last network that has one; None without any.
+
+    On several tiers, where it stands once for each, the first tier's.
+
+    Args:
+        exits: Rows of a table. [E]
+    """
+    outputs = [row for row, e in enumerate(exits) if e.is_output]
+    return next((row for row in outputs if exits[row].bare == exits[outputs[-1]].bare), None)

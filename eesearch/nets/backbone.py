@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from operator import is_
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from eesearch.core.design import OUTPUT
 from eesearch.core.errors import ModelError, SplitError
 from eesearch.nets.segments import merge_segments, own_tensors
 
@@ -62,12 +63,16 @@ class Backbone(nn.Module):
         cuts: Between them. [K]
         example: One raw sample. [1, ...]
         origin: What they come from.
+        name: Of the network, among several; it stands before the name of each cut.
     """
 
     example: Tensor
 
-    def __init__(self, segments: Sequence[nn.Module], cuts: Sequence[Cut], example: Tensor, origin: Origin) -> None:
+    def __init__(
+        self, segments: Sequence[nn.Module], cuts: Sequence[Cut], example: Tensor, origin: Origin, *, name: str = ""
+    ) -> None:
         super().__init__()
+        self.name = name
         self.segments = nn.ModuleList(segments)
         self.cuts = tuple(cuts)
         self.origin = origin
@@ -82,6 +87,11 @@ class Backbone(nn.Module):
     def classes(self) -> int:
         """Number of classes C."""
         return self.origin.classes
+
+    @property
+    def output_cut(self) -> str:
+        """The cut name of the own classifier."""
+        return f"{self.name}/{OUTPUT}" if self.name else OUTPUT
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw samples [N, ...] to logits [N, C]."""
@@ -130,7 +140,16 @@ class Backbone(nn.Module):
         kept = [k for k, cut in enumerate(self.cuts) if cut.name in cuts]
         ends = [0, *(k + 1 for k in kept), len(self.segments)]
         merged = [merge_segments(list(self.segments)[a:b]) for a, b in pairwise(ends)]
-        backbone = Backbone(merged, [self.cuts[k] for k in kept], self.example, self.origin)
+        return self._around(merged, [self.cuts[k] for k in kept], self.name)
+
+    def named(self, name: str) -> Backbone:
+        """The same network as one among several: its name stands before those of its cuts; shares all weights."""
+        cuts = [replace(cut, name=f"{name}/{cut.name}") for cut in self.cuts]
+        return self._around(list(self.segments), cuts, name)
+
+    def _around(self, segments: Sequence[nn.Module], cuts: Sequence[Cut], name: str) -> Backbone:
+        """These segments of this network as one of their own, in the same mode."""
+        backbone = Backbone(segments, cuts, self.example, self.origin, name=name)
         own = set(self.modules())
         for module in backbone.modules():
             if module not in own:  # only what holds the shared modules is new

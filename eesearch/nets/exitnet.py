@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eesearch.core.design import NOTHING, OUTPUT, OWN, ExitId, HeadSpec
+from eesearch.core.design import NOTHING, OWN, ExitId, HeadSpec
 from eesearch.core.errors import HeadError, ModelError, PolicyError
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.nets.heads import Head, build_head
@@ -65,7 +66,8 @@ class ExitNet(nn.Module):
     @property
     def exits(self) -> tuple[ExitId, ...]:
         """All exits, the network's own classifier last. [E]"""
-        return tuple(ExitId(network=self.network, cut=cut, head=name) for cut, name in (*self.places, (OUTPUT, OWN)))
+        places = (*self.places, (self.backbone.output_cut, OWN))
+        return tuple(ExitId(network=self.network, cut=cut, head=name) for cut, name in places)
 
     def head(self, cut: str, name: str) -> Head:
         """The head `name` at a cut.
@@ -79,6 +81,10 @@ class ExitNet(nn.Module):
         found = self.heads[self.places.index((cut, name))]
         assert isinstance(found, Head)
         return found
+
+    def only(self, places: Container[tuple[str, str]]) -> ExitNet:
+        """The same network with these heads only, which it shares."""
+        return ExitNet(self.backbone, {place: self.head(*place) for place in self.places if place in places})
 
     def refresh(self) -> None:
         """Recompute `network` after the backbone was trained."""
@@ -169,14 +175,7 @@ class ExitNet(nn.Module):
         Raises:
             PolicyError: the policy is not for this network, or policy and fits do not belong together.
         """
-        scoring = Scoring.of(policy, fits)
-        stages = self.stages(policy)
-        device = self.backbone.example.device
-        fitted = scoring.parameters([stage.exit for stage in stages])
-        parameters = {kind: torch.from_numpy(values).to(device) for kind, values in fitted.items()}
-        with evaluating(self), torch.inference_mode():
-            batches = (as_tensor(x[i : i + BATCH]).to(device) for i in range(0, max(len(x), 1), BATCH))
-            return Prediction.join([route(batch, stages, scoring.decision, parameters) for batch in batches])
+        return answered(self, self.stages(policy), x, policy, fits)
 
     def arrays(self) -> tuple[Arrays, dict[str, str]]:
         """All weights and what is needed to build the heads again, as the store keeps them."""
@@ -228,6 +227,30 @@ class ExitNet(nn.Module):
         net = cls(copy.deepcopy(backbone), heads).eval()
         net.load_arrays(arrays, meta)
         return net
+
+
+def answered(
+    net: nn.Module, stages: Sequence[Stage], x: Tensor | NDArray[np.generic], policy: Policy, fits: Sequence[Fit]
+) -> Prediction:
+    """What the stages of a policy answer; see `ExitNet.predict`.
+
+    Args:
+        net: That the stages are of; in eval mode meanwhile.
+        stages: Of the policy.
+        x: Raw samples [N, ...].
+        policy: Which exits are active.
+        fits: Those that its thresholds were chosen with.
+
+    Raises:
+        PolicyError: policy and fits do not belong together.
+    """
+    scoring = Scoring.of(policy, fits)
+    device = next(chain(net.parameters(), net.buffers())).device
+    fitted = scoring.parameters([stage.exit for stage in stages])
+    parameters = {kind: torch.from_numpy(values).to(device) for kind, values in fitted.items()}
+    with evaluating(net), torch.inference_mode():
+        batches = (as_tensor(x[i : i + BATCH]).to(device) for i in range(0, max(len(x), 1), BATCH))
+        return Prediction.join([route(batch, stages, scoring.decision, parameters) for batch in batches])
 
 
 class Coded(nn.Module):

@@ -122,3 +122,30 @@ def _inline(
             # The first to use a module decides: it alone may have to spare the input of the merged segment.
             parts.setdefault(str(node.target), attribute(segment, str(node.target)))
     raise AssertionError("a graph without an output")
+
+
+def carrying(segment: nn.Module, *, enters: bool, first: bool, keeps: bool, ends: bool) -> nn.Module:
+    """A segment of one among several networks, of which the next one starts from the raw samples again.
+
+    The raw samples travel last in the carry. After the last stop of a network, all that is handed on with them is the
+    tap, which a head still has to read; whoever enters the next network throws it away.
+
+    Args:
+        segment: Of its network alone.
+        enters: Whether it follows the last stop of another network: its carry is a tap and the raw samples.
+        first: Whether it is the first of its network, and so reads the raw samples.
+        keeps: Whether another network follows.
+        ends: Whether it leads to the last stop of its network.
+    """
+    assert isinstance(segment, fx.GraphModule)
+    if not enters and not keeps:
+        return segment
+    graph = fx.Graph()
+    if enters:
+        graph.placeholder("left")
+    own = [graph.placeholder(n.name) for n in segment.graph.nodes if n.op == "placeholder"]
+    samples = own[0] if first else graph.placeholder("samples")
+    parts: dict[str, Any] = {}
+    made = _inline(graph, segment, tuple(own), parts)
+    graph.output((*(made[:1] if ends else made), samples) if keeps else made)
+    return fx.GraphModule(parts, graph, class_name="Segment")

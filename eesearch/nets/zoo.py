@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -103,6 +104,51 @@ class CifarResnet(nn.Module):
 def _cifar_stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     first = CifarBlock(in_channels, channels, 1 if in_channels == channels else 2)
     return nn.Sequential(first, *(CifarBlock(channels, channels, 1) for _ in range(blocks - 1)))
+
+
+class TinyBlock(nn.Module):
+    """Two 3x3 convolutions with biases; where it halves the map, a 1x1 convolution is the shortcut."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        stride = 1 if in_channels == channels else 2
+        self.halves = stride == 2
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 0 if self.halves else 1)
+        self.bn1 = nn.BatchNorm2d(channels, eps=1e-3)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.bn2 = nn.BatchNorm2d(channels, eps=1e-3)
+        self.shortcut = nn.Conv2d(in_channels, channels, 1, 2) if self.halves else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] to [N, channels, H / stride, W / stride]."""
+        padded = F.pad(x, (0, 1, 0, 1)) if self.halves else x  # TensorFlow pads right and below
+        hidden = F.relu(self.bn1(self.conv1(padded)))
+        return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(x))
+
+
+class TinyResnet(nn.Module):
+    """The ResNet-8 of MLPerf Tiny (Banbury et al. 2021), image classification; raw pixels 0 .. 255."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 16, 3, 1, 1), bn=nn.BatchNorm2d(16, eps=1e-3)))
+        self.block1, self.block2, self.block3 = TinyBlock(16, 16), TinyBlock(16, 32), TinyBlock(32, 64)
+        self.fc = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] to logits [N, classes]."""
+        x = self.block3(self.block2(self.block1(F.relu(self.stem(x)))))
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
+
+
+def tiny_resnet(*, classes: int = 10) -> nn.Module:
+    """The ResNet-8 of MLPerf Tiny for 32x32 RGB images; it reads raw pixels 0 .. 255.
+
+    Args:
+        classes: Number of classes.
+    """
+    return TinyResnet(classes)
 
 
 def residual_cnn(

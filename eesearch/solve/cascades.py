@@ -32,6 +32,22 @@ def idk(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> list[P
         costs: Knows every exit of the table.
         fits: That the scores use.
     """
+    return _idk(table, costs, fits, tuple(near_shares(table, costs, SDN_SHARES)))
+
+
+def idk_whole(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> list[Policy]:
+    """IDK cascades as they were meant: of whole networks, the cheapest first; otherwise as `idk`.
+
+    Args:
+        table: Calibration; the own classifiers of several networks.
+        costs: Knows every exit of the table.
+        fits: That the scores use.
+    """
+    rows = costs.select(table.exits).step[0].argsort(kind="stable").tolist()
+    return _idk(table, costs, fits, tuple(rows))
+
+
+def _idk(table: ExitTable, costs: StageCosts, fits: Sequence[Fit], start: tuple[int, ...]) -> list[Policy]:
     scoring, known = Scoring(answer="most_confident", fits=tuple(fits)), dict[tuple[int, ...], Placed]()
 
     def place(rows: tuple[int, ...]) -> Placed:
@@ -39,7 +55,6 @@ def idk(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> list[P
             known[rows] = Placed.of(table, costs, rows, scoring)
         return known[rows]
 
-    start = tuple(near_shares(table, costs, SDN_SHARES))
     return list(dict.fromkeys(_thinned(place, start, mu / costs.backbone) for mu in IDK_TRADE_OFFS))
 
 

@@ -22,7 +22,7 @@ from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import MAX_DROP, Certificate, Evaluation, Front, hypervolume
 from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.progress import Progress, silent
-from eesearch.core.tables import ExitTable
+from eesearch.core.tables import ExitTable, reference_row
 from eesearch.exits.evaluate import backbone_evaluation, tally
 from eesearch.solve.family import ANYTIME_SECONDS, Effort, Family, clock
 
@@ -185,15 +185,15 @@ def _certificate(search: Search, reached: Front, *, complete: bool, seconds: flo
 
 
 def own_classifier(table: ExitTable | ScoreTable, axes: Sequence[StageCosts]) -> Evaluation:
-    """The unmodified backbone on a table.
+    """The unmodified backbone on a table; of several networks, the reference (`core.tables.reference_row`).
 
     Raises:
-        PolicyError: the table lacks its own classifier, or holds several.
+        PolicyError: the table lacks its own classifier.
     """
-    outputs = [e for e in table.exits if e.is_output]
-    if len({e.bare for e in outputs}) != 1:  # on several tiers it is one all the same; the first comes first
-        raise PolicyError(f"a front on the {table.split} table needs its backbone", got=outputs, expected="one output")
-    return backbone_evaluation(table, axes, outputs[0])
+    row = reference_row(table.exits)
+    if row is None:
+        raise PolicyError(f"a front on the {table.split} table needs its backbone", got="no own classifier")
+    return backbone_evaluation(table, axes, table.exits[row])
 
 
 def _question(

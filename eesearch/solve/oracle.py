@@ -24,9 +24,10 @@ from eesearch.core.costs import StageCosts
 from eesearch.core.design import ExitId
 from eesearch.core.front import Front
 from eesearch.core.policy import Policy, Scoring, Stop
-from eesearch.core.tables import ExitTable, best_per_cut
-from eesearch.exits.evaluate import backbone_evaluation, tally
+from eesearch.core.tables import ExitTable, best_per_cut, reference_row
+from eesearch.exits.evaluate import tally
 from eesearch.exits.routing import exit_rate
+from eesearch.solve.exact import own_classifier
 from eesearch.solve.kernel import Bits, count_both, intersect, pack
 from eesearch.solve.paths import PathTree
 
@@ -170,13 +171,13 @@ def static_front(
             policy = Policy(stops=(Stop(exit=exit_, threshold=-inf),), criterion=scoring.criterion, fits=scoring.keys)
             correct = table.correct[row : row + 1]
             points.append(tally(policy, np.zeros(correct.shape, np.float32), correct, costs, labels=table.labels))
-    backbone = backbone_evaluation(table, costs, next(e for e in table.exits if e.is_output))
+    backbone = own_classifier(table, costs)
     return Front(points, backbone=backbone, axis=costs[0].axis, device=device or costs[0].axis)
 
 
 def overthinking(table: ExitTable | ScoreTable) -> list[Overthinking]:
     """What going on from each exit on a cut to the own classifier does, in the order of the table."""
-    end = table.correct[next(row for row, e in enumerate(table.exits) if e.is_output)]
+    end = table.correct[reference_row(table.exits)]
     found = []
     for exit_, here in zip(table.exits, table.correct, strict=True):
         if not (exit_.is_output or exit_.is_last_resort):

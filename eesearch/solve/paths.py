@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,45 +17,53 @@ BLOCK = 1 << 17
 
 
 class PathTree:
-    """All paths of a family.
+    """All paths of a family: no network is entered twice, and no more exits are active than are allowed.
+
+    An exit counts wherever a sample may leave and go on otherwise: on a cut, or behind a whole network that another
+    one follows. The last stop is free where it is a network's own classifier, and so is handing on behind it.
 
     Args:
         exits: Rows of the table. [E]
         step: Costs as in `StageCosts`. [E + 1, E]
-        max_exits: Most exits on cuts.
+        max_exits: Most exits.
 
     Attributes:
         answers: Where a path may end: not where nothing is said. [E]
+        on_cut: Which exits count as the last stop, too. [E]
+        network: Number of each exit's network; a last resort is a network of its own. [E]
     """
 
     def __init__(self, exits: Sequence[ExitId], step: NDArray[np.float64], max_exits: int) -> None:
         self.answers = np.array([not e.is_none for e in exits])
-        self.on_cut = np.array([not (e.is_output or e.is_last_resort) for e in exits])
+        self.output = np.array([e.is_output for e in exits])
+        self.resort = np.array([e.is_last_resort for e in exits])
+        self.on_cut = ~(self.output | self.resort)
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(e.network for e in exits))}
+        self.network = np.array([numbers[e.network] for e in exits], np.int64)
         self.first = np.flatnonzero(np.isfinite(step[0]))
         self.onward = np.isfinite(step[1:])
         self.max_exits = max_exits
-        self.longest = max_exits + int((~self.on_cut).sum())
+        self.longest = max_exits + 1 + int(self.resort.any())
 
     def allows(self, path: Sequence[int]) -> bool:
         """Whether a sample can meet these stops in this order, and the family allows so many."""
-        steps = all(self.onward[i, j] for i, j in pairwise(path))
-        return bool(path) and path[0] in self.first and steps and self.on_cut[list(path)].sum() <= self.max_exits
+        rows = np.asarray(path, np.int64)[None]
+        return bool(path) and all(self._may(rows[:, :k])[0, row] for k, row in enumerate(path))
 
     def count(self) -> int:
         """Number of paths."""
-        # ways[c, e]: paths that end at exit e and have c exits on cuts
-        ways = np.zeros((self.max_exits + 1, len(self.on_cut)))
-        for e in self.first:
-            if self.on_cut[e] <= self.max_exits:
-                ways[int(self.on_cut[e]), e] += 1
+        entered = 1 << self.network
+        sets = np.arange(1 << int(self.network.max() + 1))  # of networks
+        same = self.network[:, None] == self.network
+        ways = np.zeros((len(sets), len(self.on_cut)))  # paths through a set of networks that end at an exit
+        ways[entered[self.first], self.first] = self.on_cut[self.first] <= self.max_exits
         total = ways.sum()
-        for _ in range(self.longest - 1):
-            longer = np.zeros_like(ways)
-            for c in range(self.max_exits + 1):
-                reached = ways[c] @ self.onward
-                longer[c] += np.where(self.on_cut, 0, reached)
-                if c < self.max_exits:
-                    longer[c + 1] += np.where(self.on_cut, reached, 0)
+        for stops in range(1, self.longest):
+            may = self.onward & (self._used(stops, np.arange(len(self.on_cut))) <= self.max_exits)
+            longer = ways @ (may & same)
+            for network in np.unique(entered):
+                before = sets[sets & network == 0]
+                longer[before | network] += ways[before] @ (may & ~same & (entered == network))
             ways, total = longer, total + longer.sum()
         return int(total)
 
@@ -78,15 +85,25 @@ class PathTree:
 
     def longer(self, prefixes: Rows) -> Rows:
         """Every prefix with every stop that may come next."""
-        if prefixes.shape[1] == 0:
-            may = np.zeros((len(prefixes), len(self.on_cut)), np.bool_)
-            may[:, self.first] = True
-        else:
-            may = self.onward[prefixes[:, -1]]
-        used = self.on_cut[prefixes].sum(1) if prefixes.shape[1] else np.zeros(len(prefixes), np.int64)
-        may = may & ((used[:, None] + self.on_cut) <= self.max_exits)
-        parent, row = np.nonzero(may)
+        parent, row = np.nonzero(self._may(prefixes))
         return np.column_stack([prefixes[parent], row])
+
+    def _may(self, prefixes: Rows) -> NDArray[np.bool_]:
+        """Which stops may come next. [P, E]"""
+        may = np.zeros((len(prefixes), len(self.on_cut)), np.bool_)
+        if prefixes.shape[1] == 0:
+            may[:, self.first] = True
+            return np.asarray(may & (self.on_cut <= self.max_exits))
+        last = prefixes[:, -1]
+        may = self.onward[last] & (self._used(prefixes.shape[1], last) <= self.max_exits)
+        for stop in prefixes.T:  # whose network was left must not be entered again
+            entered = self.network[stop][:, None] == self.network
+            may &= ~entered | (self.network[last][:, None] == self.network)
+        return may
+
+    def _used(self, stops: int, last: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Exits that are active if so many stops, the last of them as given, are followed by one more. [P, E]"""
+        return np.asarray(stops + self.on_cut - (self.output[last][:, None] & self.resort))
 
 
 def paid(step: NDArray[np.float64], paths: Rows, *, largest: bool = False) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import torch
 from eesearch.core.errors import EesearchError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
+from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import Coded, ExitNet
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.modes import evaluating
@@ -15,11 +16,13 @@ from eesearch.training.accelerator import device_of, full_precision
 from eesearch.training.data import Split
 
 
-def collect(net: ExitNet | Coded, split: Split, *, batch_size: int = 256, progress: Progress = silent) -> ExitTable:
+def collect(
+    net: ExitNet | CascadeNet | Coded, split: Split, *, batch_size: int = 256, progress: Progress = silent
+) -> ExitTable:
     """What every exit says about every sample; the backbone runs once.
 
     Args:
-        net: Stays as it is; runs in eval mode. Or its exits behind a link that codes.
+        net: Stays as it is; runs in eval mode. Or several, or the exits of one behind a link that codes.
         split: Any.
         batch_size: Of the pass; the logits depend on it in the last bits only.
         progress: Called after each batch, in samples.

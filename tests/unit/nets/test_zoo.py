@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from eesearch.core.errors import ModelError
-from eesearch.nets.zoo import cifar_resnet, mlp, residual_cnn, transformer
+from eesearch.nets.zoo import cifar_resnet, mlp, residual_cnn, tiny_resnet, transformer
 
 
 def test_cifar_resnet_has_the_published_size_and_names():
@@ -22,6 +22,22 @@ def test_cifar_shortcut_pads_channels_evenly_on_both_sides():
     assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
     assert not y[:, :8].any()
     assert not y[:, 24:].any()
+
+
+def test_tiny_resnet_has_the_published_size_and_pads_right_and_below():
+    model = tiny_resnet().eval()
+    assert sum(p.numel() for p in model.parameters()) == 78_186
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    block = model.block2
+    torch.nn.init.zeros_(block.shortcut.weight)
+    torch.nn.init.zeros_(block.shortcut.bias)
+    x = torch.zeros(1, 16, 4, 4)
+    x[..., 0, 0] = 100.0  # the first corner is read by the first window only, as nothing is padded before it
+    changed = (
+        (block.conv1(torch.nn.functional.pad(x, (0, 1, 0, 1))) - block.conv1(torch.zeros(1, 16, 5, 5))).abs().sum(1)
+    )
+    assert changed[0, 0, 0] > 0.0
+    assert not changed[0].flatten()[1:].any()
 
 
 @pytest.mark.parametrize("depth", [2, 19, 55])

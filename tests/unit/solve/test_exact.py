@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations, groupby, permutations, product
 from math import inf
 
 import numpy as np
@@ -62,13 +62,16 @@ def problems(draw, odd_costs=False):
 
 
 def paths_of(table, costs, max_exits):
-    """All sequences of rows that a sample can meet, with at most so many exits on cuts."""
+    """All sequences of rows that a sample can meet, with at most so many exits, entering no network twice."""
     rows = range(len(table.exits))
-    for k in range(1, len(rows) + 1):
-        for path in combinations(rows, k):
+    several = len({e.network for e in table.exits if not e.is_last_resort}) > 1
+    for k in range(1, min(len(rows), max_exits + 2) + 1):
+        for path in (permutations if several else combinations)(rows, k):
             legs = [costs.step[i, j] for i, j in zip([0, *(e + 1 for e in path)], path, strict=False)]
-            on_cuts = sum(not (table.exits[e].is_output or table.exits[e].is_last_resort) for e in path)
-            if np.isfinite(legs).all() and on_cuts <= max_exits:
+            chain = [table.exits[e] for e in path if not table.exits[e].is_last_resort]
+            networks = [network for network, _ in groupby(e.network for e in chain)]
+            exits = len(chain) - bool(chain and chain[-1].is_output)  # a whole network that another follows is one
+            if np.isfinite(legs).all() and exits <= max_exits and len(set(networks)) == len(networks):
                 yield path, legs
 
 
@@ -118,6 +121,42 @@ def test_finds_what_brute_force_finds(problem, family):
         assert agrees(front, table, brute_force(table, costs, family))
         assert front.certificate.exact
         assert front.certificate.gain == 0.0
+
+
+@st.composite
+def cascades(draw):
+    """Two or three networks, each with an exit or none, that may follow each other in any order."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    samples, classes = draw(st.integers(1, 10)), draw(st.integers(2, 3))
+    ids, whole, cost = [], [], []
+    for name in ("a", "b", "c")[: draw(st.integers(2, 3))]:
+        own = [(f"{name}/1", "head")] * draw(st.integers(0, 1)) + [(f"{name}/{OUTPUT}", OWN)]
+        ids += [ExitId(network=name, cut=cut, head=head) for cut, head in own]
+        cost += np.cumsum(rng.integers(1, 9, len(own))).tolist()
+        whole.append(cost[-1])
+    step = np.full((len(ids) + 1, len(ids)), np.inf)
+    for j, e in enumerate(ids):
+        step[0, j] = cost[j]
+        for i, before in enumerate(ids):
+            if before.network != e.network:
+                step[i + 1, j] = cost[j]
+            elif i < j:
+                step[i + 1, j] = cost[j] - cost[i]
+    logits = rng.integers(-2, 3, (len(ids), samples, classes)).astype(np.float32)
+    labels = rng.integers(0, classes, samples)
+    return ExitTable(logits, labels, tuple(ids), "cal", "s"), StageCosts(step, tuple(ids), "macs", float(whole[-1]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(cascades(), st.integers(0, 3), st.sampled_from([2, None]), st.sampled_from(["max_prob", "patience"]))
+def test_is_exact_over_networks_in_any_order(problem, max_exits, levels, criterion):
+    table, costs = problem
+    family, scoring = Family(max_exits, levels=levels), Scoring(criterion)
+    expected = brute_force(table, costs, family, scoring)
+    for method in ("exact", "anytime"):
+        front = solve(table, costs, family, scoring, method=method)
+        assert agrees(front, table, expected)
+        assert front.backbone.policy.exits == table.exits[-1:], "the last network is the reference"
 
 
 @settings(max_examples=100, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby, pairwise, permutations
 from math import inf
 
 import numpy as np
@@ -59,3 +60,37 @@ def test_allows_nothing_else(made, path):
 def test_paid_adds_the_steps_up():
     step = np.arange(42.0).reshape(7, 6)
     np.testing.assert_array_equal(paid(step, np.array([[0, 2, 5]])), [[0.0, 8.0, 8.0 + 23.0]])
+
+
+FAMILY = tuple(
+    ExitId(network=network, cut=cut, head=head)
+    for network in ("a", "b", "c")
+    for cut, head in ((f"{network}/1", "h"), (f"{network}/{OUTPUT}", OWN))
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 4), st.booleans(), st.data())
+def test_no_network_is_entered_twice(most, asks, data):
+    exits = (*FAMILY, *([ASK] if asks else []))
+    step = np.full((len(exits) + 1, len(exits)), inf)
+    for i, before in enumerate((None, *exits)):
+        for j, e in enumerate(exits):
+            later = before is None or (before is not ASK and (before.network != e.network or before.head != OWN))
+            if later and before != e and data.draw(st.integers(0, 9)):
+                step[i, j] = 1.0
+    tree = PathTree(exits, step, most)
+    listed = [tuple(path) for block in tree.blocks() for path in block.tolist()]
+    expected = set()
+    for length in range(1, most + 3):
+        for path in permutations(range(len(exits)), length):
+            chain = [exits[row] for row in path]
+            groups = [network for network, _ in groupby(e.network for e in chain)]
+            known = np.isfinite(step[0, path[0]]) and all(np.isfinite(step[i + 1, j]) for i, j in pairwise(path))
+            early = chain[:-1] if chain[-1].cut == ASK.cut else chain
+            early = early[:-1] if early and early[-1].is_output else early
+            if known and len(set(groups)) == len(groups) and len(early) <= most:
+                expected.add(path)
+    assert len(listed) == len(set(listed)) == tree.count()
+    assert set(listed) == expected
+    assert all(tree.allows(path) for path in listed)
