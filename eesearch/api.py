@@ -20,7 +20,7 @@ from torch import nn
 from eesearch.answering import Answering, Watchers, draw, page, verify_found
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import ExitSpec, HeadSpec
-from eesearch.core.errors import InputError
+from eesearch.core.errors import InputError, StudyError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
@@ -45,7 +45,6 @@ from eesearch.study.estimate import expected_work
 from eesearch.study.files import validate
 from eesearch.study.materials import (
     Given,
-    any_profile,
     check_classes,
     fitting_heads,
     load_backbone,
@@ -53,6 +52,7 @@ from eesearch.study.materials import (
     thinned,
 )
 from eesearch.study.modes import build_problem
+from eesearch.study.profiling import any_profile
 from eesearch.study.question import DataSpec, Study
 from eesearch.study.rundir import RunDir, open_run
 from eesearch.study.tiers import save_any_profile
@@ -272,6 +272,12 @@ def bundle(study: Study, out: Path, *, progress: Progress = silent) -> KitFacts:
 
 
 def _network(study: Study) -> tuple[Dataset, Backbone, dict[str, tuple[HeadSpec, ...]]]:
+    if len(study.backbones) > 1:
+        raise StudyError(
+            "plans, profiles and kits are of one network so far",
+            got=", ".join(spec.name for spec in study.backbones),
+            do="Run `eesearch search`: it measures all of them.",
+        )
     dataset = load_study_data(study)
     backbone = thinned(load_backbone(study, dataset.train.x[:2]), study.space.cuts.max_cuts)
     check_classes(backbone, dataset)

@@ -6,19 +6,21 @@ const TRUNK = 44, CARD = 118, WIDTH = 372, THICK = 26;
 function chainOf(device, point) {
   const placed = point.stops.map((stop, k) => ({ ...stop, rate: point.rates[k], unused: 0 }));
   const exits = placed.filter((stop) => stop.kind === "exit");
-  const places = exits.map((stop) => device.cuts.indexOf(stop.cut));
-  const networks = new Set(exits.map((stop) => stop.network));
+  const home = (cut) => cut.slice(0, cut.lastIndexOf("/") + 1); // the name of one among several networks
+  const cuts = device.cuts.filter((cut) => home(cut) === home(placed[0].cut));
+  const places = exits.map((stop) => cuts.indexOf(stop.cut));
+  const networks = new Set(placed.filter((stop) => stop.kind !== "ask").map((stop) => stop.network));
   const known = networks.size < 2 && places.every((place, k) => place >= 0 && (!k || place >= places[k - 1]));
   if (!known) return placed;
   const chain = [];
   let next = 0;
   for (const stop of placed) {
-    const end = stop.kind === "exit" ? device.cuts.indexOf(stop.cut) : stop.kind === "output" ? device.cuts.length : next;
-    chain.push(...device.cuts.slice(next, end).map((cut) => ({ cut, kind: "cut" })), stop);
+    const end = stop.kind === "exit" ? cuts.indexOf(stop.cut) : stop.kind === "output" ? cuts.length : next;
+    chain.push(...cuts.slice(next, end).map((cut) => ({ cut, kind: "cut" })), stop);
     next = stop.kind === "exit" ? end + 1 : end;
   }
   const last = placed.at(-1);
-  if (last.kind === "exit") chain.push(...device.cuts.slice(next).map((cut) => ({ cut, kind: "off" })), { cut: "output", kind: "off" });
+  if (last.kind === "exit") chain.push(...cuts.slice(next).map((cut) => ({ cut, kind: "off" })), { cut: "output", kind: "off" });
   return folded(chain);
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import Design, Value, content_key
+from eesearch.core.design import AnyDesign, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
 from eesearch.core.paired import wilson
 from eesearch.core.timings import CONTENDED, NOISY
@@ -353,7 +353,7 @@ class Answers(Value):
     devices: tuple[DeviceAnswer, ...]
     trials: tuple[TrialAnswer, ...] = ()
     phases: dict[str, float] = Field(default_factory=dict)
-    designs: dict[str, Design] = Field(default_factory=dict)
+    designs: dict[str, AnyDesign] = Field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     elsewhere: tuple[PickElsewhere, ...] = ()
 

@@ -25,6 +25,7 @@ from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import replay
 from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.tiers import with_places
+from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.links import CODED
 from eesearch.solve.trust import order_of_tests, p_value
@@ -324,6 +325,7 @@ def _with_places(run: Run, points: Sequence[Point], split: Split | None, progres
     for link in sorted({e.link for e in exits if e.link}):
         data = split or _unchanged(run, "cal", load_study_data(run.question()).cal)
         net, _ = run.network(points[0], data.x[:2])
+        assert isinstance(net, ExitNet)  # several networks know no links
         coded[link] = collect(net.behind(link.removeprefix(CODED)), data, progress=progress)
     return with_places(table, exits, coded)
 
@@ -337,8 +339,7 @@ def _table(run: Run, points: Sequence[Point], split: Split | None, progress: Pro
         split = _unchanged(run, "cal", load_study_data(run.question()).cal)
     net, _ = run.network(points[0], split.x[:2])
     used = {(e.cut, e.head) for point in points for e in point.cal.policy.exits}
-    heads = {place: net.head(*place) for place in net.places if place in used}
-    return _collected(run, ExitNet(net.backbone, heads), split, progress)
+    return _collected(run, net.only(used), split, progress)
 
 
 def _backbone_table(run: Run, device: DeviceAnswer, split: Split | None, progress: Progress) -> ExitTable:
@@ -353,7 +354,7 @@ def _backbone_table(run: Run, device: DeviceAnswer, split: Split | None, progres
     return _collected(run, run.network(device.backbone, split.x[:2])[0], split, progress)
 
 
-def _collected(run: Run, net: ExitNet, split: Split, progress: Progress) -> ExitTable:
+def _collected(run: Run, net: ExitNet | CascadeNet, split: Split, progress: Progress) -> ExitTable:
     with placed(net, find_device(run.directory.study().resources.accelerator)):
         return collect(net, split, progress=progress)
 

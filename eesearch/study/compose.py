@@ -20,6 +20,7 @@ from eesearch.exits.evaluate import outcomes, replay
 from eesearch.solve.optimism import optimism
 from eesearch.study.answers import Answers, DeviceAnswer, SeedAnswer, TrialAnswer
 from eesearch.study.bank_problem import BankProblem
+from eesearch.study.cascade_problem import ONE, WHOLE, CascadeProblem
 from eesearch.study.elsewhere import picks_elsewhere
 from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
@@ -35,6 +36,9 @@ from eesearch.training.plans import Work
 Mode = BankProblem | JointTrials | OneDesign
 
 SPLITS: tuple[SplitName, ...] = ("cal", "test")
+
+IDK = "IDK cascade of whole networks"
+"""The construction of Wang et al. 2018 on the networks of a study."""
 
 MOST_DOMINATED = 150
 """Dominated points that are kept per device."""
@@ -167,6 +171,8 @@ class Composer:
         )
         if not isinstance(problem, BankProblem) or not designs:
             return answer
+        if isinstance(problem, CascadeProblem):
+            return answer.model_copy(update=_on_networks(problem, profile, find=final))
         if profile.device not in self._known:
             self._known[profile.device] = _on_bank(problem, profile)
             self._seeds[profile.device] = _seeds(problem, profile)
@@ -265,6 +271,19 @@ def _on_bank(problem: BankProblem, profile: Profile) -> dict[str, object]:
         "static": tuple(Point(cal=e, test=problem.reported(e, bank, profile)) for e in static),
         "overthinking": tuple(ExitFacts(**vars(facts)) for facts in overthinking(problem.workshop.table(bank, "test"))),
     }
+
+
+def _on_networks(problem: CascadeProblem, profile: Profile, *, find: bool) -> dict[str, object]:
+    """What the tables of several networks tell beside their front: the fronts of policies of one kind, and IDK's."""
+    design, layers = problem.workshop.bank_design, []
+    if find:
+        for kind in (ONE, WHOLE):
+            points = tuple(
+                Point(cal=e, test=problem.reported(e, design, profile)) for e in problem.layer(kind, profile)
+            )
+            layers.append(Layer(name=kind, kind="cascade", points=spread(points, MOST_OF_A_LAYER)))
+        layers.append(Layer(name=IDK, kind="baseline", points=spread(problem.idk(profile), MOST_OF_A_LAYER)))
+    return {"certificates": problem.solved(design, profile).certificates, "layers": tuple(layers)}
 
 
 def _baselines(problem: BankProblem, profile: Profile, *, find: bool) -> tuple[Layer, ...]:

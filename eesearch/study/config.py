@@ -12,7 +12,7 @@ import yaml
 
 import eesearch
 from eesearch.core.costs import Axis
-from eesearch.core.design import Design, Value, content_key
+from eesearch.core.design import AnyDesign, Design, Value, content_key
 from eesearch.core.errors import RunError, StudyError
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy
@@ -72,7 +72,7 @@ class ExportedConfig(Value):
     version: Literal[1] = 1
     kind: Literal["eesearch-config"] = "eesearch-config"
     study: dict[str, Any]
-    design: Design | None
+    design: AnyDesign | None
     policy: Policy
     fits: dict[str, tuple[tuple[float, ...], ...]]
     device: str

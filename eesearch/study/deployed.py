@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eesearch.core.errors import PolicyError
 from eesearch.core.policy import Fit, Policy
 from eesearch.nets.backbone import Carry
+from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet, Prediction
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.stages import Stage
@@ -26,7 +27,7 @@ class Deployed(nn.Module):
         fits: Those that the policy's thresholds were chosen with.
     """
 
-    def __init__(self, net: ExitNet, policy: Policy, fits: Sequence[Fit] = ()) -> None:
+    def __init__(self, net: ExitNet | CascadeNet, policy: Policy, fits: Sequence[Fit] = ()) -> None:
         super().__init__()
         self.net = net
         self.policy = policy

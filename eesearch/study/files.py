@@ -59,15 +59,16 @@ def resolve(fields: dict[str, Any], overrides: Sequence[str], file: Path) -> Stu
 
 def _absolute(study: Study) -> Study:
     """With the paths of files made absolute, so that a run can be continued and used from another directory."""
-    data, backbone = study.data, study.backbone
+    data = study.data
     if data.source.endswith(".npz"):
         data = data.model_copy(update={"source": str(Path(data.source).expanduser().absolute())})
-    if backbone.weights is not None:
-        weights = str(Path(backbone.weights).expanduser().absolute())
-        backbone = backbone.model_copy(update={"weights": weights})
+    networks = tuple(
+        spec.model_copy(update={"weights": str(Path(spec.weights).expanduser().absolute())}) if spec.weights else spec
+        for spec in study.backbones
+    )
     devices = tuple(str(Path(d).absolute()) if d.endswith(".json") else d for d in study.devices)
     systems = {name: _absolute_system(system) for name, system in study.systems.items()}
-    places = {"data": data, "backbones": (backbone,), "devices": devices, "systems": systems}
+    places = {"data": data, "backbones": networks, "devices": devices, "systems": systems}
     return study.model_copy(update=places)
 
 
@@ -137,7 +138,7 @@ def _plain(kind: str, message: str, got: object) -> str:
 
 
 def _override(fields: dict[str, Any], override: str) -> None:
-    """Set one dotted key; `backbone.x` means the only entry of `backbones`."""
+    """Set one dotted key; `backbone.x` means the only entry of `backbones`, `backbones.NAME.x` the one of that name."""
     key, mark, text = override.partition("=")
     if not mark or not key:
         raise StudyError(f"--set {override}", expected="key=value, such as budget.trials=5")
@@ -160,6 +161,10 @@ def _override(fields: dict[str, Any], override: str) -> None:
 
 
 def _index(node: list[Any], name: str, override: str) -> int:
+    """Place of an entry in a list, by its number or by its name."""
+    named = [place for place, entry in enumerate(node) if isinstance(entry, dict) and entry.get("name") == name]
+    if named:
+        return named[0]
     if not name.isdigit() or int(name) >= len(node):
         raise StudyError(f"--set {override}", got=f"'{name}'", expected=f"an index below {len(node)}")
     return int(name)

@@ -15,7 +15,7 @@ from eesearch.core.front import MAX_DROP, Certificate, Evaluation, Front
 from eesearch.core.policy import Scoring, decision_name
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import STRATEGIES
-from eesearch.core.tables import ExitTable
+from eesearch.core.tables import ExitTable, reference_row
 from eesearch.exits.evaluate import evaluate
 from eesearch.nets.exitnet import ExitNet
 from eesearch.seeding.bolukbasi import Learned, bolukbasi, fewer, seeds
@@ -229,7 +229,7 @@ class FrontProblem(Problem):
         constraints = self.constraints(profile)
         if deepest is not None:
             drops = [d for d in (constraints.max_drop, deepest) if d is not None]
-            own = float(table.accuracy[table.row(next(e for e in table.exits if e.is_output))])
+            own = float(table.accuracy[reference_row(table.exits)])
             better = max(0.0, own - self.backbone(profile, "cal").accuracy)  # the solver counts from the own classifier
             constraints = constraints.model_copy(update={"max_drop": min(1.0, min(drops) + better)})
         levels = None if self.space.levels == "all" else self.space.levels

@@ -16,28 +16,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from eesearch.core.costs import DeviceProfile, Profile
+from eesearch.core.costs import Profile
 from eesearch.core.design import HeadSpec, content_key
-from eesearch.core.errors import CostError, DataError, HeadError, ModelError, StoreError
+from eesearch.core.errors import DataError, HeadError, ModelError, StoreError
 from eesearch.core.imports import import_object
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import TEXT, Store
-from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.costs.devices import parse_device
-from eesearch.costs.latency import Measuring
-from eesearch.costs.profile import is_current, load_profile, profile, save_profile
+from eesearch.costs.profile import profile
 from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Normalize, Preprocessed
 from eesearch.nets.split import Backbone, split
 from eesearch.seeding.placement import percentile
 from eesearch.study.named import remember
+from eesearch.study.profiling import any_profile
 from eesearch.study.question import BackboneSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
-from eesearch.study.tiers import save_any_profile, system_profile
 from eesearch.study.warm import check_warm_starts, inherit_questions, warm_runs
-from eesearch.study.workers import others
 from eesearch.training.accelerator import CPU, find_device, placed
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Calibration, Dataset, load_dataset
@@ -96,6 +93,7 @@ class Materials:
         profiles: One per device or system of the study, in its order.
         store: Where tables, weights and fits are kept.
         fresh: The same network with random weights, where the study starts from them.
+        members: Of a study of several networks, each one's own by its name; `backbone` is then the reference.
     """
 
     study: Study
@@ -106,6 +104,7 @@ class Materials:
     store: Store
     watch: Stopwatch
     fresh: Backbone | None = None
+    members: Mapping[str, Materials] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +183,8 @@ def load_study_data(study: Study) -> Dataset:
 
 def calibration_of(study: Study) -> Calibration:
     """Where the calibration split comes from, if the data have none of their own; see `load_study_data`."""
-    default = Calibration(origin="test", share=0.5) if study.backbone.weights else Calibration()
+    learnt = any(spec.weights for spec in study.backbones)
+    default = Calibration(origin="test", share=0.5) if learnt else Calibration()
     return study.data.calibration or default
 
 
@@ -217,7 +217,7 @@ def check_classes(backbone: Backbone, dataset: Dataset) -> None:
     """
     if backbone.classes != dataset.classes:
         raise ModelError(
-            "the model does not fit the data",
+            f"network {backbone.name} does not fit the data" if backbone.name else "the model does not fit the data",
             got=f"{backbone.classes} outputs",
             expected=f"one for each of the {dataset.classes} classes",
         )
@@ -335,65 +335,3 @@ def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[Hea
     if never:
         raise HeadError(f"the head {min(never)} fits no cut", got=refusals[min(never)])
     return fitting
-
-
-def any_profile(
-    study: Study,
-    run: RunDir,
-    name: str,
-    network: tuple[Backbone, Mapping[str, tuple[HeadSpec, ...]]],
-    progress: Progress,
-) -> DeviceProfile | SystemProfile:
-    """The profile of a device, or of one of the study's systems; both are kept in the run directory.
-
-    Raises:
-        CostError: as for `device_profile`.
-        StudyError: a system does not suit the network.
-    """
-    if name not in study.systems:
-        return device_profile(study, run, name, network, progress)
-    found = system_profile(
-        name, study.systems[name], network[0], lambda device: device_profile(study, run, device, network, progress)
-    )
-    save_any_profile(found, run.profile_file(name))
-    return found
-
-
-def device_profile(
-    study: Study,
-    run: RunDir,
-    device: str,
-    network: tuple[Backbone, Mapping[str, tuple[HeadSpec, ...]]],
-    progress: Progress,
-) -> DeviceProfile:
-    """The device's profile: the one in the run directory if it matches, else a new measurement.
-
-    Raises:
-        CostError: an operation is not counted, or the device cannot be measured here.
-    """
-    backbone, heads = network
-    file, decisions, protocol = run.profile_file(device), study.decisions, study.measuring
-    known = _known_profile(file)
-    if (
-        known is not None
-        and known.device == device
-        and parse_device(device).path is None
-        and is_current(known, backbone, heads, decisions=decisions, protocol=None if others(run.path) else protocol)
-    ):
-        return known  # who joins a search takes its profile, though this may be another machine
-    if device != "macs":
-        log.info("measuring %s", device)
-    measuring = Measuring(protocol=protocol, progress=progress)
-    measured = profile(backbone, heads, device, decisions=decisions, measuring=measuring)
-    save_profile(measured, file)
-    return measured
-
-
-def _known_profile(file: Path) -> DeviceProfile | None:
-    if not file.exists():
-        return None
-    try:
-        return load_profile(file)
-    except CostError as error:
-        log.warning("%s It is measured again.", error)
-        return None

@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 OURS = frozenset(
     {
-        *(f"eesearch.nets.zoo:{name}" for name in ("residual_cnn", "cifar_resnet", "mlp", "transformer")),
+        *(
+            f"eesearch.nets.zoo:{name}"
+            for name in ("residual_cnn", "cifar_resnet", "tiny_resnet", "mlp", "transformer")
+        ),
         "eesearch.training.data:digits",
     }
 )
@@ -33,8 +36,11 @@ Named = tuple[str, str]
 
 def named_paths(study: Study) -> list[Named]:
     """What the study has imported and called: its model, and its data if they are no file."""
-    model, data = study.backbone, study.data
-    calls = [(model.model, model.args), *([] if data.source.endswith(".npz") else [(data.source, data.args)])]
+    data = study.data
+    calls = [
+        *((spec.model, spec.args) for spec in study.backbones),
+        *([] if data.source.endswith(".npz") else [(data.source, data.args)]),
+    ]
     return [(path, json.dumps(args, sort_keys=True)) for path, args in calls if not path.startswith("given:")]
 
 

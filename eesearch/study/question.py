@@ -16,6 +16,9 @@ from eesearch.core.policy import decision_name, decision_named
 from eesearch.core.registry import DRIVERS, STRATEGIES
 from eesearch.costs.devices import FORMAT, is_device_name
 from eesearch.costs.timer import Protocol
+from eesearch.study.networks import BackboneSpec as BackboneSpec
+from eesearch.study.networks import InputSpec as InputSpec
+from eesearch.study.networks import check_networks
 from eesearch.study.space import SearchSpace
 from eesearch.study.systems import SystemSpec
 from eesearch.training.data import Calibration
@@ -51,21 +54,6 @@ Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0.0)]
 Share = Annotated[float, BeforeValidator(share), Field(ge=0.0, le=1.0)]
 
 
-class BackboneSpec(Value):
-    """One network.
-
-    Attributes:
-        model: `package.module:function`; called with `args`, it returns an `nn.Module` that maps [N, ...] to [N, C].
-        weights: A safetensors file, or a state dict that `torch.load(weights_only=True)` reads; none: the network is
-            trained first, by the study's `training` section.
-    """
-
-    name: str = "backbone"
-    model: str
-    args: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None
-
-
 class DataSpec(Value):
     """The data: `source` is an `.npz` file, or `package.module:function` that returns the same arrays.
 
@@ -79,14 +67,6 @@ class DataSpec(Value):
     args: dict[str, Any] = Field(default_factory=dict)
     calibration: Calibration | None = None
     certification: float | None = Field(default=None, gt=0.0, lt=1.0)
-
-
-class InputSpec(Value):
-    """Preprocessing: (x * scale - mean) / std per channel; part of the network's first segment."""
-
-    scale: float = 1.0
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
 
 
 class Training(TrainSpec):
@@ -212,12 +192,18 @@ class Verification(Value):
     seconds: Duration = 10.0
 
 
+def _is_empty(text: str) -> bool:
+    return not text
+
+
 class Study(Value):
     """A study file. Unknown fields are refused; `eesearch schema study` prints its JSON Schema.
 
     Attributes:
         mode: `bank`: thresholds are solved for, exactly, on tables. `joint-trials`: the plain way others work, where
             every trial trains its design and draws its thresholds; the baseline. `design`: one design is trained.
+        backbones: Networks that a sample may enter one after the other, each with exits; `backbone` is short for one.
+        reference: Name of the network that all is compared with; by default the most accurate on calibration.
         design: Of `mode: design`.
         warm_start: Placements that are tried first.
         devices: `macs`, `cpu:eager:t1:b1`, the JSON file of a measured profile, or a name among `systems`; a front
@@ -237,6 +223,7 @@ class Study(Value):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     mode: Literal["bank", "joint-trials", "design"] = "bank"
     backbones: tuple[BackboneSpec, ...]
+    reference: str = Field(default="", exclude_if=_is_empty)
     data: DataSpec
     input: InputSpec = InputSpec()
     training: Training = Training()
@@ -269,8 +256,8 @@ class Study(Value):
 
     @model_validator(mode="after")
     def _supported(self) -> Study:
-        if len(self.backbones) != 1:
-            raise ValueError(f"backbones: exactly one network can be searched so far; got {len(self.backbones)}")
+        trained = bool(self.space.trained)
+        check_networks(self.backbones, self.reference, trained=trained, driver=self.driver, mode=self.mode)
         if self.mode == "joint-trials" and not self.space.trained:
             raise ValueError("mode joint-trials needs a strategy that trains designs, such as mixed")
         scratch, strategies = self.training.start == "scratch", set(self.space.strategies)
@@ -326,6 +313,8 @@ class Study(Value):
         for name in self.devices:
             if not is_device_name(name) and name not in self.systems:
                 raise ValueError(f"devices: '{name}' is not a device; expected {FORMAT}, or a name among systems")
+            if len(self.backbones) > 1 and (name in self.systems or name.endswith(".json")):
+                raise ValueError(f"devices: several networks run on devices of this machine so far; got '{name}'")
         return self
 
     @field_validator("driver")
@@ -358,8 +347,15 @@ class Study(Value):
 
     @property
     def backbone(self) -> BackboneSpec:
-        """The network that is searched."""
-        return self.backbones[0]
+        """The network that is searched; of several, the reference, or the first if none is named."""
+        return next((spec for spec in self.backbones if spec.name == self.reference), self.backbones[0])
+
+    def of(self, network: BackboneSpec) -> Study:
+        """The same question about one of its networks alone."""
+        space = self.space.model_copy(update={"cuts": network.cuts or self.space.cuts})
+        return self.model_copy(
+            update={"backbones": (network,), "reference": "", "input": network.input or self.input, "space": space}
+        )
 
 
 FREE_TO_CHANGE = (

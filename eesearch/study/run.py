@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eesearch.core.design import Cascade
 from eesearch.core.errors import DataError, PickError, RunError
 from eesearch.core.front import Front
 from eesearch.core.policy import Fit
+from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet, Prediction
 from eesearch.nets.split import Backbone
 from eesearch.study.answers import Answers, DeviceAnswer
 from eesearch.study.certificates import certified_point
 from eesearch.study.deployed import Deployed
 from eesearch.study.materials import backbone_key, load_backbone, load_study_data, thinned
+from eesearch.study.members import stored_cascade
 from eesearch.study.named import check_named, named_paths
 from eesearch.study.picks import Pick, Picked, find_device
 from eesearch.study.points import Point
@@ -148,7 +151,7 @@ class Run:
         net, fits = self.network(point, example)
         return Deployed(net, point.cal.policy, fits)
 
-    def network(self, point: Point, example: NDArray[np.generic]) -> tuple[ExitNet, tuple[Fit, ...]]:
+    def network(self, point: Point, example: NDArray[np.generic]) -> tuple[ExitNet | CascadeNet, tuple[Fit, ...]]:
         """The trained network behind a point, and the fits that its policy uses.
 
         Args:
@@ -159,6 +162,8 @@ class Run:
             RunError: the store lacks the weights.
             ModelError: the study's model cannot be built any more.
         """
+        if len(self.directory.study().backbones) > 1:
+            return self._cascade(point, example)
         store, study = self.directory.store, self.directory.study() if self.backbone else self.question()
         design = point.cal.design
         if design:  # the store holds all weights: the file that the study names need not be there any more
@@ -178,6 +183,16 @@ class Run:
             raise self._missing(f"design {design}")
         backbone = untrained if self.backbone else thinned(untrained, study.space.cuts.max_cuts)
         return ExitNet.from_arrays(backbone, *kept), tuple(Fit.from_arrays(*fit) for fit in fits if fit is not None)
+
+    def _cascade(self, point: Point, example: NDArray[np.generic]) -> tuple[CascadeNet, tuple[Fit, ...]]:
+        """As `network`, of a study of several; the unmodified reference comes with all others beside it."""
+        store, known = self.directory.store, self.answers.designs
+        design = known.get(point.cal.design) or next(iter(known.values()), None)
+        net = stored_cascade(store, self.question(), design, example) if isinstance(design, Cascade) else None
+        fits = [store.get("fit", key) for key in point.cal.policy.fits]
+        if net is None or None in fits:
+            raise self._missing(f"design {point.cal.design}")
+        return net, tuple(Fit.from_arrays(*fit) for fit in fits if fit is not None)
 
     def _missing(self, what: str) -> RunError:
         return RunError(

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from eesearch.core.design import Design, Value
+from eesearch.core.design import AnyDesign, Value
 from eesearch.core.errors import EesearchError
 from eesearch.core.policy import Policy
 from eesearch.study.space import Parameter
@@ -39,7 +39,7 @@ class Outcome(Value):
         notes: What the strategy tells of its design, such as what hard gates lose.
     """
 
-    design: Design | None
+    design: AnyDesign | None
     policy: Policy | None = None
     values: tuple[float, ...]
     last_accuracy: float | None = None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eesearch.core.cascades import CascadeProfile, member_of
 from eesearch.core.costs import DeviceProfile, StageCosts, stage_costs
 from eesearch.core.design import ABSTAINED
 from eesearch.core.errors import CostError, PickError, RunError
@@ -27,11 +28,14 @@ from eesearch.costs.profile import load_profile, profile_fingerprint
 from eesearch.exits.evaluate import replay
 from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.routing import path_outputs
+from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.inputs import as_tensor
-from eesearch.study.materials import device_profile, fitting_heads, load_backbone, load_study_data, thinned
+from eesearch.study.materials import fitting_heads, load_backbone, load_study_data, thinned
+from eesearch.study.members import cascade_profile
 from eesearch.study.picks import Picked
 from eesearch.study.points import is_backbone
+from eesearch.study.profiling import device_profile
 from eesearch.study.run import Run
 from eesearch.study.verified import Verified, policy_key
 
@@ -66,7 +70,7 @@ class _Subject:
     """
 
     picked: Picked
-    net: ExitNet
+    net: ExitNet | CascadeNet
     fits: tuple[Fit, ...]
     labels: NDArray[np.int64]
     stop: NDArray[np.int64]
@@ -119,7 +123,7 @@ def verify(
             raise PickError(f"{what} runs on several devices", expected="a point of a single device's front")
     x = _test_samples(run)
     profile = _profile(run, device, x, progress)
-    nets: dict[str, ExitNet] = {}
+    nets: dict[str, ExitNet | CascadeNet] = {}
     subjects = [_subject(run, picked, profile, x, nets) for picked in picks]
     found: list[Verified] = []
     per_process = effort.seconds / effort.processes
@@ -196,9 +200,12 @@ def _test_samples(run: Run) -> NDArray[Any]:
     return test.x
 
 
-def _profile(run: Run, device: str, x: NDArray[Any], progress: Progress) -> DeviceProfile:
+def _profile(run: Run, device: str, x: NDArray[Any], progress: Progress) -> DeviceProfile | CascadeProfile:
     """That of the search, if it is of this machine; of another device, one that is measured now."""
     file, study = run.directory.profile_file(device), run.directory.study()
+    if len(study.backbones) > 1:
+        reference = member_of(run.device().backbone.cal.policy.exits[-1])
+        return cascade_profile(run.question(), run.directory, device, reference, x[:2], progress=progress)
     if device in study.devices and file.is_file():
         found = load_profile(file)
         own = profile_fingerprint(parse_device(device), study.measuring)
@@ -222,9 +229,9 @@ def _profile(run: Run, device: str, x: NDArray[Any], progress: Progress) -> Devi
 def _subject(
     run: Run,
     picked: Picked,
-    profile: DeviceProfile,
+    profile: DeviceProfile | CascadeProfile,
     x: NDArray[Any],
-    nets: dict[str, ExitNet],
+    nets: dict[str, ExitNet | CascadeNet],
 ) -> _Subject:
     point, design, policy = picked.point, picked.point.cal.design, picked.point.cal.policy
     known = nets.get(design)
@@ -274,7 +281,7 @@ def _ride(subject: _Subject, x: NDArray[Any], device: Device, seconds: float) ->
     return Ride(stages, order)
 
 
-def _verified(subject: _Subject, ride: Ride, ran: Sequence[Ran], profile: DeviceProfile) -> Verified:
+def _verified(subject: _Subject, ride: Ride, ran: Sequence[Ran], profile: DeviceProfile | CascadeProfile) -> Verified:
     assert profile.latency is not None
     device, point = subject.picked
     blocks, calls, batch = ride.order.shape

@@ -6,8 +6,9 @@ import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,6 +42,18 @@ RECENT_TABLES = 4
 SplitName = Literal["train", "cal", "test"]
 
 
+def bank_fields(materials: Materials) -> dict[str, Any]:
+    """Of the design of every head at every cut, on frozen backbones."""
+    return {
+        "backbone": materials.backbone.key,
+        "data": materials.dataset.train.key,
+        "strategy": "separate",
+        "exits": tuple(ExitSpec(cut=cut, head=head) for cut, specs in materials.heads.items() for head in specs),
+        "train": materials.study.training.heads,
+        "seed": materials.study.seed,
+    }
+
+
 class Workshop:
     """Trained networks, their tables and fits, by design.
 
@@ -56,19 +69,15 @@ class Workshop:
         self.materials = materials
         self.progress = progress
         self.spread: Spread | None = None
-        study, dataset = materials.study, materials.dataset
-        self._device = find_device(study.resources.accelerator)
-        self.bank_design = Design(
-            backbone=materials.backbone.key,
-            data=dataset.train.key,
-            strategy="separate",
-            exits=tuple(ExitSpec(cut=cut, head=head) for cut, heads in materials.heads.items() for head in heads),
-            train=study.training.heads,
-            seed=study.seed,
-        )
+        self._device = find_device(materials.study.resources.accelerator)
         self._tables: dict[tuple[str, str], ExitTable] = {}
         self._fits: dict[str, Fit] = {}
         self._backbone: dict[str, ExitTable] = {}
+
+    @cached_property
+    def bank_design(self) -> Design:
+        """Every head at every cut, on the frozen backbone."""
+        return Design(**bank_fields(self.materials))
 
     def table(self, design: Design, split: SplitName, after_epoch: AfterEpoch | None = None) -> ExitTable:
         """The design's table on a split; trains the design if nothing is stored, as `network` does.

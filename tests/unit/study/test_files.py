@@ -40,7 +40,7 @@ def test_backbone_is_short_for_backbones_with_one_entry(tmp_path):
     short = load_study(write(tmp_path / "a.yaml", MINIMAL))
     fields = {k: v for k, v in MINIMAL.items() if k != "backbone"} | {"backbones": [MINIMAL["backbone"]]}
     assert load_study(write(tmp_path / "b.yaml", fields)) == short
-    with pytest.raises(StudyError, match="exactly one network"):
+    with pytest.raises(StudyError, match="networks need names of their own"):
         load_study(write(tmp_path / "c.yaml", fields | {"backbones": [MINIMAL["backbone"]] * 2}))
 
 

@@ -1,0 +1,174 @@
+"""A search over several networks: from the study file to what is deployed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from eesearch.api import plan, search_study
+from eesearch.core.cascades import CascadeProfile, member_of
+from eesearch.core.design import Cascade
+from eesearch.core.errors import ModelError, StudyError
+from eesearch.core.store import Store
+from eesearch.exporters.formats import export
+from eesearch.reporting.markdown import markdown_report
+from eesearch.study.answers import Answers
+from eesearch.study.cascade_problem import MIXED, ONE, WHOLE, made_of
+from eesearch.study.materials import load_study_data
+from eesearch.study.members import tell_dominated
+from eesearch.study.picks import Picked
+from eesearch.study.question import Study
+from eesearch.study.run import Run
+from eesearch.study.verify import Effort, verify
+
+CNN = "eesearch.nets.zoo:residual_cnn"
+CPU = "cpu:eager:t1:b1"
+
+
+def several(fields):
+    """Three networks of rising cost; the middle one is used as a whole."""
+    own = {key: value for key, value in fields.items() if key != "backbone"}
+    networks = [
+        {"name": "small", "model": CNN, "args": {"channels": [2, 4], "in_channels": 1}, "cuts": {"max_cuts": 1}},
+        {"name": "middle", "model": CNN, "args": {"channels": [4, 8], "in_channels": 1}, "exits": False},
+        {"name": "large", "model": CNN, "args": {"channels": [8, 16], "in_channels": 1}, "cuts": {"max_cuts": 2}},
+    ]
+    space = own["space"] | {"strategies": ["separate"], "max_exits": 2, "criteria": ["max_prob", "patience"]}
+    return own | {"name": "several", "backbones": networks, "reference": "large", "space": space}
+
+
+@pytest.fixture(scope="module")
+def found(tiny_fields, tmp_path_factory):
+    fields = several(tiny_fields) | {"devices": ["macs", CPU]}
+    return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "several")
+
+
+def test_one_front_over_all_networks(found):
+    (macs, _) = found.answers.devices
+    (design,) = found.answers.designs.values()
+    assert isinstance(design, Cascade)
+    assert set(design.members) == {"small", "large"}
+    assert set(design.whole) == {"middle"}
+    assert member_of(macs.backbone.cal.policy.exits[0]) == design.reference == "large"
+    assert {made_of(point.cal.policy) for point in macs.points} >= {MIXED}
+    assert {layer.name for layer in macs.layers} == {ONE, WHOLE, "IDK cascade of whole networks"}
+    for layer in macs.layers:
+        kinds = {made_of(point.cal.policy) for point in layer.points}
+        assert kinds <= ({ONE} if layer.name == ONE else {ONE, WHOLE})
+        for point in layer.points:  # the front of all kinds is nowhere worse
+            cheaper = [p.cal for p in macs.points if p.cal.error <= point.cal.error + 1e-12]
+            assert min(e.costs["macs"].mean for e in cheaper) <= point.cal.costs["macs"].mean + 1e-9
+    assert all(each.exact for each in macs.certificates.values())
+    again = Answers.model_validate_json(found.answers.model_dump_json())
+    assert again == found.answers
+
+
+def test_the_table_is_the_network_after_the_run_was_read_again(found):
+    run = Run.load(found.directory.path, trust=True)
+    x = load_study_data(run.question()).test.x
+    for device in run.answers.devices:
+        for point in (*device.points[:: max(1, len(device.points) // 6)], device.backbone):
+            told = run.predict(point, x)
+            assert np.bincount(told.exit, minlength=len(point.stops)) / len(x) == pytest.approx(
+                [stop.share for stop in point.stops]
+            )
+            labels = load_study_data(run.question()).test.y
+            assert float((told.answer == labels).mean()) == pytest.approx(point.test.accuracy)
+
+
+def test_points_run_end_to_end(found):
+    device = found.device(CPU)
+    assert device.verified, "the search verified some by itself"
+    mixed = [point for point in device.points if made_of(point.cal.policy) != ONE]
+    picked = Picked(device, mixed[len(mixed) // 2])
+    (entry,) = verify(Run.load(found.directory.path, trust=True), [picked], CPU, effort=Effort(0.3, 1))
+    assert entry.differing == 0
+    assert entry.accuracy == pytest.approx(picked.point.test.accuracy)
+
+
+@pytest.mark.parametrize("form", ["config", "torch", "onnx"])
+def test_it_is_exported_as_one_network_is(found, tmp_path, form):
+    """Whatever reads stages reads these; what was written is read again, and compared sample by sample."""
+    run = Run.load(found.directory.path, trust=True)
+    number = next(n for n, p in enumerate(run.answers.devices[0].points) if made_of(p.cal.policy) == MIXED)
+    told = export(run, f"point={number}@macs", form, tmp_path / form, check=64)
+    if form != "config":
+        assert (told.checked, told.differing) == (64, 0)
+
+
+def test_the_report_tells_the_networks(found):
+    text = markdown_report(found.answers)
+    assert "small/" in text
+    assert WHOLE in text
+    assert "large/output" in (found.directory.path / "report.html").read_text()
+
+
+def test_continuing_trains_nothing_anew(found):
+    trained = sorted(Store(found.directory.path / "store").root.rglob("*.safetensors"))
+    before = [file.stat().st_mtime_ns for file in trained if "weights" in str(file)]
+    again = search_study(found.directory.study(), found.directory.path)
+    assert [file.stat().st_mtime_ns for file in trained if "weights" in str(file)] == before
+    assert again.answers.devices[0].points == found.answers.devices[0].points
+
+
+def test_profiles_are_kept_by_network(found):
+    kept = {file.name for file in (found.directory.path / "profiles").glob("*.json")}
+    assert {"macs@small.json", "macs@middle.json", "macs@large.json"} <= kept
+    assert CascadeProfile.model_fields
+
+
+def wrong(fields, **changes):
+    study = several(fields)
+    for name, change in changes.items():
+        study[name] = change(study[name]) if callable(change) else change
+    return study
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": "huge"}, "there is no network 'huge'; expected one of small, middle, large"),
+        ({"backbones": lambda b: [b[0], b[1] | {"name": "small"}], "reference": "small"}, "got 'small' twice"),
+        (
+            {"backbones": lambda b: [b[0] | {"name": f"n{i}"} for i in range(9)], "reference": ""},
+            "from 1 to 8 networks",
+        ),
+        ({"space": lambda s: s | {"strategies": ["separate", "mixed"]}}, "several networks are searched in mode bank"),
+        ({"mode": "joint-trials", "space": lambda s: s | {"strategies": ["mixed"]}}, "got mode joint-trials"),
+        ({"driver": "ray"}, "driver ray trains one network so far"),
+        ({"devices": ["pi4.json"]}, "several networks run on devices of this machine so far; got 'pi4.json'"),
+    ],
+)
+def test_what_several_networks_cannot_be_is_refused(tiny_fields, changes, message):
+    with pytest.raises(ValueError, match=message):
+        Study.model_validate(wrong(tiny_fields, **changes))
+
+
+def test_networks_that_do_not_go_together_are_refused(tiny_fields, tmp_path):
+    def classes(networks):
+        return [networks[0] | {"args": networks[0]["args"] | {"classes": 7}}, *networks[1:]]
+
+    with pytest.raises(ModelError, match="network small does not fit the data; got 7 outputs"):
+        search_study(Study.model_validate(wrong(tiny_fields, backbones=classes)), tmp_path / "classes")
+    twins = wrong(tiny_fields, backbones=lambda b: [b[2] | {"name": "twin"}, b[2]])
+    with pytest.raises(ModelError, match="'twin' and 'large' are the same network"):
+        search_study(Study.model_validate(twins), tmp_path / "twins")
+
+    def channels(networks):
+        return [networks[0] | {"args": networks[0]["args"] | {"in_channels": 3}}, *networks[1:]]
+
+    with pytest.raises(ModelError, match="network small: "):
+        search_study(Study.model_validate(wrong(tiny_fields, backbones=channels)), tmp_path / "channels")
+
+
+def test_a_costlier_worse_network_is_told(caplog):
+    caplog.set_level("WARNING", logger="eesearch")
+    tell_dominated({"a": 0.9, "b": 0.8, "c": 0.95}, {"a": 1.0, "b": 2.0, "c": 3.0})
+    assert [record.getMessage() for record in caplog.records] == [
+        "network b costs more than a and is right less often (80.00 % and 90.00 % on calibration)"
+    ]
+
+
+def test_a_plan_of_several_networks_is_refused(tiny_fields):
+    with pytest.raises(StudyError, match="of one network so far; got small, middle, large"):
+        plan(Study.model_validate(several(tiny_fields)))
