@@ -7,12 +7,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 SLOW := tests/services tests/chaos tests/contracts/test_backends.py tests/contracts/test_exporters.py \
-	tests/integration/test_cascade.py tests/integration/test_certify.py tests/integration/test_interruptions.py \
-	tests/integration/test_kit.py \
-	tests/integration/test_ray.py tests/integration/test_report.py tests/integration/test_show_and_take.py \
-	tests/integration/test_store.py tests/integration/test_tiers.py tests/integration/test_train.py \
-	tests/integration/test_verify.py tests/docs/test_extending.py tests/docs/test_tutorial.py \
-	tests/unit/exporters/test_openvino_stages.py
+	tests/integration/test_cascade.py tests/integration/test_cascade_search.py tests/integration/test_certify.py \
+	tests/integration/test_interruptions.py tests/integration/test_kit.py tests/integration/test_ray.py \
+	tests/integration/test_report.py tests/integration/test_show_and_take.py tests/integration/test_store.py \
+	tests/integration/test_tiers.py tests/integration/test_train.py tests/integration/test_verify.py \
+	tests/docs/test_extending.py tests/docs/test_tutorial.py tests/unit/exporters/test_openvino_stages.py
 
 .PHONY: setup demo test test-all lint docs bench clean
 

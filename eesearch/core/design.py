@@ -199,8 +199,8 @@ class Design(Value):
 class Cascade(Design):
     """Designs of several networks side by side, any of which a policy may enter: as one design.
 
-    Its own fields are those of the reference's design; its exits are those of all members, whose cuts bear the names of
-    their networks.
+    Its own fields tell what was trained beyond the banks, if anything was, or else the bank of the reference; its exits
+    are those of all members, whose cuts bear the names of their networks.
 
     Attributes:
         members: Name of each network that has exits -> what was trained.
@@ -214,9 +214,14 @@ class Cascade(Design):
 
     @model_validator(mode="after")
     def _distinct(self) -> Cascade:
-        if self.reference not in {**self.members, **self.whole}:
+        if self.reference not in self.networks:
             raise ValueError(f"there is no network '{self.reference}' in the cascade")
         return self
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of all networks."""
+        return (*self.members, *self.whole)
 
     @property
     def key(self) -> str:

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from eesearch.core.costs import Axis
-from eesearch.core.design import Design, TrainSpec
+from eesearch.core.design import Cascade, Design, TrainSpec
 from eesearch.exporters.chosen import Chosen, stop_name
 from eesearch.exporters.torch_folder import stage_texts
 from eesearch.study.materials import calibration_of
@@ -63,6 +63,8 @@ class Learning:
 
 def _learnt_backbone(chosen: Chosen, design: Design) -> bool:
     """Whether training changed the backbone: a network is known by its weights."""
+    if isinstance(design, Cascade):
+        return design.strategy != "separate"
     return any(stage.exit.network != design.backbone for stage in chosen.stages)
 
 

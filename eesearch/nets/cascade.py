@@ -41,14 +41,18 @@ class CascadeNet(nn.Module):
             raise ModelError(
                 "a cascade holds the same network twice", got=", ".join(twins), do="Leave one of them out."
             )
-        self.members = nn.ModuleDict(members)
+        self.names = tuple(members)
+        self.nets = nn.ModuleList(members.values())
         self.reference = reference
 
     @property
     def exits(self) -> tuple[ExitId, ...]:
         """All exits, one network after the other, those of the reference last. [E]"""
-        ordered = sorted(self.members, key=lambda name: name == self.reference)
-        return tuple(e for name in ordered for e in self.member(name).exits)
+        return tuple(e for name in self._ordered for e in self.member(name).exits)
+
+    @property
+    def _ordered(self) -> list[str]:
+        return sorted(self.names, key=lambda name: name == self.reference)
 
     @property
     def backbone(self) -> Backbone:
@@ -61,20 +65,19 @@ class CascadeNet(nn.Module):
         Raises:
             PolicyError: there is none of this name.
         """
-        if name not in self.members:
-            raise PolicyError(f"there is no network '{name}'", expected=f"one of {', '.join(self.members)}")
-        found = self.members[name]
+        if name not in self.names:
+            raise PolicyError(f"there is no network '{name}'", expected=f"one of {', '.join(self.names)}")
+        found = self.nets[self.names.index(name)]
         assert isinstance(found, ExitNet)
         return found
 
     def only(self, places: Container[tuple[str, str]]) -> CascadeNet:
         """The same networks with these heads only, which they share."""
-        return CascadeNet({name: self.member(name).only(places) for name in self.members}, self.reference)
+        return CascadeNet({name: self.member(name).only(places) for name in self.names}, self.reference)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Raw samples [N, ...] to the logits [N, C] of every exit, in their order."""
-        ordered = sorted(self.members, key=lambda name: name == self.reference)
-        return [logits for name in ordered for logits in self.members[name](x)]
+        return [logits for name in self._ordered for logits in self.member(name)(x)]
 
     def stages(self, policy: Policy, *, coding: bool = True) -> tuple[Stage, ...]:
         """The stages of a policy, one per stop, as of one network: all that is deployed.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -58,20 +59,42 @@ class Normalize(nn.Module):
         return x.float() * self.weight.view(channels) + self.bias.view(channels)
 
 
+class Resize(nn.Module):
+    """Images of one size to images of another, bilinearly.
+
+    Args:
+        size: Height and width that come out.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to float32 [N, C, *size]."""
+        return F.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
+
+
 class Preprocessed(nn.Module):
-    """A model together with what is done to its raw input first.
+    """A model together with what is done to its raw input first, and with its classes in the order of the data.
 
     Args:
         normalize: Raw sample to what `model` expects.
         model: The user's model.
+        classes: Number, in the data, of the class that each output stands for; none: they are in order. [C]
     """
 
-    def __init__(self, normalize: nn.Module, model: nn.Module) -> None:
+    order: Tensor
+
+    def __init__(self, normalize: nn.Module, model: nn.Module, classes: Sequence[int] = ()) -> None:
         super().__init__()
         self.normalize = normalize
         self.model = model
+        self.ordered = not classes
+        if classes:
+            self.register_buffer("order", torch.tensor(classes).argsort())
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw samples [N, ...] to logits [N, C]."""
         logits: Tensor = self.model(self.normalize(x))
-        return logits
+        return logits if self.ordered else logits.index_select(1, self.order)

@@ -32,7 +32,8 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
         raise ModelError(
             f"{name} does not run on the example",
             got=f"{type(error).__name__} on {batch.dtype} {list(batch.shape)}: {error}",
-            do="Check that the data have the shape that the model expects, and the input section: scale, mean, std.",
+            do="Check that the data have the shape that the model expects, and the input section: scale, mean, std; "
+            "images of another size are brought to its own by input.resize.",
         ) from error
     if isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(batch) and logits.shape[1] > 1:
         return logits

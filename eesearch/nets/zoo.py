@@ -170,6 +170,27 @@ def residual_cnn(
     return ResidualCnn(tuple(channels), blocks, classes, in_channels)
 
 
+def scalable_cnn(
+    *, width: int = 16, depth: int = 1, stages: int = 3, classes: int = 10, in_channels: int = 1
+) -> nn.Module:
+    """A residual CNN whose size two numbers tell, for searches of widths and depths.
+
+    Args:
+        width: Channels of the first stage; each further one has twice as many.
+        depth: Residual blocks per stage.
+        stages: Each after the first halves the map.
+        classes: Number of classes.
+        in_channels: Channels of the image.
+
+    Raises:
+        ModelError: no channel, no block, or no stage.
+    """
+    if min(width, stages) < 1:
+        raise ModelError("a scalable CNN needs a channel and a stage", got=f"width {width}, stages {stages}")
+    widths = [width * 2**number for number in range(stages)]
+    return residual_cnn(channels=widths, blocks=depth, classes=classes, in_channels=in_channels)
+
+
 def cifar_resnet(*, depth: int = 56, classes: int = 10) -> nn.Module:
     """The ResNet of He et al. (2015) for 32x32 RGB images, with parameter-free shortcuts.
 

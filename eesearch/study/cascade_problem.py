@@ -1,28 +1,41 @@
-"""Several networks, `mode: bank`: the banks of all are trained, and the solver finds policies over all of them."""
+"""Several networks, `mode: bank`: the solver finds policies over all of them, and trials change single ones.
+
+Trial 0 has the banks of all. A further trial replaces networks: one by itself after a training together with its exits
+(any strategy), and those whose arguments are searched by the variants that it proposes. Everything else stays, so every
+trial is worth the front of the cascade that it leads to.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
+from eesearch.core.cascades import member_of
 from eesearch.core.costs import Profile, StageCosts
-from eesearch.core.design import Design
+from eesearch.core.design import Cascade, Design
+from eesearch.core.errors import StudyError
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.policy import Policy, decision_name
-from eesearch.core.progress import Progress, silent
 from eesearch.exits.evaluate import evaluate
 from eesearch.seeding.bolukbasi import Learned
 from eesearch.seeding.placement import Seed
+from eesearch.seeding.rising import by_rising_cost
 from eesearch.solve.cascades import idk_whole
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.joined_workshop import JoinedWorkshop
-from eesearch.study.materials import Materials
 from eesearch.study.points import Point
+from eesearch.study.question import WarmStart
+from eesearch.study.space import NO_EXIT, Choice, Parameter, parameters
+from eesearch.study.trial import Params
 
 ONE, WHOLE, MIXED = "one network with exits", "a cascade of whole networks", "networks and exits mixed"
 """What a policy is made of."""
+
+NETWORK = "network"
+"""The parameter that says which network is trained together with its exits."""
 
 
 def made_of(policy: Policy) -> str:
@@ -34,21 +47,96 @@ def made_of(policy: Policy) -> str:
 
 
 class CascadeProblem(BankProblem):
-    """Trial 0 is all there is to train: heads of every network; a policy may enter the networks in any order.
+    """Trial 0 has the banks of all networks; a policy may enter these in any order.
 
     Args:
         materials: With members.
         progress: As in `Problem`.
+
+    Raises:
+        StudyError: a warm start carries an exit that no network of fixed arguments has.
     """
 
-    def __init__(self, materials: Materials, progress: Progress = silent) -> None:
-        super().__init__(materials, progress)
-        self.workshop: JoinedWorkshop = JoinedWorkshop(materials, progress)
+    workshop_kind = JoinedWorkshop
+    workshop: JoinedWorkshop
+
+    @cached_property
+    def single(self) -> dict[str, BankProblem]:
+        """The problem of each network that may be trained together with its exits, by its name."""
+        found: dict[str, BankProblem] = {}
+        if self.space.trained:
+            for spec in self.study.backbones:
+                if spec.exits and not spec.vary:
+                    found[spec.name] = BankProblem(self.materials.members[spec.name], self.progress)
+                    found[spec.name].workshop = self.workshop.shop(spec.name)
+        return found
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is searched of networks; then which of them is trained, and everything about how, of each."""
+        varied = tuple(chain(*(spec.choices for spec in self.study.backbones)))
+        if not self.single:
+            return varied
+        heads = {cut: specs for name in self.single for cut, specs in self.materials.members[name].heads.items()}
+        nobody = [NO_EXIT] if varied else []
+        return (*varied, Choice(NETWORK, (*nobody, *self.single)), *parameters(self.space, heads))
+
+    def proposed(self, params: Params) -> Cascade:
+        """The cascade that the parameters stand for; that of trial 0, if they change nothing."""
+        names = [spec.proposed(params).name for spec in self.study.backbones]
+        name = str(params.get(NETWORK, NO_EXIT))
+        if name == NO_EXIT:
+            return self.workshop.cascade(names)
+        design = self.single[name].proposed(params)
+        return self.workshop.cascade(names, None if design is None else (name, design))
+
+    def seeds(self) -> list[tuple[str, Params]]:
+        """Warm starts, then the best placement of the seeding rules on each network, the costliest network first."""
+        if not self.single:
+            return []
+        macs = {name: problem.materials.profiles[0].macs_prefix[-1] for name, problem in self.single.items()}
+        falling = sorted(macs, key=lambda name: -macs[name])
+        found = [(f"{name}: {o}", self._all(name, p)) for name in falling for o, p in self.single[name].seeds()[:1]]
+        return self._warm + found
+
+    def _all(self, name: str, params: Params) -> Params:
+        """Parameters of a trial that trains one network, from those of that network alone."""
+        filled: dict[str, str | float] = {NETWORK: name}
+        for spec in self.study.backbones:
+            own = spec.proposed({})
+            filled |= {f"{spec.name}:{arg}": str(own.args[arg]) for arg in spec.vary}
+        for problem in self.single.values():
+            for cut in problem.cuts:
+                filled[f"exit:{cut}"] = NO_EXIT
+                if self.space.weighs:
+                    filled[f"alpha:{cut}"] = self.space.alpha.start
+        return {**filled, **params}
+
+    def _from_warm_start(self, start: WarmStart) -> Params:
+        names = {exit_spec.cut.rpartition("/")[0] for exit_spec in start.exits}
+        if len(names) > 1 or not names <= self.single.keys():
+            raise StudyError(
+                f"the warm start {start.name} does not suit several networks",
+                got=f"exits of {', '.join(sorted(names))}",
+                expected=f"exits of one among {', '.join(self.single)}",
+            )
+        (name,) = names
+        return self._all(name, self.single[name]._from_warm_start(start))
 
     @cached_property
     def replayed_seeds(self) -> list[tuple[Seed, float]]:
-        """None: rules place exits on one network, and nothing is trained that could begin with them."""
-        return []
+        """Whole networks by rising cost, and each before the reference, by falling value; nothing is trained for them.
+
+        Their own thresholds are those at which each network breaks even with the reference; see `seed_evaluation`.
+        """
+        bank, valued = self.workshop.bank_design, []
+        scoring = self.workshop.scoring(bank, *self.space.scorings[0])
+        whole = [e for e in self.workshop.table(bank, "cal").exits if e.is_output]
+        macs = [self.materials.members[member_of(e)].profiles[0].macs_prefix[-1] for e in whole]
+        for seed in by_rising_cost(whole, macs):
+            fronts = [self.solve(bank, profile, scoring, seed.exits) for profile in self.materials.profiles]
+            valued.append((seed, self.value(fronts)))
+        return sorted(valued, key=lambda pair: -pair[1])
 
     def _gates_of(self, design: Design, profile: Profile) -> tuple[list[Learned], list[Learned]]:
         """None: gates are learnt for the exits of one network."""

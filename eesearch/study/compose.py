@@ -171,15 +171,17 @@ class Composer:
         )
         if not isinstance(problem, BankProblem) or not designs:
             return answer
-        if isinstance(problem, CascadeProblem):
-            return answer.model_copy(update=_on_networks(problem, profile, find=final))
         if profile.device not in self._known:
-            self._known[profile.device] = _on_bank(problem, profile)
+            self._known[profile.device] = {} if isinstance(problem, CascadeProblem) else _on_bank(problem, profile)
             self._seeds[profile.device] = _seeds(problem, profile)
         known = dict(self._known[profile.device])
         tried, seeds = {trial.origin for trial in finished}, self._seeds[profile.device]
         known["seeds"] = tuple(seed.model_copy(update={"enqueued": seed.rule in tried}) for seed in seeds)
-        known["layers"] = _baselines(problem, profile, find=final)
+        known["certificates"] = problem.solved(problem.workshop.bank_design, profile).certificates
+        if isinstance(problem, CascadeProblem):
+            known["layers"] = _kinds(problem, profile, find=final)
+        else:
+            known["layers"] = _baselines(problem, profile, find=final)
         return answer.model_copy(update=known)
 
     def _dominated(self, finished: Sequence[Finished], found: _Found) -> tuple[tuple[Tried, ...], int]:
@@ -265,7 +267,6 @@ def _on_bank(problem: BankProblem, profile: Profile) -> dict[str, object]:
     selected, prices = problem.replay(bank, profile, scoring.criterion, "cal")
     static = [e.made_by(bank) for e in static_front(selected, prices, scoring).points]
     return {
-        "certificates": problem.solved(bank, profile).certificates,
         "oracle": tuple(OracleAnswer(**vars(point)) for point in oracle.points),
         "oracle_all_heads": oracle.all_heads,
         "static": tuple(Point(cal=e, test=problem.reported(e, bank, profile)) for e in static),
@@ -273,17 +274,16 @@ def _on_bank(problem: BankProblem, profile: Profile) -> dict[str, object]:
     }
 
 
-def _on_networks(problem: CascadeProblem, profile: Profile, *, find: bool) -> dict[str, object]:
-    """What the tables of several networks tell beside their front: the fronts of policies of one kind, and IDK's."""
+def _kinds(problem: CascadeProblem, profile: Profile, *, find: bool) -> tuple[Layer, ...]:
+    """The fronts of policies of one kind on several networks, and IDK's cascades, if they are to be found."""
+    if not find:
+        return ()
     design, layers = problem.workshop.bank_design, []
-    if find:
-        for kind in (ONE, WHOLE):
-            points = tuple(
-                Point(cal=e, test=problem.reported(e, design, profile)) for e in problem.layer(kind, profile)
-            )
-            layers.append(Layer(name=kind, kind="cascade", points=spread(points, MOST_OF_A_LAYER)))
-        layers.append(Layer(name=IDK, kind="baseline", points=spread(problem.idk(profile), MOST_OF_A_LAYER)))
-    return {"certificates": problem.solved(design, profile).certificates, "layers": tuple(layers)}
+    for kind in (ONE, WHOLE):
+        points = tuple(Point(cal=e, test=problem.reported(e, design, profile)) for e in problem.layer(kind, profile))
+        layers.append(Layer(name=kind, kind="cascade", points=spread(points, MOST_OF_A_LAYER)))
+    layers.append(Layer(name=IDK, kind="baseline", points=spread(problem.idk(profile), MOST_OF_A_LAYER)))
+    return tuple(layers)
 
 
 def _baselines(problem: BankProblem, profile: Profile, *, find: bool) -> tuple[Layer, ...]:

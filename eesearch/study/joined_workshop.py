@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 
-from eesearch.core.cascades import CascadeProfile
+from eesearch.core.cascades import CascadeProfile, member_of
 from eesearch.core.design import Cascade, Design, content_key
+from eesearch.core.policy import Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
@@ -15,6 +19,7 @@ from eesearch.study.members import whole_key
 from eesearch.study.workshop import SplitName, Workshop, bank_fields
 from eesearch.training.collect import collect
 from eesearch.training.plans import AfterEpoch, Work
+from eesearch.training.scoring import fitted_scoring
 
 
 class JoinedWorkshop(Workshop):
@@ -27,46 +32,77 @@ class JoinedWorkshop(Workshop):
 
     def __init__(self, materials: Materials, progress: Progress = silent) -> None:
         super().__init__(materials, progress)
-        self.shops = {name: Workshop(own, progress) for name, own in materials.members.items()}
         (profile, *_) = materials.profiles
         assert isinstance(profile, CascadeProfile)
         self.reference = profile.reference
-        self.ordered = sorted(self.shops, key=lambda name: name == self.reference)
+        self._shops: dict[str, Workshop] = {}
         self._whole: dict[tuple[str, SplitName], ExitTable] = {}
 
     @cached_property
     def bank_design(self) -> Cascade:
-        """Every head at every cut of every network, on frozen backbones."""
-        with_exits = {name: shop for name, shop in self.shops.items() if shop.materials.heads}
-        return Cascade(
-            **bank_fields(self.materials),
-            members={name: shop.bank_design for name, shop in with_exits.items()},
-            whole={name: s.materials.backbone.key for name, s in self.shops.items() if name not in with_exits},
-            reference=self.reference,
-        )
+        """Every head at every cut of every network, on frozen backbones; of what is searched, the middle options."""
+        return self.cascade([spec.proposed({}).name for spec in self.materials.study.backbones])
+
+    def cascade(self, names: Sequence[str], trained: tuple[str, Design] | None = None) -> Cascade:
+        """The banks of some networks, side by side.
+
+        Args:
+            names: Of the networks; the reference is among them.
+            trained: Name of a network that was trained together with its exits, and how.
+        """
+        own = {name: self.materials.members[name] for name in names}
+        members = {name: Design(**bank_fields(each)) for name, each in own.items() if each.heads}
+        fields = bank_fields(own[self.reference])
+        if trained is not None:
+            name, design = trained
+            members[name], fields = design, {field: getattr(design, field) for field in Design.model_fields}
+        exits = tuple(chain(*(design.exits for design in members.values())))
+        whole = {name: each.key for name, each in own.items() if name not in members}
+        return Cascade(**fields | {"exits": exits}, members=members, whole=whole, reference=self.reference)
+
+    def shop(self, name: str) -> Workshop:
+        """That of one network; a network that a trial has proposed is trained now, unless that has been done.
+
+        Raises:
+            EesearchError: training failed.
+        """
+        if name not in self._shops:
+            own = self.materials.members[name]
+            if own.train is not None:
+                with self._alone("network", own.key), self.materials.watch.phase("train networks"):
+                    own = replace(own, backbone=own.train(), train=None)
+            self._shops[name] = Workshop(own, self.progress)
+        return self._shops[name]
 
     def table(self, design: Design, split: SplitName, after_epoch: AfterEpoch | None = None) -> ExitTable:
         """What the exits of all networks say about a split, those of the reference last.
 
         Raises:
             EesearchError: training failed.
+            StoppedEarlyError: `after_epoch` said so.
             RunError: the store cannot be written.
         """
         assert isinstance(design, Cascade)
         key = (design.key, split)
         if key not in self._tables:
-            self._tables[key] = ExitTable.join([self._member_table(design, name, split) for name in self.ordered])
-            self.materials.store.put("table", f"{design.key}-{split}", *self._tables[key].arrays())
+            ordered = sorted(design.networks, key=lambda name: name == self.reference)
+            table = ExitTable.join([self._member_table(design, name, split, after_epoch) for name in ordered])
+            self.materials.store.put("table", f"{design.key}-{split}", *table.arrays())
+            self._forget_others()
+            self._tables[key] = table
         return self._tables[key]
 
-    def _member_table(self, design: Cascade, name: str, split: SplitName) -> ExitTable:
-        trained = name in design.members
-        return self.shops[name].table(design.members[name], split) if trained else self._whole_table(name, split)
+    def _member_table(
+        self, design: Cascade, name: str, split: SplitName, after_epoch: AfterEpoch | None = None
+    ) -> ExitTable:
+        if name in design.members:
+            return self.shop(name).table(design.members[name], split, after_epoch)
+        return self._whole_table(name, split)
 
     def _whole_table(self, name: str, split: SplitName) -> ExitTable:
         """What an unmodified network says about a split: a table of one row."""
         if (name, split) not in self._whole:
-            backbone, data = self.shops[name].materials.backbone, getattr(self.materials.dataset, split)
+            backbone, data = self.shop(name).materials.backbone, getattr(self.materials.dataset, split)
             key = f"{content_key('whole', name, backbone.key)}-{split}"
             table = recall_table(self.materials.store, key, data.key)
             if table is None:
@@ -75,22 +111,47 @@ class JoinedWorkshop(Workshop):
             self._whole[name, split] = table
         return self._whole[name, split]
 
+    def look(self, net: ExitNet, criterion: str, answer: str = "own") -> tuple[ExitTable, Scoring]:
+        """As `Workshop.look`; beside the network stand the others of the bank."""
+        own = collect(net, self.materials.dataset.cal)
+        name = member_of(own.exits[-1])
+        ordered = sorted(self.bank_design.networks, key=lambda each: each == self.reference)
+        tables = [own if each == name else self._member_table(self.bank_design, each, "cal") for each in ordered]
+        table = ExitTable.join(tables)
+        return table, fitted_scoring((criterion, answer), lambda: table, lambda: net, seed=self._seed)
+
     def keep_network(self, design: Design) -> None:
         """Make sure that the store holds every network of a cascade that is answered with."""
         assert isinstance(design, Cascade)
         for name, member in design.members.items():
-            self.shops[name].keep_network(member)
+            self.shop(name).keep_network(member)
         for name, network in design.whole.items():
             key = whole_key(network)
             if not self.materials.store.path("weights", key).exists():
-                self.materials.store.put("weights", key, *ExitNet(self.shops[name].materials.backbone, {}).arrays())
+                self.materials.store.put("weights", key, *ExitNet(self.shop(name).materials.backbone, {}).arrays())
 
     def work(self, design: Design) -> Work:
-        """What training all networks' heads takes."""
+        """What training a cascade takes beyond the banks of trial 0: of these, what training their heads takes."""
         assert isinstance(design, Cascade)
-        works = [self.shops[name].work(member) for name, member in design.members.items()]
-        epochs = max((work.epochs for work in works), default=0)
-        return Work(epochs, epochs, sum(w.samples for w in works), sum(w.forward for w in works), 0)
+        bank = self.bank_design
+        known = {} if design == bank else {**bank.members, **dict.fromkeys(bank.whole)}
+        new = [name for name in design.networks if name not in known or design.members.get(name) != known[name]]
+        parts = [self._work_of(design, name) for name in new]
+        epochs = max((work.epochs for work in parts), default=0)
+        last = next((work.last for work in parts if work.epochs == epochs), 0)
+        return Work(
+            epochs, last, sum(w.samples for w in parts), sum(w.forward for w in parts), sum(w.backward for w in parts)
+        )
+
+    def _work_of(self, design: Cascade, name: str) -> Work:
+        own, trained = self.materials.members[name], design.members.get(name)
+        work = Workshop(own).work(trained) if trained else Work(0, 0, 0, 0, 0)
+        if not own.untrained:
+            return work
+        epochs, segments = own.study.training.epochs, len(own.backbone.segments)
+        samples = epochs * len(self.materials.dataset.train)
+        passes = samples * segments
+        return Work(work.epochs, work.last, work.samples + samples, work.forward + passes, work.backward + passes)
 
     def coded_tables(self, design: Design, split: SplitName, system: SystemProfile) -> tuple[ExitTable, ...]:
         """None: several networks run on one device."""

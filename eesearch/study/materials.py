@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,8 @@ from eesearch.core.tables import ExitTable
 from eesearch.costs.devices import parse_device
 from eesearch.costs.profile import profile
 from eesearch.nets.heads import build_head
-from eesearch.nets.inputs import Normalize, Preprocessed
+from eesearch.nets.inputs import Normalize, Preprocessed, Resize
+from eesearch.nets.modes import evaluating
 from eesearch.nets.split import Backbone, split
 from eesearch.seeding.placement import percentile
 from eesearch.study.named import remember
@@ -94,6 +95,8 @@ class Materials:
         store: Where tables, weights and fits are kept.
         fresh: The same network with random weights, where the study starts from them.
         members: Of a study of several networks, each one's own by its name; `backbone` is then the reference.
+        train: Of a network that is trained when a trial proposes it: does that, and gives it with the same cuts.
+        untrained: Of such a network: key of what `train` makes.
     """
 
     study: Study
@@ -105,6 +108,13 @@ class Materials:
     watch: Stopwatch
     fresh: Backbone | None = None
     members: Mapping[str, Materials] = field(default_factory=dict)
+    train: Callable[[], Backbone] | None = None
+    untrained: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of the trained backbone, even before it is trained."""
+        return self.untrained or self.backbone.key
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +140,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         check_classes(backbone, dataset)
     if given is None:
         remember(study)
-    splits = {f"{each.name} split": each.key for each in dataset.splits}
-    run.check_inputs({**splits, "network": backbone.key})
-    if dataset.cert is not None:
-        check_warm_starts(study, dataset.cal.key)
-    inherit_questions(run, study)
+    check_inputs(study, run, dataset, {"network": backbone.key})
     untrained, backbone = backbone, thinned(backbone, study.space.cuts.max_cuts)
     heads = fitting_heads(study.space, backbone)
     with watch.phase("profile"):  # weights do not matter, and a device that cannot be measured is told at once
@@ -151,6 +157,19 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
 def reusing(study: Study, run: RunDir) -> Store:
     """The run's store; networks and tables that it lacks are copied from the runs that the warm starts come from."""
     return Store(run.store.root, [Path(other) / "store" for other in warm_runs(study)])
+
+
+def check_inputs(study: Study, run: RunDir, dataset: Dataset, networks: Mapping[str, str]) -> None:
+    """Refuse to go on with other data or networks, or to learn from those that the certification share came from.
+
+    Raises:
+        RunError: so.
+    """
+    splits = {f"{each.name} split": each.key for each in dataset.splits}
+    run.check_inputs({**splits, **networks})
+    if dataset.cert is not None:
+        check_warm_starts(study, dataset.cal.key)
+    inherit_questions(run, study)
 
 
 def _fresh(study: Study, backbone: Backbone) -> Backbone:
@@ -204,9 +223,21 @@ def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Modul
         model = build_model(study.backbone, study.seed)
         if study.backbone.weights is not None:
             load_weights(model, Path(study.backbone.weights).expanduser())
-    network = Preprocessed(Normalize(study.input.scale, study.input.mean, study.input.std), model)
-    cuts = study.space.cuts.candidates
-    return split(network, torch.from_numpy(np.array(example)), cuts if cuts == "auto" else list(cuts))
+    given, classes = study.input, study.backbone.classes
+    first: nn.Module = Normalize(given.scale, given.mean, given.std)
+    if given.resize is not None:
+        first = nn.Sequential(first, Resize(given.resize))
+    cuts, x = study.space.cuts.candidates, torch.from_numpy(np.array(example))
+    if classes:
+        _check_order(Preprocessed(first, model), x, classes)
+    return split(Preprocessed(first, model, classes), x, cuts if cuts == "auto" else list(cuts))
+
+
+def _check_order(network: nn.Module, x: Tensor, classes: Sequence[int]) -> None:
+    with evaluating(network), torch.no_grad():
+        outputs = network(x).shape[-1]
+    if outputs != len(classes):
+        raise ModelError("backbone.classes does not fit the model", got=f"{len(classes)} numbers, {outputs} outputs")
 
 
 def check_classes(backbone: Backbone, dataset: Dataset) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,9 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.study.materials import (
     Materials,
     Stopwatch,
+    backbone_key,
     check_classes,
+    check_inputs,
     fitting_heads,
     load_backbone,
     load_study_data,
@@ -38,6 +42,9 @@ from eesearch.training.collect import collect
 from eesearch.training.data import Dataset
 
 log = logging.getLogger(__name__)
+
+GUESSING = 1.5
+"""Times as often right as by guessing: who is not even that has not learnt these classes."""
 
 
 def whole_key(network: str) -> str:
@@ -89,35 +96,44 @@ def prepare_members(study: Study, run: RunDir, *, progress: Progress = silent) -
     watch = Stopwatch()
     with watch.phase("load"):
         dataset = load_study_data(study)
-        loaded = {spec.name: load_member(study, spec, dataset.train.x[:2]) for spec in study.backbones}
+        loaded = {spec.name: load_member(study, spec, dataset.train.x[:2]) for spec in study.networks}
         for backbone in loaded.values():
             check_classes(backbone, dataset)
     _require_distinct(loaded)
     remember(study)
-    splits = {f"{each.name} split": each.key for each in dataset.splits}
-    run.check_inputs({**splits, **{f"network {name}": backbone.key for name, backbone in loaded.items()}})
-    networks = {spec.name: cut_member(study, spec, loaded[spec.name]) for spec in study.backbones}
+    check_inputs(study, run, dataset, {f"network {name}": backbone.key for name, backbone in loaded.items()})
+    networks = {spec.name: cut_member(study, spec, loaded[spec.name]) for spec in study.networks}
     with watch.phase("profile"):
-        measured = {spec.name: profiled_member(study, spec, loaded[spec.name]) for spec in study.backbones}
+        measured = {spec.name: profiled_member(study, spec, loaded[spec.name]) for spec in study.networks}
         profiles = {device: member_profiles(study, run, device, measured, progress) for device in study.devices}
-    with watch.phase("train backbone"):
-        for spec in study.backbones:
-            if spec.weights is None:
-                trained = trained_backbone(study.of(spec), dataset, loaded[spec.name], run, progress)
-                backbone, heads = networks[spec.name]
-                networks[spec.name] = trained.keep([cut.name for cut in backbone.cuts]), heads
-    with watch.phase("compare networks"):
-        right = {name: _accuracy(backbone, dataset, progress) for name, (backbone, _) in networks.items()}
-    reference = study.reference or max(right, key=lambda name: right[name])
-    tell_dominated(right, {name: each.macs_prefix[-1] for name, each in profiles[study.devices[0]].items()})
-    store = reusing(study, run)
-    members = {
-        spec.name: Materials(
-            study.of(spec), dataset, *networks[spec.name],
-            tuple(profiles[device][spec.name] for device in study.devices), store, watch,
+    fixed = [spec for spec in study.backbones if not spec.vary]
+    makers = {
+        s.name: partial(
+            _trained,
+            partial(trained_backbone, study.of(s), dataset, loaded[s.name], run, progress),
+            networks[s.name][0],
         )
-        for spec in study.backbones
-    }  # fmt: skip
+        for s in study.networks
+    }
+    with watch.phase("train backbone"):
+        for spec in fixed:
+            if spec.weights is None:
+                networks[spec.name] = makers[spec.name](), networks[spec.name][1]
+    with watch.phase("compare networks"):
+        right = {spec.name: _accuracy(networks[spec.name][0], dataset, progress) for spec in fixed}
+    reference = study.reference or max(right, key=lambda name: right[name])
+    tell_doubtful(right, dataset.classes)
+    tell_dominated(right, {name: profiles[study.devices[0]][name].macs_prefix[-1] for name in right})
+    store, members = reusing(study, run), {}
+    for spec in study.networks:
+        own, (backbone, heads) = study.of(spec), networks[spec.name]
+        found = Materials(
+            own, dataset, backbone, heads, tuple(each[spec.name] for each in profiles.values()), store, watch
+        )
+        if spec.name not in right:
+            key = backbone_key(own, loaded[spec.name], dataset.train.key)
+            found = replace(found, train=makers[spec.name], untrained=key)
+        members[spec.name] = found
     return Materials(
         study=study,
         dataset=dataset,
@@ -128,6 +144,11 @@ def prepare_members(study: Study, run: RunDir, *, progress: Progress = silent) -
         watch=watch,
         members=members,
     )
+
+
+def _trained(make: Callable[[], Backbone], cut: Backbone) -> Backbone:
+    """A network that the study trains, with the cuts of another of the same kind."""
+    return make().keep([each.name for each in cut.cuts])
 
 
 def stored_cascade(store: Store, study: Study, cascade: Cascade, example: NDArray[np.generic]) -> CascadeNet | None:
@@ -143,7 +164,7 @@ def stored_cascade(store: Store, study: Study, cascade: Cascade, example: NDArra
         ModelError: a network cannot be built any more, or is of other code.
     """
     nets = {}
-    for spec in study.backbones:
+    for spec in (each for each in study.networks if each.name in cascade.networks):
         trained = cascade.members.get(spec.name)
         kept = store.get("weights", trained.key if trained else whole_key(cascade.whole[spec.name]))
         if kept is None:
@@ -170,7 +191,7 @@ def cascade_profile(
     Raises:
         CostError: the device cannot be measured here.
     """
-    plain = [spec.model_copy(update={"weights": None}) for spec in study.backbones]
+    plain = [spec.model_copy(update={"weights": None}) for spec in study.networks]
     networks = {spec.name: profiled_member(study, spec, load_member(study, spec, example)) for spec in plain}
     return join_profiles(device, member_profiles(study, run, device, networks, progress), reference)
 
@@ -219,6 +240,17 @@ def _require_distinct(networks: Mapping[str, Backbone]) -> None:
                 expected="networks that differ in code or weights",
                 do="Leave one of them out.",
             )
+
+
+def tell_doubtful(right: Mapping[str, float], classes: int) -> None:
+    """Warn of networks that are right no more often than by guessing: maybe they mean other classes."""
+    for name, accuracy in right.items():
+        if accuracy < GUESSING / classes:
+            log.warning(
+                "network %s is right about %.1f %% of calibration, as if it guessed: if its classes come in another "
+                "order than those of the data, say so in its `classes`; and look at its `input`",
+                name, 100.0 * accuracy,
+            )  # fmt: skip
 
 
 def tell_dominated(right: Mapping[str, float], macs: Mapping[str, float]) -> None:

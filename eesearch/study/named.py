@@ -21,10 +21,8 @@ log = logging.getLogger(__name__)
 
 OURS = frozenset(
     {
-        *(
-            f"eesearch.nets.zoo:{name}"
-            for name in ("residual_cnn", "cifar_resnet", "tiny_resnet", "mlp", "transformer")
-        ),
+        *(f"eesearch.nets.zoo:{name}" for name in ("residual_cnn", "scalable_cnn", "cifar_resnet", "tiny_resnet")),
+        *(f"eesearch.nets.zoo:{name}" for name in ("mlp", "transformer")),
         "eesearch.training.data:digits",
     }
 )
@@ -38,7 +36,7 @@ def named_paths(study: Study) -> list[Named]:
     """What the study has imported and called: its model, and its data if they are no file."""
     data = study.data
     calls = [
-        *((spec.model, spec.args) for spec in study.backbones),
+        *((spec.model, spec.args) for spec in study.networks),
         *([] if data.source.endswith(".npz") else [(data.source, data.args)]),
     ]
     return [(path, json.dumps(args, sort_keys=True)) for path, args in calls if not path.startswith("given:")]

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Sized
+from itertools import product
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from eesearch.core.design import Value
-from eesearch.study.space import CutSpace
+from eesearch.core.registry import STRATEGIES
+from eesearch.study.space import Choice, CutSpace, SearchSpace
 
 MOST_NETWORKS = 8
 """The paths through all orders of more would be too many."""
 
+MOST_VARIANTS = 64
+"""Each is measured on every device before the first trial."""
 
-class InputSpec(Value):
-    """Preprocessing: (x * scale - mean) / std per channel; part of the network's first segment."""
-
-    scale: float = 1.0
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+Option = int | float | str
 
 
 def _is_none(value: object) -> bool:
     return value is None
 
 
+class InputSpec(Value):
+    """Preprocessing: (x * scale - mean) / std per channel; part of the network's first segment.
+
+    Attributes:
+        resize: Height and width that images are brought to then.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: tuple[PositiveInt, PositiveInt] | None = Field(default=None, exclude_if=_is_none)
+
+
 def _is_true(value: object) -> bool:
     return value is True
+
+
+def _is_empty(value: Sized) -> bool:
+    return not value
 
 
 class BackboneSpec(Value):
@@ -39,8 +55,11 @@ class BackboneSpec(Value):
         weights: A safetensors file, or a state dict that `torch.load(weights_only=True)` reads; none: the network is
             trained first, by the study's `training` section.
         input: Its own preprocessing; the study's, where it has none.
+        classes: Number, in the data, of the class that each output stands for, where they come in another order.
         cuts: Where its exits may hang; where the space says, unless it has cuts of its own.
         exits: Whether it may have early exits; a network without them is answered by as a whole.
+        vary: Arguments of `model` that are searched (as Stamoulis et al. 2018 search widths and depths), with their
+            options: every trial trains the variant that it proposes, beside the other networks.
     """
 
     name: str = Field(default="backbone", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -48,19 +67,65 @@ class BackboneSpec(Value):
     args: dict[str, Any] = Field(default_factory=dict)
     weights: str | None = None
     input: InputSpec | None = Field(default=None, exclude_if=_is_none)
+    classes: tuple[int, ...] = Field(default=(), exclude_if=_is_empty)
     cuts: CutSpace | None = Field(default=None, exclude_if=_is_none)
     exits: bool = Field(default=True, exclude_if=_is_true)
+    vary: dict[str, Annotated[tuple[Option, ...], Field(min_length=2)]] = Field(
+        default_factory=dict, exclude_if=_is_empty
+    )
+
+    @field_validator("vary")
+    @classmethod
+    def _distinct(cls, vary: dict[str, tuple[Option, ...]]) -> dict[str, tuple[Option, ...]]:
+        for name, options in vary.items():
+            if len(set(map(str, options))) < len(options):
+                raise ValueError(f"the options of '{name}' must be distinct; got {list(options)}")
+        return vary
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: tuple[int, ...]) -> tuple[int, ...]:
+        if sorted(classes) != list(range(len(classes))):
+            raise ValueError(f"each number from 0 to {len(classes) - 1} must stand there once; got {list(classes)}")
+        return classes
+
+    @model_validator(mode="after")
+    def _trained_here(self) -> BackboneSpec:
+        if self.vary and self.weights:
+            raise ValueError(f"network '{self.name}' has weights: they would fit one variant only; leave out vary")
+        return self
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What is searched of it, as parameters of a trial."""
+        return tuple(Choice(f"{self.name}:{arg}", tuple(map(str, options))) for arg, options in self.vary.items())
+
+    @property
+    def variants(self) -> tuple[BackboneSpec, ...]:
+        """Every network that it may be; itself, if nothing of it is searched."""
+        return tuple(self._variant(dict(zip(self.vary, each, strict=True))) for each in product(*self.vary.values()))
+
+    def proposed(self, params: Mapping[str, str | float]) -> BackboneSpec:
+        """The variant that a trial proposes; where it says nothing, that of the middle options."""
+        chosen = {}
+        for arg, options in self.vary.items():
+            told = params.get(f"{self.name}:{arg}", str(options[len(options) // 2]))
+            chosen[arg] = next(option for option in options if str(option) == told)
+        return self._variant(chosen)
+
+    def _variant(self, chosen: Mapping[str, Option]) -> BackboneSpec:
+        name = ".".join([self.name, *(f"{arg}-{option}" for arg, option in chosen.items())])
+        return self.model_copy(update={"name": name, "args": {**self.args, **chosen}, "vary": {}})
 
 
-def check_networks(networks: Sequence[BackboneSpec], reference: str, *, trained: bool, driver: str, mode: str) -> None:
+def check_networks(networks: Sequence[BackboneSpec], reference: str, space: SearchSpace, *, driver: str) -> None:
     """Refuse what several networks cannot do, or cannot be.
 
     Args:
         networks: Of the study.
         reference: Name of the one that all is compared with; "": the most accurate.
-        trained: Whether the space trains designs beyond the bank.
+        space: Of the study.
         driver: Of the study.
-        mode: Of the study.
 
     Raises:
         ValueError: so.
@@ -70,13 +135,19 @@ def check_networks(networks: Sequence[BackboneSpec], reference: str, *, trained:
         raise ValueError(f"backbones: from 1 to {MOST_NETWORKS} networks can be searched; got {len(names)}")
     if reference and reference not in names:
         raise ValueError(f"reference: there is no network '{reference}'; expected one of {', '.join(names)}")
+    fixed = [spec.name for spec in networks if not spec.vary]
+    if not fixed or reference not in ["", *fixed]:
+        raise ValueError("reference: all is compared with a network whose args do not vary; add one, and name it")
     if len(names) == 1:
         return
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"backbones: networks need names of their own; got '{twice}' twice")
-    if mode != "bank" or trained:
-        got = "a strategy that trains whole networks" if mode == "bank" else f"mode {mode}"
-        raise ValueError(f"backbones: several networks are searched in mode bank with strategy separate; got {got}")
+    variants = sum(len(spec.variants) for spec in networks)
+    if variants > MOST_VARIANTS:
+        raise ValueError(f"backbones: {variants} variants are too many to measure; at most {MOST_VARIANTS}")
     if driver == "ray":
         raise ValueError("backbones: driver ray trains one network so far; write driver: optuna")
+    own = [s for s in space.trained if any(STRATEGIES[s].scorings(loss) for loss in space.loss.options())]
+    if own:
+        raise ValueError(f"strategies: what '{own[0]}' learns is about the exits of one network; leave it out")

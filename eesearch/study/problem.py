@@ -55,10 +55,11 @@ class Problem(ABC):
     """
 
     origin = BANK
+    workshop_kind: type[Workshop] = Workshop
 
     def __init__(self, materials: Materials, progress: Progress = silent) -> None:
         self.materials = materials
-        self.workshop = Workshop(materials, progress)
+        self.workshop = self.workshop_kind(materials, progress)
         self.progress = progress
         self.study = materials.study
         self.space = materials.study.space

@@ -256,8 +256,10 @@ class Study(Value):
 
     @model_validator(mode="after")
     def _supported(self) -> Study:
-        trained = bool(self.space.trained)
-        check_networks(self.backbones, self.reference, trained=trained, driver=self.driver, mode=self.mode)
+        check_networks(self.backbones, self.reference, self.space, driver=self.driver)
+        if len(self.backbones) > 1 and (self.mode != "bank" or self.training.start == "scratch"):
+            got = f"mode {self.mode}" if self.mode != "bank" else "training.start scratch"
+            raise ValueError(f"backbones: several networks are searched in mode bank, from trained ones; got {got}")
         if self.mode == "joint-trials" and not self.space.trained:
             raise ValueError("mode joint-trials needs a strategy that trains designs, such as mixed")
         scratch, strategies = self.training.start == "scratch", set(self.space.strategies)
@@ -349,6 +351,11 @@ class Study(Value):
     def backbone(self) -> BackboneSpec:
         """The network that is searched; of several, the reference, or the first if none is named."""
         return next((spec for spec in self.backbones if spec.name == self.reference), self.backbones[0])
+
+    @property
+    def networks(self) -> tuple[BackboneSpec, ...]:
+        """Every network that a policy may enter: with all variants of those that are searched themselves."""
+        return tuple(chain(*(spec.variants for spec in self.backbones)))
 
     def of(self, network: BackboneSpec) -> Study:
         """The same question about one of its networks alone."""

@@ -45,7 +45,7 @@ SplitName = Literal["train", "cal", "test"]
 def bank_fields(materials: Materials) -> dict[str, Any]:
     """Of the design of every head at every cut, on frozen backbones."""
     return {
-        "backbone": materials.backbone.key,
+        "backbone": materials.key,
         "data": materials.dataset.train.key,
         "strategy": "separate",
         "exits": tuple(ExitSpec(cut=cut, head=head) for cut, specs in materials.heads.items() for head in specs),

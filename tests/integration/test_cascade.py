@@ -15,7 +15,7 @@ from eesearch.reporting.markdown import markdown_report
 from eesearch.study.answers import Answers
 from eesearch.study.cascade_problem import MIXED, ONE, WHOLE, made_of
 from eesearch.study.materials import load_study_data
-from eesearch.study.members import tell_dominated
+from eesearch.study.members import load_member, tell_dominated, tell_doubtful
 from eesearch.study.picks import Picked
 from eesearch.study.question import Study
 from eesearch.study.run import Run
@@ -133,8 +133,21 @@ def wrong(fields, **changes):
             {"backbones": lambda b: [b[0] | {"name": f"n{i}"} for i in range(9)], "reference": ""},
             "from 1 to 8 networks",
         ),
-        ({"space": lambda s: s | {"strategies": ["separate", "mixed"]}}, "several networks are searched in mode bank"),
+        (
+            {"space": lambda s: s | {"strategies": ["separate", "combined"]}},
+            "what 'combined' learns is about the exits of",
+        ),
+        ({"training": {"start": "scratch"}}, "from trained ones; got training.start scratch"),
         ({"mode": "joint-trials", "space": lambda s: s | {"strategies": ["mixed"]}}, "got mode joint-trials"),
+        ({"backbones": lambda b: [b[0] | {"vary": {"classes": [10]}}, b[2]]}, "vary.classes"),
+        ({"backbones": lambda b: [b[0] | {"vary": {"blocks": [1, 1]}}, b[2]]}, "options of 'blocks' must be distinct"),
+        ({"backbones": lambda b: [b[0] | {"vary": {"blocks": [1, 2]}, "weights": "w.pt"}, b[2]]}, "leave out vary"),
+        ({"backbones": lambda b: [b[0], b[2] | {"vary": {"blocks": [1, 2]}}]}, "a network whose args do not vary"),
+        ({"backbones": lambda b: [b[0] | {"vary": {"blocks": list(range(1, 65))}}, b[2]]}, "65 variants are too many"),
+        (
+            {"backbones": lambda b: [b[0] | {"classes": [0, 0, 1]}, b[2]]},
+            "each number from 0 to 2 must stand there once",
+        ),
         ({"driver": "ray"}, "driver ray trains one network so far"),
         ({"devices": ["pi4.json"]}, "several networks run on devices of this machine so far; got 'pi4.json'"),
     ],
@@ -159,6 +172,36 @@ def test_networks_that_do_not_go_together_are_refused(tiny_fields, tmp_path):
 
     with pytest.raises(ModelError, match="network small: "):
         search_study(Study.model_validate(wrong(tiny_fields, backbones=channels)), tmp_path / "channels")
+
+
+def test_classes_that_do_not_fit_the_outputs_are_refused(tiny_fields, tmp_path):
+    def order(networks):
+        return [networks[0] | {"classes": [1, 0, 2]}, *networks[1:]]
+
+    with pytest.raises(ModelError, match=r"network small: backbone.classes does not fit the model; got 3 numbers, 10"):
+        search_study(Study.model_validate(wrong(tiny_fields, backbones=order)), tmp_path / "order")
+
+
+def test_images_of_another_size_are_refused_or_resized(tiny_fields, tmp_path):
+    """A linear network is made for one size."""
+
+    def linear(networks, **more):
+        small = {"name": "small", "model": "eesearch.nets.zoo:mlp", "args": {"features": 36, "hidden": [8, 8]}}
+        return [small | more, networks[2]]
+
+    refused = wrong(tiny_fields, backbones=linear)
+    with pytest.raises(ModelError, match=r"network small: .*2x64 and 36x8.*input.resize"):
+        search_study(Study.model_validate(refused), tmp_path / "size")
+    spec = Study.model_validate(wrong(tiny_fields, backbones=lambda b: linear(b, input={"resize": [6, 6]})))
+    example = load_study_data(spec).train.x[:4]
+    assert load_member(spec, spec.backbones[0], example).classes == 10
+
+
+def test_networks_that_seem_to_guess_are_told(caplog):
+    caplog.set_level("WARNING", logger="eesearch")
+    tell_doubtful({"a": 0.9, "b": 0.12}, 10)
+    (record,) = caplog.records
+    assert "network b is right about 12.0 % of calibration" in record.getMessage()
 
 
 def test_a_costlier_worse_network_is_told(caplog):

@@ -1,0 +1,106 @@
+"""Networks of a cascade that are trained for it: together with their exits, or in a size that the search proposes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from eesearch.api import search_study
+from eesearch.core.cascades import member_of
+from eesearch.core.design import Cascade
+from eesearch.exporters.formats import export
+from eesearch.study.materials import load_study_data
+from eesearch.study.question import Study
+from eesearch.study.run import Run
+
+SMALL = "eesearch.nets.zoo:scalable_cnn"
+
+
+@pytest.fixture(scope="module")
+def fields(tiny_fields):
+    own = {key: value for key, value in tiny_fields.items() if key != "backbone"}
+    networks = [
+        {"name": "small", "model": SMALL, "args": {"stages": 2}, "vary": {"width": [2, 3, 4], "depth": [1, 2]}},
+        {"name": "large", "model": SMALL, "args": {"width": 8, "stages": 2}, "cuts": {"max_cuts": 2}},
+    ]
+    space = own["space"] | {"strategies": ["separate", "joint"], "max_exits": 2, "cuts": {"max_cuts": 1}}
+    return own | {
+        "name": "searched", "backbones": networks, "reference": "large", "space": space, "devices": ["macs"],
+        "budget": {"trials": 5}, "pruning": "median",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(fields, tmp_path_factory):
+    return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "searched")
+
+
+def test_trials_train_networks_and_propose_their_sizes(found):
+    answers = found.answers
+    assert [trial.state for trial in answers.trials].count("failed") == 0
+    designs = [answers.designs[trial.design] for trial in answers.trials if trial.design]
+    assert all(isinstance(design, Cascade) and design.reference == "large" for design in designs)
+    sizes = {name for design in designs for name in design.networks if name.startswith("small.")}
+    assert "small.width-3.depth-2" in sizes, "trial 0 has the middle options"
+    assert len(sizes) > 1, "the sampler proposes others"
+    trained = [design for design in designs if design.members["large"].strategy == "joint"]
+    assert trained, "the seed trains the large network together with its exits"
+    assert trained[0].strategy == "joint"
+    assert any(trial.origin.startswith("large: ") for trial in answers.trials)
+
+
+def test_training_a_proposed_network_is_counted(found, fields):
+    """Of a variant: its own training and that of its heads; what trial 0 has trained is not counted again."""
+    samples = len(load_study_data(Study.model_validate(fields)).train)
+    epochs = fields["training"]["epochs"]
+    for trial in found.answers.trials[1:]:
+        design = found.answers.designs.get(trial.design)
+        if design is None:
+            continue
+        new = not any(name == "small.width-3.depth-2" for name in design.networks)
+        trained = design.members["large"].strategy == "joint"
+        assert (trial.samples > 0) == (new or trained)
+        if new:
+            assert trial.samples >= epochs * samples
+
+
+def test_the_table_is_the_network_of_every_design(found):
+    run = Run.load(found.directory.path, trust=True)
+    test = load_study_data(run.question()).test
+    (device,) = run.answers.devices
+    seen = set()
+    for point in device.points:
+        if point.cal.design in seen or not point.cal.design:
+            continue
+        seen.add(point.cal.design)
+        told = run.predict(point, test.x)
+        shares = np.bincount(told.exit, minlength=len(point.stops)) / len(test)
+        assert shares == pytest.approx([stop.share for stop in point.stops])
+        assert float((told.answer == test.y).mean()) == pytest.approx(point.test.accuracy)
+    assert seen
+
+
+def test_seeds_by_rising_cost_stand_in_the_answers(found):
+    (device,) = found.answers.devices
+    rules = {seed.rule: seed.point for seed in device.seeds}
+    assert set(rules) == {"small.width-3.depth-2 first"}
+    (point,) = rules.values()
+    assert [member_of(e) for e in point.cal.policy.exits] == ["small.width-3.depth-2", "large"]
+    assert point.cal.accuracy >= device.backbone.cal.accuracy, "networks break even on calibration"
+
+
+def test_a_trained_cascade_is_exported(found, tmp_path):
+    run = Run.load(found.directory.path, trust=True)
+    points = run.answers.devices[0].points
+    trained = [
+        n for n, p in enumerate(points) if p.cal.design and run.answers.designs[p.cal.design].strategy == "joint"
+    ]
+    number = trained[0] if trained else 0
+    told = export(run, f"point={number}@macs", "torch", tmp_path / "torch", check=64)
+    assert (told.checked, told.differing) == (64, 0)
+
+
+def test_the_same_search_trains_nothing_again(found):
+    again = search_study(found.directory.study(), found.directory.path)
+    assert again.answers.devices == found.answers.devices
+    assert again.answers.trials == found.answers.trials
