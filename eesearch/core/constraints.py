@@ -42,8 +42,14 @@ class Limit(Value):
         return f"{self.at} {self.axis} at most {self.at_most:g}"
 
 
+SHORT: dict[str, tuple[Axis, float]] = {"max_params": ("params", 1.0), "max_memory_mb": ("peak_bytes", 1e6)}
+"""Limits that may be written as one number: axis, and its units in that number."""
+
+
 class Constraints(Value):
     """What every point of a front must keep, on the split that it was selected on.
+
+    `max_params: 1e6` and `max_memory_mb: 2` are short for limits on `params` and `peak_bytes`.
 
     Attributes:
         limits: On costs.
@@ -54,6 +60,18 @@ class Constraints(Value):
     limits: tuple[Limit, ...] = ()
     min_recall: float | None = Field(default=None, ge=0.0, le=1.0)
     max_drop: float | None = Field(default=None, ge=0.0, le=1.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, fields: Any) -> Any:
+        """Limits that were written short."""
+        if not isinstance(fields, dict):
+            return fields
+        limits = list(fields.get("limits", ()))
+        for name, (axis, unit) in SHORT.items():
+            if name in fields:
+                limits.append({"axis": axis, "at_most": float(fields[name]) * unit})
+        return {**{name: value for name, value in fields.items() if name not in SHORT}, "limits": limits}
 
     def __bool__(self) -> bool:
         return bool(self.limits) or self.min_recall is not None or self.max_drop is not None

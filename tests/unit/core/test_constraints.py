@@ -84,3 +84,11 @@ def test_relaxed_bounds_are_looser_by_a_share_and_the_worst_break_counts():
     assert (loose.limits[0].at_most, loose.min_recall, loose.max_drop) == pytest.approx((1.5, 0.45, 0.4))
     assert asked.violation(evaluation(mean=2.0), backbone) == pytest.approx(1.0)
     assert Constraints().violation(evaluation(), backbone) == 0.0
+
+
+def test_limits_may_be_written_short():
+    short = Constraints.model_validate({"max_params": "1e3", "max_memory_mb": 2})
+    assert [str(limit) for limit in short.limits] == ["worst params at most 1000", "worst peak_bytes at most 2e+06"]
+    assert Constraints.model_validate(short.model_dump()) == short
+    with pytest.raises(ValueError, match="max_params|float"):
+        Constraints.model_validate({"max_params": "few"})
