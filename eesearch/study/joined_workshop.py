@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from eesearch.core.cascades import CascadeProfile
+from eesearch.core.cascades import CascadeProfile, systems_of
+from eesearch.core.costs import Profile
 from eesearch.core.design import Cascade, Design, content_key
 from eesearch.core.progress import Progress, silent
-from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.study.materials import Materials, recall_table
@@ -92,9 +92,16 @@ class JoinedWorkshop(Workshop):
         epochs = max((work.epochs for work in works), default=0)
         return Work(epochs, epochs, sum(w.samples for w in works), sum(w.forward for w in works), 0)
 
-    def coded_tables(self, design: Design, split: SplitName, system: SystemProfile) -> tuple[ExitTable, ...]:
-        """None: several networks run on one device."""
-        return ()
+    def coded_tables(self, design: Design, split: SplitName, profile: Profile) -> tuple[ExitTable, ...]:
+        """Those of each network that has exits: a whole one has no cut at which a link could code."""
+        assert isinstance(design, Cascade)
+        systems = systems_of(profile)
+        return tuple(
+            table
+            for name, member in design.members.items()
+            if name in systems
+            for table in self.shops[name].coded_tables(member, split, systems[name])
+        )
 
     def backbone_table(self, split: SplitName) -> ExitTable:
         """What the unmodified reference says about a split: a table of one row."""

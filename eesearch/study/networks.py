@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from eesearch.core.design import Value
 from eesearch.study.space import CutSpace
+from eesearch.study.systems import SystemSpec
 
 MOST_NETWORKS = 8
 """The paths through all orders of more would be too many."""
@@ -80,3 +81,27 @@ def check_networks(networks: Sequence[BackboneSpec], reference: str, *, trained:
         raise ValueError(f"backbones: several networks are searched in mode bank with strategy separate; got {got}")
     if driver == "ray":
         raise ValueError("backbones: driver ray trains one network so far; write driver: optuna")
+
+
+def check_places(networks: Sequence[BackboneSpec], devices: Sequence[str], systems: Mapping[str, SystemSpec]) -> None:
+    """Refuse devices and systems that several networks cannot run on.
+
+    Args:
+        networks: Of the study.
+        devices: That are measured.
+        systems: Of the study, by name.
+
+    Raises:
+        ValueError: so.
+    """
+    names = [spec.name for spec in networks]
+    for device in devices:
+        if device.endswith(".json"):
+            raise ValueError(f"devices: several networks run on devices of this machine so far; got '{device}'")
+    for name, system in systems.items():
+        foreign = [cut for cut in system.boundaries if cut.partition("/")[0] not in names]
+        if foreign:
+            raise ValueError(
+                f"systems.{name}.boundaries: '{foreign[0]}' names no network; "
+                f"expected NETWORK/CUT with one of {', '.join(names)}"
+            )
