@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 SLOW := tests/services tests/chaos tests/contracts/test_backends.py tests/contracts/test_exporters.py \
-	tests/integration/test_cascade.py tests/integration/test_cascade_search.py tests/integration/test_certify.py \
+	tests/integration/test_cascade.py tests/integration/test_cascade_search.py \
+	tests/integration/test_cascade_tiers.py tests/integration/test_certify.py \
 	tests/integration/test_interruptions.py tests/integration/test_kit.py tests/integration/test_ray.py \
 	tests/integration/test_report.py tests/integration/test_show_and_take.py tests/integration/test_store.py \
 	tests/integration/test_tiers.py tests/integration/test_train.py tests/integration/test_verify.py \

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
+from eesearch.core.cascades import systems_of
 from eesearch.core.costs import Profile
 from eesearch.core.errors import EesearchError
 from eesearch.core.locks import locked, tried
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import write_atomic
-from eesearch.core.systems import SystemProfile
 from eesearch.costs.devices import parse_device
 from eesearch.drivers.job import Listener
 from eesearch.drivers.storage import Database
@@ -152,7 +152,7 @@ def verify_found(found: Run, problem: Mode, progress: Progress = silent) -> Answ
 
 def _verify_device(found: Run, profile: Profile, study: Study, progress: Progress) -> None:
     effort = Effort(study.verify.seconds, processes=study.measuring.processes)
-    if isinstance(profile, SystemProfile):
+    if systems_of(profile):
         log.info("%s is not verified: it is no single device of this machine", profile.device)
         return
     if profile.axis != "latency_ms":

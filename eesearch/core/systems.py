@@ -204,6 +204,28 @@ class SystemProfile(Value):
             crossing, tuple(exits), decision
         )
 
+    def going_on(self, decision: str, axis: Axis) -> tuple[Floats, Floats]:
+        """What each tier pays beside the parts of a network: for going on after a decision, and for deciding. [T], [T]
+
+        Zero where the axis counts neither; of energy, the first tier's alone.
+
+        Raises:
+            CostError: the system lacks the axis, or a tier's profile the decision.
+        """
+        if axis not in self.axes:
+            raise CostError(f"the profile of {self.device} has no {axis}", expected=f"one of {', '.join(self.axes)}")
+        paying: dict[int, tuple[Axis, float]] = {}
+        if axis == "latency_ms":
+            paying = {number: (axis, tier.slowdown) for number, tier in enumerate(self.tiers)}
+        elif axis == "energy_mj" and self._energy is not None:
+            declared = self._energy.mj_per_ms
+            paying = {0: ("latency_ms", declared * self.tiers[0].slowdown) if declared else (axis, 1.0)}
+        found = np.zeros((2, len(self.tiers)))
+        for number, (measured, scale) in paying.items():
+            (parts,) = self.tiers[number].profile.parts(measured)
+            found[:, number] = scale * parts.resume, scale * parts.decided(decision)
+        return found[0], found[1]
+
     def _on_tier(self, tier: int, exits: Sequence[ExitId], decision: str, axis: Axis) -> tuple[Floats, float]:
         """Steps [E + 1, E] as if everything ran on one tier, with its slowdown; and the unmodified backbone there."""
         bare = list(dict.fromkeys(e.bare for e in exits))

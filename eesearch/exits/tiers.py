@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from eesearch.core.cascades import member_of
 from eesearch.core.design import NOTHING, ExitId
 from eesearch.core.errors import PolicyError
 from eesearch.core.systems import SystemProfile
@@ -18,10 +19,10 @@ from eesearch.core.tables import ExitTable
 
 
 def with_places(table: ExitTable, exits: Iterable[ExitId], coded: Mapping[str, ExitTable]) -> ExitTable:
-    """A table of one network, and behind it the rows of exits on tiers that it lacks.
+    """A table of one or more networks, and behind it the rows of exits on tiers that it lacks.
 
     Args:
-        table: Of the network.
+        table: Of the networks.
         exits: Of policies; those that it knows, and a last resort, are left alone.
         coded: link -> what exits say behind it.
 
@@ -75,3 +76,26 @@ def tiered(
         exits += crossings
         parts.append(np.zeros((len(crossings), *table.logits.shape[1:]), np.float32))
     return ExitTable(np.concatenate(parts), table.labels, tuple(exits), table.split, table.samples)
+
+
+def tiered_networks(
+    table: ExitTable, systems: Mapping[str, SystemProfile], coded: Sequence[ExitTable] = ()
+) -> ExitTable:
+    """The rows of one or more networks on every tier, as `tiered`; one network after the other, as in the table.
+
+    Args:
+        table: Of the networks, any split.
+        systems: Name of each ("" if there is one only) -> its tiers and links.
+        coded: Of exits behind cuts at which the carry was coded, over the same samples; each of one network.
+
+    Raises:
+        PolicyError: a coded table is of other samples.
+    """
+    if "" in systems:
+        return tiered(table, systems[""], coded)
+    tables = []
+    for network in dict.fromkeys(e.network for e in table.exits):
+        exits = [e for e in table.exits if e.network == network]
+        behind = [each for each in coded if each.exits[0].network == network]
+        tables.append(tiered(table.select(exits), systems[member_of(exits[0])], behind))
+    return ExitTable.join(tables)

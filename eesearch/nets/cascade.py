@@ -14,7 +14,7 @@ from eesearch.core.design import ExitId
 from eesearch.core.errors import ModelError, PolicyError
 from eesearch.core.policy import Fit, Policy
 from eesearch.nets.backbone import Backbone
-from eesearch.nets.exitnet import ExitNet, answered
+from eesearch.nets.exitnet import Coded, ExitNet, answered
 from eesearch.nets.segments import carrying
 from eesearch.nets.stages import Prediction, Stage
 
@@ -79,6 +79,14 @@ class CascadeNet(nn.Module):
         """Raw samples [N, ...] to the logits [N, C] of every exit, in their order."""
         return [logits for name in self._ordered for logits in self.member(name)(x)]
 
+    def behind(self, cut: str) -> Coded:
+        """The exits behind a cut of its network, for samples whose carry is coded there.
+
+        Raises:
+            PolicyError: there is no such network.
+        """
+        return self.member(cut.rpartition("/")[0]).behind(cut)
+
     def stages(self, policy: Policy, *, coding: bool = True) -> tuple[Stage, ...]:
         """The stages of a policy, one per stop, as of one network: all that is deployed.
 
@@ -88,19 +96,30 @@ class CascadeNet(nn.Module):
         Raises:
             PolicyError: a stop is no exit of any member.
         """
-        stops = [stop for stop in policy.stops if not stop.exit.is_last_resort]
-        runs = [tuple(run) for _, run in groupby(stops, key=lambda stop: stop.exit.network)]
-        stages: list[Stage] = []
+        runs, stages = self.runs(policy, coding=coding), list[Stage]()
         for number, run in enumerate(runs):
+            for place, stage in enumerate(run):
+                first, ends, keeps = place == 0, place == len(run) - 1, number < len(runs) - 1
+                segment = carrying(stage.segment, enters=first and number > 0, first=first, keeps=keeps, ends=ends)
+                stages.append(Stage(segment, stage.head, stage.exit, stage.threshold))
+        return tuple(stages)
+
+    def runs(self, policy: Policy, *, coding: bool = True) -> tuple[tuple[Stage, ...], ...]:
+        """The stages of each network that a policy enters, apart: each network starts from the raw samples.
+
+        Raises:
+            PolicyError: a stop is no exit of any member.
+        """
+        stops = [stop for stop in policy.stops if not stop.exit.is_last_resort]
+        runs = []
+        for run in (tuple(run) for _, run in groupby(stops, key=lambda stop: stop.exit.network)):
             net = self.member(member_of(run[0].exit))
             # whoever is left after the last stop of a network is no business of that network
             ending = run[-1].model_copy(update={"threshold": float("-inf")})
             own = net.stages(policy.model_copy(update={"stops": (*run[:-1], ending)}), coding=coding)
-            for place, (stage, stop) in enumerate(zip(own, run, strict=True)):
-                first, ends, keeps = place == 0, place == len(run) - 1, number < len(runs) - 1
-                segment = carrying(stage.segment, enters=first and number > 0, first=first, keeps=keeps, ends=ends)
-                stages.append(Stage(segment, stage.head, stop.exit, stop.threshold))
-        return tuple(stages)
+            ends = Stage(own[-1].segment, own[-1].head, own[-1].exit, run[-1].threshold)
+            runs.append((*own[:-1], ends))
+        return tuple(runs)
 
     def predict(self, x: Tensor | NDArray[np.generic], policy: Policy, fits: Sequence[Fit] = ()) -> Prediction:
         """Answer, and stop computing where the policy says; see `ExitNet.predict`.

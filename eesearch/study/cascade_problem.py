@@ -162,12 +162,14 @@ class CascadeProblem(BankProblem):
     def idk(self, profile: Profile) -> tuple[Point, ...]:
         """IDK cascades (Wang et al. 2018) of whole networks, by rising cost, as they are built there.
 
-        They decide by the surest network so far, which is priced as the first decision of the space.
+        They decide by the surest network so far, which is priced as the first decision of the space. They know of no
+        tiers, and stay on the first.
         """
         design, decision = self.workshop.bank_design, self.space.decisions[0]
         fits = self.workshop.scoring(design, "max_prob").fits
         (table, costs), (tested, _) = (self.replay(design, profile, decision, split) for split in ("cal", "test"))
-        policies = idk_whole(table.select([e for e in table.exits if e.is_output]), costs[0], fits)
+        whole = [e for e in table.exits if e.is_output and table.row(e) == table.row(e.bare)]
+        policies = idk_whole(table.select(whole), costs[0], fits)
         cal = [evaluate(policy, table, costs, fits).made_by(design) for policy in policies]
         front = Front(cal, backbone=self.backbone(profile, "cal"), axis=profile.axis, device=profile.device)
         return tuple(Point(cal=e, test=evaluate(e.policy, tested, costs, fits).made_by(design)) for e in front.points)

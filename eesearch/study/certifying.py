@@ -325,7 +325,6 @@ def _with_places(run: Run, points: Sequence[Point], split: Split | None, progres
     for link in sorted({e.link for e in exits if e.link}):
         data = split or _unchanged(run, "cal", load_study_data(run.question()).cal)
         net, _ = run.network(points[0], data.x[:2])
-        assert isinstance(net, ExitNet)  # several networks know no links
         coded[link] = collect(net.behind(link.removeprefix(CODED)), data, progress=progress)
     return with_places(table, exits, coded)
 

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 from pydantic import ValidationError
 
+from eesearch.core.cascades import systems_of
 from eesearch.core.costs import Profile
 from eesearch.core.design import Design, content_key
 from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy
-from eesearch.core.systems import SystemProfile
 from eesearch.exits.evaluate import outcomes, replay
 from eesearch.solve.optimism import optimism
 from eesearch.study.answers import Answers, DeviceAnswer, SeedAnswer, TrialAnswer
@@ -167,7 +167,7 @@ class Composer:
             noisy=tuple(name for name, timing in timed.timings.items() if timing.noisy) if timed else (),
             contention=timed.contention if timed else 1.0,
             cautions=profile.cautions,
-            system=profile.fingerprint if isinstance(profile, SystemProfile) else {},
+            system=profile.fingerprint if systems_of(profile) else {},
         )
         if not isinstance(problem, BankProblem) or not designs:
             return answer
@@ -282,7 +282,8 @@ def _kinds(problem: CascadeProblem, profile: Profile, *, find: bool) -> tuple[La
     for kind in (ONE, WHOLE):
         points = tuple(Point(cal=e, test=problem.reported(e, design, profile)) for e in problem.layer(kind, profile))
         layers.append(Layer(name=kind, kind="cascade", points=spread(points, MOST_OF_A_LAYER)))
-    layers.append(Layer(name=IDK, kind="baseline", points=spread(problem.idk(profile), MOST_OF_A_LAYER)))
+    if profile.axis != "bytes":  # see `_baselines`
+        layers.append(Layer(name=IDK, kind="baseline", points=spread(problem.idk(profile), MOST_OF_A_LAYER)))
     return tuple(layers)
 
 

@@ -207,7 +207,7 @@ class FrontProblem(Problem):
         if exits is not None:
             own = {table.exits[row].network for row in [reference_row(table.exits)] if row is not None}
             ends = [e for e in table.exits if e.is_last_resort or (e.is_output and e.network in own)]  # on any tier
-            table = table.select([e for e in table.exits if e in exits or e in ends])
+            table = table.select([e for e in table.exits if e.bare in exits or e in ends])
         with self.materials.watch.phase("solve"):
             solved = self._solve(table, costs, profile, scoring, rough=exits is not None)
         points = [point.made_by(design) for point in solved.points]

@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 
-from eesearch.core.cascades import CascadeProfile, member_of
+from eesearch.core.cascades import CascadeProfile, member_of, systems_of
+from eesearch.core.costs import Profile
 from eesearch.core.design import Cascade, Design, content_key
 from eesearch.core.policy import Scoring
 from eesearch.core.progress import Progress, silent
-from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.study.materials import Materials, recall_table
@@ -153,9 +153,16 @@ class JoinedWorkshop(Workshop):
         passes = samples * segments
         return Work(work.epochs, work.last, work.samples + samples, work.forward + passes, work.backward + passes)
 
-    def coded_tables(self, design: Design, split: SplitName, system: SystemProfile) -> tuple[ExitTable, ...]:
-        """None: several networks run on one device."""
-        return ()
+    def coded_tables(self, design: Design, split: SplitName, profile: Profile) -> tuple[ExitTable, ...]:
+        """Those of each network that has exits: a whole one has no cut at which a link could code."""
+        assert isinstance(design, Cascade)
+        systems = systems_of(profile)
+        return tuple(
+            table
+            for name, member in design.members.items()
+            if name in systems
+            for table in self.shop(name).coded_tables(member, split, systems[name])
+        )
 
     def backbone_table(self, split: SplitName) -> ExitTable:
         """What the unmodified reference says about a split: a table of one row."""

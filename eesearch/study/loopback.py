@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import IO
 
 import cloudpickle
@@ -27,6 +28,7 @@ from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.systems import SystemProfile
 from eesearch.costs.devices import parse_device
 from eesearch.costs.latency import environment
+from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.modes import evaluating
@@ -56,14 +58,15 @@ class Walks:
     ms: NDArray[np.float64]
 
 
-def parts_of(net: ExitNet, policy: Policy, fits: Sequence[Fit], system: SystemProfile) -> list[Part]:
+def parts_of(net: ExitNet | CascadeNet, policy: Policy, fits: Sequence[Fit], system: SystemProfile) -> list[Part]:
     """What each tier knows of a policy.
 
     Args:
         net: With all the exits that the policy stops at.
         policy: Its exits name tiers of the system.
         fits: Those that its thresholds were chosen with.
-        system: Whose links are declared: a sender waits their round trip, not the time of their bytes.
+        system: Whose links are declared: a sender waits their round trip, not the time of their bytes. Of several
+            networks, that of any: they have the same.
 
     Raises:
         PolicyError: the policy decides by several exits, or hands samples on to a last resort.
@@ -71,11 +74,13 @@ def parts_of(net: ExitNet, policy: Policy, fits: Sequence[Fit], system: SystemPr
     scoring = Scoring.of(policy, fits)
     if scoring.decision.memory != "last" or policy.exits[-1].is_last_resort:
         raise PolicyError("only a carry crosses a link", got=policy.decision, expected="one exit decides, and answers")
-    stages = net.stages(policy, coding=False)
+    runs = net.runs(policy, coding=False) if isinstance(net, CascadeNet) else (net.stages(policy, coding=False),)
+    stages = tuple(chain.from_iterable(runs))
     tiers = tuple(system.tier(stage.exit) for stage in stages)
     rows = scoring.parameters([stage.exit for stage in stages])
     parameters = {kind: torch.from_numpy(values.copy()) for kind, values in rows.items()}
-    formats = _formats(net, stages)
+    formats = [layout for run in runs for layout in _formats(net, run)]
+    entered = frozenset(accumulate(len(run) for run in runs[:-1]))
     waits = [*(link.round_trip / 1000.0 for link in system.links), 0.0]
     return [
         Part(
@@ -86,13 +91,14 @@ def parts_of(net: ExitNet, policy: Policy, fits: Sequence[Fit], system: SystemPr
             criterion=scoring.decision,
             parameters=parameters,
             waits=waits[tier],
+            entered=entered,
         )
         for tier in range(max(tiers) + 1)
     ]
 
 
-def _formats(net: ExitNet, stages: Sequence[Stage]) -> list[Format]:
-    """How the carry is laid out that each stage is given."""
+def _formats(net: ExitNet | CascadeNet, stages: Sequence[Stage]) -> list[Format]:
+    """How the carry is laid out that each stage of one network is given."""
     carry: tuple[Tensor, ...] = (net.backbone.example[:1],)
     formats, link = [], ""
     with evaluating(net), torch.inference_mode():
@@ -112,7 +118,7 @@ class Loopback:
         system: Its tiers.
     """
 
-    def __init__(self, net: ExitNet, policy: Policy, fits: Sequence[Fit], system: SystemProfile) -> None:
+    def __init__(self, net: ExitNet | CascadeNet, policy: Policy, fits: Sequence[Fit], system: SystemProfile) -> None:
         self.net = net.eval()
         self.parts = parts_of(net, policy, fits, system)
         self._stack = ExitStack()
@@ -150,7 +156,7 @@ class Loopback:
     def _one(self, x: Tensor) -> tuple[Reply, float]:
         start = time.perf_counter()
         with torch.inference_mode():
-            reply = self._runner.answer(0, (x,))
+            reply = self._runner.sample(x)
         return reply, 1000.0 * (time.perf_counter() - start)
 
 

@@ -16,6 +16,7 @@ from eesearch.core.design import Cascade, HeadSpec, content_key
 from eesearch.core.errors import ModelError, SplitError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import Store
+from eesearch.core.systems import SystemProfile
 from eesearch.costs.devices import parse_device
 from eesearch.nets.backbone import Backbone
 from eesearch.nets.cascade import CascadeNet
@@ -35,7 +36,7 @@ from eesearch.study.materials import (
 )
 from eesearch.study.named import remember
 from eesearch.study.networks import BackboneSpec
-from eesearch.study.profiling import Network, device_profile
+from eesearch.study.profiling import Network, any_profile
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
 from eesearch.training.collect import collect
@@ -91,7 +92,7 @@ def prepare_members(study: Study, run: RunDir, *, progress: Progress = silent) -
     Raises:
         InputError: of the part that cannot be used.
     """
-    for device in study.devices:
+    for device in study.measured:
         parse_device(device)  # refused before anything else is done
     watch = Stopwatch()
     with watch.phase("load"):
@@ -198,20 +199,22 @@ def cascade_profile(
 
 def member_profiles(
     study: Study, run: RunDir, device: str, networks: Mapping[str, Network], progress: Progress
-) -> dict[str, DeviceProfile]:
-    """What each network costs on a device, each kept under a name of its own.
+) -> dict[str, DeviceProfile | SystemProfile]:
+    """What each network costs on a device or a system, each kept under a name of its own.
 
     Raises:
         CostError: the device cannot be measured here.
+        StudyError: a system does not suit a network.
     """
+    alone = {spec.name: study.of(spec) for spec in study.networks}
     return {
-        name: device_profile(study, run, device, network, progress, kept_as=f"{device}@{name}")
+        name: any_profile(alone[name], run, device, network, progress, member=name)
         for name, network in networks.items()
     }
 
 
-def join_profiles(device: str, members: Mapping[str, DeviceProfile], reference: str) -> CascadeProfile:
-    """The profile of all networks on a device."""
+def join_profiles(device: str, members: Mapping[str, DeviceProfile | SystemProfile], reference: str) -> CascadeProfile:
+    """The profile of all networks on a device or a system."""
     return CascadeProfile(
         device=device,
         fingerprint=members[reference].fingerprint,

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from eesearch.core.design import Value
 from eesearch.core.registry import STRATEGIES
 from eesearch.study.space import Choice, CutSpace, SearchSpace
+from eesearch.study.systems import SystemSpec
 
 MOST_NETWORKS = 8
 """The paths through all orders of more would be too many."""
@@ -151,3 +152,27 @@ def check_networks(networks: Sequence[BackboneSpec], reference: str, space: Sear
     own = [s for s in space.trained if any(STRATEGIES[s].scorings(loss) for loss in space.loss.options())]
     if own:
         raise ValueError(f"strategies: what '{own[0]}' learns is about the exits of one network; leave it out")
+
+
+def check_places(networks: Sequence[BackboneSpec], devices: Sequence[str], systems: Mapping[str, SystemSpec]) -> None:
+    """Refuse devices and systems that several networks cannot run on.
+
+    Args:
+        networks: Of the study.
+        devices: That are measured.
+        systems: Of the study, by name.
+
+    Raises:
+        ValueError: so.
+    """
+    names = [spec.name for spec in networks]
+    for device in devices:
+        if device.endswith(".json"):
+            raise ValueError(f"devices: several networks run on devices of this machine so far; got '{device}'")
+    for name, system in systems.items():
+        foreign = [cut for cut in system.boundaries if cut.partition("/")[0] not in names]
+        if foreign:
+            raise ValueError(
+                f"systems.{name}.boundaries: '{foreign[0]}' names no network; "
+                f"expected NETWORK/CUT with one of {', '.join(names)}"
+            )

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from eesearch.core.cascades import systems_of
 from eesearch.core.constraints import Constraints
 from eesearch.core.costs import Axis, Profile, StageCosts, stage_costs
 from eesearch.core.design import OUTPUT, OWN, Design, ExitId, ExitSpec, content_key
@@ -18,11 +19,10 @@ from eesearch.core.front import Evaluation, Front
 from eesearch.core.policy import decision_named
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import STRATEGIES
-from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import backbone_evaluation, evaluate
 from eesearch.exits.last_resort import with_last_resort
-from eesearch.exits.tiers import tiered
+from eesearch.exits.tiers import tiered_networks
 from eesearch.solve.optimism import FoldPoints
 from eesearch.study.materials import Materials
 from eesearch.study.space import NO_EXIT
@@ -141,7 +141,7 @@ class Problem(ABC):
         key = (design.key, profile.device, decision, split)
         if key not in self._replays:
             table = self.workshop.table(design, split)
-            coded = self.workshop.coded_tables(design, split, profile) if isinstance(profile, SystemProfile) else ()
+            coded = self.workshop.coded_tables(design, split, profile)
             found = self.priced(table, profile, decision, coded)
             while len(self._replays) >= RECENT_REPLAYS:
                 del self._replays[next(iter(self._replays))]
@@ -155,8 +155,9 @@ class Problem(ABC):
 
         What crosses a link is a carry, and not what exits have said: who decides by several exits stays on one tier.
         """
-        if isinstance(profile, SystemProfile) and decision_named(decision).memory == "last":
-            table = tiered(table, profile, coded)
+        systems = systems_of(profile)
+        if systems and decision_named(decision).memory == "last":
+            table = tiered_networks(table, systems, coded)
         asked = {"params": 0.0, "peak_bytes": 0.0, **self.space.last_resort}
         axes = [axis for axis in profile.axes if not self.space.last_resort or axis in asked]
         costs = tuple(stage_costs(profile, table.exits, decision, axis) for axis in axes)

@@ -32,19 +32,33 @@ def any_profile(
     name: str,
     network: Network,
     progress: Progress,
+    *,
+    member: str = "",
 ) -> DeviceProfile | SystemProfile:
     """The profile of a device, or of one of the study's systems; both are kept in the run directory.
+
+    Args:
+        study: Names heads, decisions and systems, and how to measure; of one network alone.
+        run: Keeps it.
+        name: Of the device or system.
+        network: The network and the heads that fit its cuts.
+        progress: Told what is measured.
+        member: Name of the network among several, under which the profile is kept.
 
     Raises:
         CostError: as for `device_profile`.
         StudyError: a system does not suit the network.
     """
+    at = f"@{member}" if member else ""
+
+    def measured(device: str) -> DeviceProfile:
+        return device_profile(study, run, device, network, progress, kept_as=f"{device}{at}")
+
     if name not in study.systems:
-        return device_profile(study, run, name, network, progress)
-    found = system_profile(
-        name, study.systems[name], network[0], lambda device: device_profile(study, run, device, network, progress)
-    )
-    save_any_profile(found, run.profile_file(name))
+        return measured(name)
+    backbone = network[0] if study.backbone.exits else network[0].keep([])
+    found = system_profile(name, study.systems[name], backbone, measured)
+    save_any_profile(found, run.profile_file(f"{name}{at}"))
     return found
 
 

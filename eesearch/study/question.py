@@ -18,7 +18,7 @@ from eesearch.costs.devices import FORMAT, is_device_name
 from eesearch.costs.timer import Protocol
 from eesearch.study.networks import BackboneSpec as BackboneSpec
 from eesearch.study.networks import InputSpec as InputSpec
-from eesearch.study.networks import check_networks
+from eesearch.study.networks import check_networks, check_places
 from eesearch.study.space import SearchSpace
 from eesearch.study.systems import SystemSpec
 from eesearch.training.data import Calibration
@@ -315,8 +315,8 @@ class Study(Value):
         for name in self.devices:
             if not is_device_name(name) and name not in self.systems:
                 raise ValueError(f"devices: '{name}' is not a device; expected {FORMAT}, or a name among systems")
-            if len(self.backbones) > 1 and (name in self.systems or name.endswith(".json")):
-                raise ValueError(f"devices: several networks run on devices of this machine so far; got '{name}'")
+        if len(self.backbones) > 1:
+            check_places(self.networks, self.measured, self.systems)
         return self
 
     @field_validator("driver")
@@ -358,11 +358,16 @@ class Study(Value):
         return tuple(chain(*(spec.variants for spec in self.backbones)))
 
     def of(self, network: BackboneSpec) -> Study:
-        """The same question about one of its networks alone."""
-        space = self.space.model_copy(update={"cuts": network.cuts or self.space.cuts})
-        return self.model_copy(
-            update={"backbones": (network,), "reference": "", "input": network.input or self.input, "space": space}
-        )
+        """The same question about one of its networks alone; of several, with that network's boundaries only."""
+        changes = {
+            "backbones": (network,),
+            "reference": "",
+            "input": network.input or self.input,
+            "space": self.space.model_copy(update={"cuts": network.cuts or self.space.cuts}),
+        }
+        if len(self.backbones) > 1:
+            changes["systems"] = {name: system.within(network.name) for name, system in self.systems.items()}
+        return self.model_copy(update=changes)
 
 
 FREE_TO_CHANGE = (

@@ -45,7 +45,7 @@ class SystemSpec(Value):
     Attributes:
         tiers: At least two, the one where samples start first.
         links: From each tier to the next.
-        boundaries: Cuts at which links with `bits: 8` may code the carry, at most four.
+        boundaries: Cuts at which links with `bits: 8` may code the carry, at most four; NETWORK/CUT of several.
         axis: What its front minimises beside the error; `energy_mj` is that of the first tier.
     """
 
@@ -81,3 +81,8 @@ class SystemSpec(Value):
         timed = all(tier.device != MACS for tier in self.tiers)
         paid = timed and self.tiers[0].energy is not None
         return frozenset({"macs", "params", "bytes", *(["latency_ms"] * timed), *(["energy_mj"] * paid)})
+
+    def within(self, network: str) -> SystemSpec:
+        """The same for one of several networks, by whose name its boundaries begin."""
+        own = tuple(cut for cut in self.boundaries if cut.startswith(f"{network}/"))
+        return self.model_copy(update={"boundaries": own})

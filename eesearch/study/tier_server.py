@@ -15,8 +15,10 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, nan
 from typing import TYPE_CHECKING, Any
+
+from eesearch.core.design import ABSTAINED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +43,7 @@ class Part:
         criterion: What decides; of memory `last`.
         parameters: Fitted values of each kind, a row per stage. Each [k, D]
         waits: Seconds that a message to the next tier and its answer take beside their bytes.
+        entered: Stages at which another network is entered, with the raw sample, which the first tier keeps.
     """
 
     number: int
@@ -50,6 +53,7 @@ class Part:
     criterion: Criterion
     parameters: dict[str, Tensor]
     waits: float
+    entered: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +68,34 @@ class Runner:
     part: Part
     line: socket.socket | None = None
 
+    def sample(self, x: Tensor) -> Reply:
+        """What becomes of a raw sample, on the first tier: whoever a network is not sure about starts in the next."""
+        reply = self.answer(0, (x,))
+        while reply.answer == ABSTAINED:
+            again = self.answer(reply.stop, (x,))
+            payload, framing = reply.payload + again.payload, reply.framing + again.framing
+            reply = replace(again, payload=payload, framing=framing)
+        return reply
+
     def answer(self, stage: int, carry: Carry) -> Reply:
         """What becomes of one sample that goes on with `stage`, which may lie further on.
+
+        Where it goes on to another network, the answer is `ABSTAINED`, and the stop is where it starts again.
 
         Args:
             stage: Its number.
             carry: What it is given, of one sample.
         """
+        from eesearch.study.wire import Reply
+
         part = self.part
         while part.tiers[stage] == part.number:
             carry, reply = self._run(stage, carry)
             if reply is not None:
                 return reply
             stage += 1
+            if stage in part.entered:
+                return Reply(ABSTAINED, stage, nan)
         return self.forward(stage, part.formats[stage].pack(carry))
 
     def _run(self, number: int, carry: Carry) -> tuple[Carry, Reply | None]:

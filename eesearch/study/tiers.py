@@ -27,9 +27,8 @@ def check_boundaries(name: str, spec: SystemSpec, backbone: Backbone) -> None:
     cuts = [cut.name for cut in backbone.cuts]
     unknown = [cut for cut in spec.boundaries if cut not in cuts]
     if unknown:
-        raise StudyError(
-            f"systems.{name}.boundaries: the network has no cut '{unknown[0]}'", expected=f"one of {', '.join(cuts)}"
-        )
+        expected = f"one of {', '.join(cuts)}" if cuts else "none: it has no exits"
+        raise StudyError(f"systems.{name}.boundaries: the network has no cut '{unknown[0]}'", expected=expected)
 
 
 def system_profile(
@@ -40,7 +39,7 @@ def system_profile(
     Args:
         name: The system's.
         spec: Its tiers and links.
-        backbone: All cuts of the search space.
+        backbone: All cuts of the search space; without any, it runs on one tier or another as a whole.
         measured: Gives the profile of a device.
 
     Raises:

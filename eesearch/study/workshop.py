@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from eesearch.core.cascades import systems_of
+from eesearch.core.costs import Profile
 from eesearch.core.design import Design, ExitSpec, content_key
 from eesearch.core.errors import RunError
 from eesearch.core.locks import locked
 from eesearch.core.policy import Fit, Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import disk_errors
-from eesearch.core.systems import SystemProfile
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.links import link_name
@@ -128,9 +129,10 @@ class Workshop:
         _remove(self.materials.store.path("shard", shard.key) for shard in shards)
         return table
 
-    def coded_tables(self, design: Design, split: SplitName, system: SystemProfile) -> tuple[ExitTable, ...]:
+    def coded_tables(self, design: Design, split: SplitName, profile: Profile) -> tuple[ExitTable, ...]:
         """For each cut at which a link of a system may code: what the exits behind it say then. Each is kept."""
-        return tuple(self._coded_table(design, split, cut) for cut in system.coded_bytes)
+        cuts = [cut for system in systems_of(profile).values() for cut in system.coded_bytes]
+        return tuple(self._coded_table(design, split, cut) for cut in cuts)
 
     def _coded_table(self, design: Design, split: SplitName, cut: str) -> ExitTable:
         key, data = f"{design.key}-{split}-{content_key(link_name(cut))}", getattr(self.materials.dataset, split)

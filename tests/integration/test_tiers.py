@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 
+from eesearch.core.cascades import CascadeProfile
 from eesearch.core.costs import LatencyProfile, stage_costs
 from eesearch.core.design import NOTHING, ExitId, HeadSpec
 from eesearch.core.errors import PolicyError
@@ -16,7 +17,8 @@ from eesearch.core.policy import Policy, Stop
 from eesearch.core.systems import Link, SystemProfile, Tier
 from eesearch.costs.profile import profile
 from eesearch.exits.evaluate import replay
-from eesearch.exits.tiers import tiered
+from eesearch.exits.tiers import tiered, tiered_networks
+from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.heads import build_head
 from eesearch.nets.links import carry_at, carry_bytes
@@ -32,25 +34,34 @@ from eesearch.training.data import Split
 BOUNDARY = "stages.0.0"
 
 
-@pytest.fixture(scope="module")
-def net():
+def net_of(seed, channels=(4, 8, 8), name=""):
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        backbone = split(residual_cnn(channels=(4, 8, 8), classes=3), torch.randn(2, 1, 8, 8)).keep(
-            ["stem.2", BOUNDARY, "stages.1.0"]
-        )
-        shapes = {cut.name: cut.shape for cut in backbone.cuts}
-        heads = {(cut, "linear-avg1"): build_head(HeadSpec(), shapes[cut], 3) for cut in ("stem.2", "stages.1.0")}
+        torch.manual_seed(seed)
+        cuts = ["stem.2", BOUNDARY, "stages.1.0"]
+        backbone = split(residual_cnn(channels=channels, classes=3), torch.randn(2, 1, 8, 8)).keep(cuts)
+        backbone = backbone.named(name) if name else backbone
+        stem, _, late = backbone.cuts
+        heads = {(cut.name, "linear-avg1"): build_head(HeadSpec(), cut.shape, 3) for cut in (stem, late)}
     return ExitNet(backbone, heads).eval()
 
 
 @pytest.fixture(scope="module")
+def net():
+    return net_of(0)
+
+
+@pytest.fixture(scope="module")
 def system(net):
+    return system_of(net)
+
+
+def system_of(net):
     """Links that are slow enough to be felt; what the tiers take beside them is made up, and next to nothing."""
     backbone = net.backbone
-    counted = profile(backbone, {c: [HeadSpec()] for c in ("stem.2", "stages.1.0")}, "macs", decisions=["max_prob"])
+    stem, coding, late = (cut.name for cut in backbone.cuts)
+    counted = profile(backbone, {cut: [HeadSpec()] for cut in (stem, late)}, "macs", decisions=["max_prob"])
     made_up = LatencyProfile(
-        prefix_ms=(0.1, 0.2, 0.3, 0.4), head_ms={cut: {"linear-avg1": 0.01} for cut in ("stem.2", "stages.1.0")},
+        prefix_ms=(0.1, 0.2, 0.3, 0.4), head_ms={cut: {"linear-avg1": 0.01} for cut in (stem, late)},
         decision_ms={"max_prob": 0.01}, resume_ms=0.01, timings={}, noise=0.02,
     )  # fmt: skip
     counted = counted.model_copy(update={"latency": made_up})
@@ -64,7 +75,7 @@ def system(net):
         links=(Link(bandwidth=10, round_trip=30, bits=(32, 8)), Link(bandwidth=10, round_trip=60)),
         raw_bytes=carry_bytes((backbone.example,)),
         carry_bytes={cut: carry_bytes(carry) for cut, carry in carries.items()},
-        coded_bytes={BOUNDARY: carry_bytes(carries[BOUNDARY], coded=True)},
+        coded_bytes={coding: carry_bytes(carries[coding], coded=True)},
     )
 
 
@@ -83,7 +94,8 @@ def policy_of(table, net, *stops):
     """Stops `(cut, head, tier, link, share of the samples that leaves there)`."""
     made = []
     for cut, head, tier, link, leaving in stops:
-        exit_id = ExitId(network=net.network, cut=cut, head=head, tier=tier, link=link)
+        member = net if isinstance(net, ExitNet) else net.member(cut.partition("/")[0])
+        exit_id = ExitId(network=member.network, cut=cut, head=head, tier=tier, link=link)
         threshold = {0.0: inf, 1.0: -inf}.get(leaving)
         if threshold is None:
             logits = table.logits[table.row(exit_id)].astype(np.float64)
@@ -132,6 +144,50 @@ def test_what_the_profile_says_is_what_happens(net, system, data, table, stops):
                       for stat, ms in ((np.mean, predicted), (np.median, walks.ms)))  # fmt: skip
     assert len(met) > 1
     assert np.argsort(medians).tolist() == np.argsort(means).tolist(), (means, medians)
+
+
+SEVERAL = {
+    "local, then remote": (
+        ("small/stem.2", "linear-avg1", "phone", "", 0.3),
+        ("small/output", "own", "phone", "", 0.5),
+        ("large/output", "own", "cloud", "", 1.0),
+    ),
+    "both cross": (
+        ("small/stem.2", "linear-avg1", "phone", "", 0.3),
+        ("small/stages.1.0", "linear-avg1", "edge", "", 0.5),
+        (f"large/{BOUNDARY}", NOTHING, "edge", "", 0.0),
+        ("large/stages.1.0", "linear-avg1", "cloud", "", 0.5),
+        ("large/output", "own", "cloud", "", 1.0),
+    ),
+    "coded": (
+        ("small/stem.2", "linear-avg1", "phone", "", 0.4),
+        (f"large/{BOUNDARY}", NOTHING, "phone", "", 0.0),
+        ("large/stages.1.0", "linear-avg1", "edge", f"8bit@large/{BOUNDARY}", 0.5),
+        ("large/output", "own", "edge", f"8bit@large/{BOUNDARY}", 1.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("stops", SEVERAL.values(), ids=SEVERAL)
+def test_several_networks_run_on_tiers_and_send_what_is_told(data, stops):
+    """Whoever a network is not sure about is sent again, from the first tier: as the profile tells it."""
+    nets = {"small": net_of(1, name="small"), "large": net_of(2, (8, 8, 16), name="large")}
+    systems = {name: system_of(net) for name, net in nets.items()}
+    both = CascadeNet(nets, "large")
+    chained = CascadeProfile(device="chain", fingerprint={}, content="", members=systems, reference="large")
+    table = tiered_networks(collect(both, data), systems, [collect(both.behind(f"large/{BOUNDARY}"), data)])
+    policy = policy_of(table, both, *stops)
+    with Loopback(both, policy, (), systems["large"]) as running:
+        walks = running.predict(data.x)
+    alone = [both.predict(data.x[i : i + 1], policy) for i in range(len(data.x))]
+    np.testing.assert_array_equal(walks.answer, [found.answer[0] for found in alone])
+    np.testing.assert_array_equal(walks.score, [found.score[0] for found in alone])
+    stop, answer = replay(policy, table)
+    np.testing.assert_array_equal(walks.exit, stop)
+    np.testing.assert_array_equal(walks.answer, answer)
+    assert set(stop) == {k for k, each in enumerate(stops) if each[1] != NOTHING}
+    paid = stage_costs(chained, table.exits, "max_prob", "bytes").cumulative(policy.exits)
+    np.testing.assert_array_equal(walks.payload, paid[walks.exit])
 
 
 def test_a_policy_on_one_tier_needs_no_process(net, system, data, table):

@@ -90,5 +90,5 @@ def test_limits_may_be_written_short():
     short = Constraints.model_validate({"max_params": "1e3", "max_memory_mb": 2})
     assert [str(limit) for limit in short.limits] == ["worst params at most 1000", "worst peak_bytes at most 2e+06"]
     assert Constraints.model_validate(short.model_dump()) == short
-    with pytest.raises(ValueError, match="max_params|float"):
+    with pytest.raises(ValueError, match=r"could not convert"):
         Constraints.model_validate({"max_params": "few"})

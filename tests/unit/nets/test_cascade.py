@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from eesearch.core.design import ExitId, HeadSpec
+from eesearch.core.design import NOTHING, ExitId, HeadSpec
 from eesearch.core.errors import ModelError, PolicyError
 from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable, reference_row
 from eesearch.costs.deployed import StageRunner, lower_policy
 from eesearch.exits.evaluate import replay
 from eesearch.exits.routing import path_outputs
+from eesearch.exits.tiers import with_places
 from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.heads import build_head
@@ -98,6 +99,42 @@ def test_lowered_stages_do_the_same(net, data, table, cuts):
     np.testing.assert_array_equal(found.exit, stop)
     np.testing.assert_array_equal(found.answer, answer)
     assert alone == list(zip(answer[:5].tolist(), stop[:5].tolist(), strict=True))
+
+
+LINK = "8bit@large/stem.2"
+
+
+def place(net, cut, tier, link="", head=None):
+    network, own = net.member(cut.partition("/")[0]).network, next(e.head for e in net.exits if e.cut == cut)
+    return ExitId(network=network, cut=cut, head=head or own, tier=tier, link=link)
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        [("small/output", "phone"), ("large/output", "cloud")],
+        [("tiny/stem.2", "phone"), ("tiny/stages.1.0", "edge"), ("large/stem.2", "edge"), ("large/output", "cloud")],
+        [("small/stem.2", "phone"), ("large/stem.2", "phone"), ("large/output", "cloud", LINK)],
+        [("large/stem.2", "phone", "", NOTHING), ("large/stages.1.0", "cloud", LINK), ("small/output", "cloud")],
+    ],
+)
+def test_tiers_and_coded_links_change_nothing_but_what_links_code(net, data, table, stops):
+    exits = tuple(place(net, *stop) for stop in stops)
+    placed = with_places(table, exits, {LINK: collect(net.behind("large/stem.2"), data)})
+    scores, _ = path_outputs(placed, [placed.row(e) for e in exits], Scoring())
+    middle = np.sort(scores.astype(np.float64))[:, 19:21].mean(1)
+    early = [inf if e.is_none else float(t) for e, t in zip(exits, middle, strict=True)]
+    policy = Policy(
+        stops=tuple(Stop(exit=e, threshold=t) for e, t in zip(exits, [*early[:-1], -inf], strict=True)),
+        criterion="max_prob",
+    )
+    stop, answer = replay(policy, placed)
+    assert set(stop) == {k for k, e in enumerate(exits) if not e.is_none}
+    found = net.predict(data.x, policy)
+    np.testing.assert_array_equal(found.exit, stop)
+    np.testing.assert_array_equal(found.answer, answer)
+    alone = [net.predict(data.x[i : i + 1], policy) for i in range(len(data.x))]
+    np.testing.assert_array_equal([each.answer[0] for each in alone], answer)
 
 
 def test_all_exits_are_heard_the_reference_s_last(net, data, table):

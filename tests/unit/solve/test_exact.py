@@ -11,16 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eesearch.core.cascades import CascadeProfile, systems_of
 from eesearch.core.constraints import Constraints, Limit
-from eesearch.core.costs import StageCosts
+from eesearch.core.costs import DeviceProfile, LatencyProfile, StageCosts, stage_costs
 from eesearch.core.design import ASK, OUTPUT, OWN, ExitId
 from eesearch.core.errors import CostError, InputError, PolicyError
 from eesearch.core.front import hypervolume
 from eesearch.core.policy import Fit, Scoring
-from eesearch.core.tables import ExitTable
+from eesearch.core.systems import Link, SystemProfile, Tier
+from eesearch.core.tables import ExitTable, reference_row
 from eesearch.exits.evaluate import evaluate
 from eesearch.exits.last_resort import with_last_resort
 from eesearch.exits.routing import path_outputs, score_table
+from eesearch.exits.tiers import tiered_networks
 from eesearch.solve import exact
 from eesearch.solve.exact import solve_front
 from eesearch.solve.family import Effort, Family
@@ -71,6 +74,8 @@ def paths_of(table, costs, max_exits):
             chain = [table.exits[e] for e in path if not table.exits[e].is_last_resort]
             networks = [network for network, _ in groupby(e.network for e in chain)]
             exits = len(chain) - bool(chain and chain[-1].is_output)  # a whole network that another follows is one
+            if table.exits[path[-1]].is_none:  # where nothing is said nothing can end
+                continue
             if np.isfinite(legs).all() and exits <= max_exits and len(set(networks)) == len(networks):
                 yield path, legs
 
@@ -157,6 +162,54 @@ def test_is_exact_over_networks_in_any_order(problem, max_exits, levels, criteri
         front = solve(table, costs, family, scoring, method=method)
         assert agrees(front, table, expected)
         assert front.backbone.policy.exits == table.exits[-1:], "the last network is the reference"
+
+
+def on_two_tiers(rng, name):
+    """What a network with one cut costs on two tiers; bytes and milliseconds are the same."""
+    cut = f"{name}/1"
+    first, last = (
+        DeviceProfile(
+            device="d", fingerprint={}, content="c", cuts=(cut,), macs_prefix=(1.0, 2.0),
+            macs_head={cut: {"head": 0.0}},
+            latency=LatencyProfile(
+                prefix_ms=tuple(np.cumsum(rng.integers(1, 9, 2)).tolist()),
+                head_ms={cut: {"head": float(rng.integers(0, 3))}}, decision_ms={"max_prob": float(rng.integers(0, 2))},
+                resume_ms=float(rng.integers(0, 2)), timings={}, noise=0.0,
+            ),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    link = Link(bandwidth=0.008, round_trip=2.0, bits=(32, 8))
+    tiers = (Tier(name="near", slowdown=3.0, profile=first), Tier(name="far", profile=last))
+    return SystemProfile(
+        device="chain", axis="latency_ms", fingerprint={}, content="c", tiers=tiers, links=(link,), raw_bytes=6.0,
+        carry_bytes={cut: float(rng.integers(0, 12))}, coded_bytes={cut: 1.0} if name == "a" else {},
+    )  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2))
+def test_is_exact_over_networks_on_tiers(seed, max_exits):
+    rng, samples = np.random.default_rng(seed), 6
+    labels = rng.integers(0, 3, samples)
+
+    def said(*exits):
+        logits = rng.integers(-2, 3, (len(exits), samples, 3)).astype(np.float32)
+        return ExitTable(logits, labels, exits, "cal", "s")
+
+    ids = [ExitId(network=n, cut=f"{n}/{cut}", head=h) for n in "ab" for cut, h in (("1", "head"), (OUTPUT, OWN))]
+    profiles = {name: on_two_tiers(rng, name) for name in "ab"}
+    chain = CascadeProfile(device="chain", fingerprint={}, content="c", members=profiles, reference="b")
+    behind = said(ids[1].model_copy(update={"link": "8bit@a/1"}))
+    table = tiered_networks(said(*ids), systems_of(chain), [behind])
+    assert table.exits[reference_row(table.exits)] == ids[3].model_copy(update={"tier": "near"})
+    costs = replace(stage_costs(chain, table.exits, "max_prob", "latency_ms"), axis="macs")
+    family = Family(max_exits, levels=1)
+    expected = brute_force(table, costs, family)
+    for method in ("exact", "anytime"):
+        front = solve(table, costs, family, method=method)
+        assert agrees(front, table, expected)
+        assert front.certificate.exact
 
 
 @settings(max_examples=100, deadline=None)
