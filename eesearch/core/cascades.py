@@ -10,14 +10,14 @@ All that was paid in a stays paid. The reference of drops and relative costs is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from eesearch.core.costs import DeviceProfile, LatencyProfile
-from eesearch.core.design import ExitId, Value
+from eesearch.core.design import ExitId, Value, content_key
 from eesearch.core.errors import CostError
 from eesearch.core.steps import Axis, StageCosts, call_steps, costs_of_calls
 
@@ -27,6 +27,11 @@ Floats = NDArray[np.float64]
 def member_of(exit_id: ExitId) -> str:
     """Name of the network, among several, that an exit hangs on."""
     return exit_id.cut.rpartition("/")[0]
+
+
+def joined_content(contents: Mapping[str, str]) -> str:
+    """Key of what was measured of several networks, from each one's own by its name."""
+    return content_key("cascade", dict(contents))
 
 
 class CascadeProfile(Value):
@@ -54,9 +59,10 @@ class CascadeProfile(Value):
             foreign = [cut for cut in profile.cuts if not cut.startswith(f"{name}/")]
             if foreign:
                 raise ValueError(f"cut '{foreign[0]}' does not bear the name of its network '{name}'")
-        batches = {name: profile.batch for name, profile in self.members.items()}
+        batches = {name: _batches(profile) for name, profile in self.members.items()}
         if len(set(batches.values())) > 1:
-            raise ValueError(f"the networks were measured in batches of different sizes: {batches}")
+            told = "; ".join(f"{name}: {', '.join(map(str, sizes)) or 'none'}" for name, sizes in batches.items())
+            raise ValueError(f"the networks were measured in batches of different sizes ({told})")
         return self
 
     @property
@@ -148,3 +154,8 @@ class CascadeProfile(Value):
                     changed = step[0, rows] + parts[entered].resume + scored
                     step[np.ix_([row + 1 for row in before], rows)] = changed
         return step
+
+
+def _batches(profile: DeviceProfile) -> tuple[int, ...]:
+    """Samples per call, of all calls that were timed, by rising size."""
+    return tuple(each.batch for each in (*profile.smaller, profile.latency) if each is not None)

@@ -17,7 +17,7 @@ from eesearch.costs.profile import is_current, load_profile, profile, save_profi
 from eesearch.nets.split import Backbone
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
-from eesearch.study.tiers import save_any_profile, system_profile
+from eesearch.study.tiers import system_profile
 from eesearch.study.workers import others
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def any_profile(
     found = system_profile(
         name, study.systems[name], network[0], lambda device: device_profile(study, run, device, network, progress)
     )
-    save_any_profile(found, run.profile_file(name))
+    save_profile(found, run.profile_file(name))
     return found
 
 

@@ -313,8 +313,8 @@ class Study(Value):
         for name in self.devices:
             if not is_device_name(name) and name not in self.systems:
                 raise ValueError(f"devices: '{name}' is not a device; expected {FORMAT}, or a name among systems")
-            if len(self.backbones) > 1 and (name in self.systems or name.endswith(".json")):
-                raise ValueError(f"devices: several networks run on devices of this machine so far; got '{name}'")
+            if len(self.backbones) > 1 and name in self.systems:
+                raise ValueError(f"devices: several networks run on single devices so far; got the system '{name}'")
         return self
 
     @field_validator("driver")
