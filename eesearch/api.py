@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from eesearch.answering import Answering, Watchers, draw, page, verify_found
-from eesearch.core.costs import DeviceProfile
-from eesearch.core.design import ExitSpec, HeadSpec
-from eesearch.core.errors import InputError, StudyError
+from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.registry import DRIVERS
 from eesearch.core.store import write_atomic
-from eesearch.core.systems import SystemProfile
-from eesearch.costs.devices import parse_device
-from eesearch.costs.figures import estimate_seconds
-from eesearch.costs.kit import KitFacts, write_kit
-from eesearch.costs.profile import profile as profile_costs
+from eesearch.costs.kit import KitFacts, StudyFacts, write_kit
+from eesearch.costs.profile import AnyProfile, save_profile
 from eesearch.drivers.job import Job
 from eesearch.drivers.loggers import make_loggers
 from eesearch.drivers.samplers import make_sampler
 from eesearch.drivers.storage import open_database
-from eesearch.nets.split import Backbone, split
+from eesearch.nets.split import split
 from eesearch.notebook import Run, load_run
 from eesearch.reporting.console import ProgressBars
 from eesearch.reporting.render import FILES, render
@@ -41,23 +30,14 @@ from eesearch.solve.exact import solve_front
 from eesearch.study.answers import Answers
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.compose import Mode
-from eesearch.study.estimate import expected_work
+from eesearch.study.estimate import plan
 from eesearch.study.files import validate
-from eesearch.study.materials import (
-    Given,
-    check_classes,
-    fitting_heads,
-    load_backbone,
-    load_study_data,
-    thinned,
-)
+from eesearch.study.materials import Given
+from eesearch.study.measured import measured_networks, study_profile
 from eesearch.study.modes import build_problem
-from eesearch.study.profiling import any_profile
 from eesearch.study.question import DataSpec, Study
 from eesearch.study.rundir import RunDir, open_run
-from eesearch.study.tiers import save_any_profile
 from eesearch.study.workers import working
-from eesearch.training.bank import count_samples, plan_cache
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.data import Dataset, load_dataset, make_dataset
 
@@ -236,11 +216,11 @@ def report(path: Path | str, form: ReportForm = "html", *, out: Path | None = No
 
 def profile(
     study: Study, run: Path, device: str, *, out: Path | None = None, progress: Progress = silent
-) -> DeviceProfile | SystemProfile:
+) -> AnyProfile:
     """Measure what every prefix and head of a study costs on one device or system; weights do not matter.
 
     Args:
-        study: Names the network and the space.
+        study: Names the networks and the space.
         run: Its profile is reused if it matches, and a new one is kept there.
         device: `macs`, `cpu:eager:t1:b1`, a profile's JSON file, which is checked, or one of the study's systems.
         out: A further copy.
@@ -249,135 +229,24 @@ def profile(
     Raises:
         InputError: of the part that cannot be used.
     """
-    network = _network(study)[1:]
-    measured = any_profile(study, RunDir(run), device, network, progress)
+    _, networks = measured_networks(study)
+    measured = study_profile(study, RunDir(run), device, networks, progress)
     if out is not None:
-        save_any_profile(measured, out)
+        save_profile(measured, out)
     return measured
 
 
 def bundle(study: Study, out: Path, *, progress: Progress = silent) -> KitFacts:
-    """Write a kit with which another machine measures a study's network, without torch; see `costs.kit`.
+    """Write a kit with which another machine measures a study's networks, without torch; see `costs.kit`.
 
     Args:
-        study: Names the network and the space; weights do not matter.
+        study: Names the networks and the space; weights do not matter.
         out: The zip file.
         progress: Told what is written.
 
     Raises:
         InputError: of the part that cannot be used.
     """
-    _, backbone, heads = _network(study)
-    return write_kit(backbone, heads, out, study=study.name, decisions=study.decisions, progress=progress)
-
-
-def _network(study: Study) -> tuple[Dataset, Backbone, dict[str, tuple[HeadSpec, ...]]]:
-    if len(study.backbones) > 1:
-        raise StudyError(
-            "plans, profiles and kits are of one network so far",
-            got=", ".join(spec.name for spec in study.backbones),
-            do="Run `eesearch search`: it measures all of them.",
-        )
-    dataset = load_study_data(study)
-    backbone = thinned(load_backbone(study, dataset.train.x[:2]), study.space.cuts.max_cuts)
-    check_classes(backbone, dataset)
-    return dataset, backbone, fitting_heads(study.space, backbone)
-
-
-@dataclass(frozen=True)
-class PlannedCut:
-    """A place where exits may hang.
-
-    Attributes:
-        share: Of the backbone's MACs, from the input to here.
-        heads: Names of the head designs that fit.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    share: float
-    heads: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a search would do.
-
-    Attributes:
-        cache_bytes: Size of the cached hidden states.
-        samples: Training samples that go through the backbone: for the bank, and for a design of the strategy that
-            takes most; 0 if there is none.
-        seconds: Estimates by phase.
-    """
-
-    cuts: tuple[PlannedCut, ...]
-    cache_bytes: int
-    trials: int
-    samples: tuple[int, int]
-    seconds: dict[str, float]
-
-
-def plan(study: Study) -> Plan:
-    """Look at a study without running it; a few batches are timed for the estimates.
-
-    Raises:
-        InputError: of the part that cannot be used.
-    """
-    dataset, backbone, heads = _network(study)
-    decisions = study.decisions
-    macs = profile_costs(backbone, {}, "macs", decisions=decisions).macs_prefix
-    cuts = tuple(
-        PlannedCut(cut.name, cut.shape, macs[k] / macs[-1], tuple(h.name for h in heads[cut.name]))
-        for k, cut in enumerate(backbone.cuts)
-    )
-    exits = [ExitSpec(cut=cut, head=head) for cut, specs in heads.items() for head in specs]
-    samples = len(dataset.train)
-    forward, step = _seconds_per_sample(backbone, dataset.train.x)
-    collected = len(dataset.cal) + len(dataset.test)
-    works = expected_work(study, backbone, heads, samples).values()
-    back, passes = step - forward, len(works) * len(backbone.segments)
-    learning = sum(back * work.backward + forward * work.forward for work in works) / max(passes, 1)
-    passed = count_samples(
-        backbone, exits, samples, epochs=study.training.heads.epochs, max_cache_gb=study.budget.max_cache_gb
-    )
-    used = passed, max((work.samples for work in works), default=0)
-    trials = _trials(study, *used)
-    seconds = {"train backbone": 0.0 if study.backbone.weights else step * samples * study.training.epochs}
-    seconds["profile"] = sum(
-        estimate_seconds(backbone, heads, d, decisions=decisions, protocol=study.measuring) for d in study.measured
-    )
-    seconds["bank (trial 0)"] = forward * (samples + collected)
-    seconds["trained designs"] = (learning + forward * collected) * (trials - 1)
-    here = sum(d not in study.systems and parse_device(d).timed for d in study.devices)
-    seconds["verify"] = here * study.verify.points * study.verify.seconds
-    return Plan(cuts, plan_cache(backbone, exits, samples), trials, used, seconds)
-
-
-def _trials(study: Study, bank: int, design: int) -> int:
-    """How many trials the budget of a study allows, given the training samples of the bank and of a design."""
-    if not study.space.trained:
-        return 1
-    trials, samples = study.budget.trials, study.budget.samples
-    return trials if samples is None else min(trials, 1 + max(0, ceil((samples - bank) / design)))
-
-
-def _seconds_per_sample(backbone: Backbone, x: NDArray[np.generic], batch: int = 128) -> tuple[float, float]:
-    """A forward pass, and a training step, on one batch after a warm-up."""
-    inputs = torch.from_numpy(np.array(x[:batch]))
-    trained = copy.deepcopy(backbone)
-
-    def forward() -> None:
-        with torch.inference_mode():
-            backbone(inputs)
-
-    def step() -> None:
-        trained.requires_grad_(True)
-        trained(inputs).sum().backward()
-
-    times = []
-    for work in (forward, step):
-        work()
-        start = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - start) / len(inputs))
-    return times[0], times[1]
+    _, networks = measured_networks(study)
+    facts = StudyFacts(study.name, study.decisions, reference=study.backbone.name)
+    return write_kit(networks, out, facts, progress=progress)

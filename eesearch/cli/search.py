@@ -24,7 +24,6 @@ from eesearch.cli.verbs import (
 from eesearch.core.errors import RunError, StudyError
 
 if TYPE_CHECKING:
-    from eesearch.api import Plan
     from eesearch.study.answers import Answers, TrialAnswer
     from eesearch.study.question import Study
     from eesearch.study.run import Run
@@ -74,8 +73,9 @@ def search(
         question = warmed(question, warm_start)
     if dry_run:
         from eesearch.api import plan
+        from eesearch.reporting.tables import plan_table
 
-        _print_plan(plan(question))
+        console().print(plan_table(plan(question)))
         return
     place = (storage, address)
     _print_where(_searched(question, run, fresh=fresh, quiet=quiet, logs=log or (), place=place))
@@ -257,16 +257,3 @@ def _print_answers(answers: Answers, *, quiet: bool) -> None:
         console().print(front_table(device, highlights(device)))
         if rivals(device):
             console().print(strategies_table(device))
-
-
-def _print_plan(plan: Plan) -> None:
-    from eesearch.reporting.tables import estimate_words, plan_table
-
-    cuts = [(c.name, "x".join(map(str, c.shape)), c.share, "\n".join(c.heads)) for c in plan.cuts]
-    summary = {
-        "cached hidden states": f"{plan.cache_bytes / 1e6:,.1f} MB",
-        "trainings": f"{plan.trials} (the bank, then {plan.trials - 1} designs)",
-        "training samples": f"{plan.samples[0]:,} for the bank, at most {plan.samples[1]:,} for each design",
-        "time": f"about {estimate_words(plan.seconds)}",
-    }
-    console().print(plan_table(cuts, summary))

@@ -93,21 +93,25 @@ def profile_diff(
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
 ) -> None:
     """Say which cuts rank differently on two devices: where an exit pays sooner on one than on the other."""
-    from eesearch.costs.differences import compare_profiles
+    from eesearch.costs.differences import compare_networks
     from eesearch.reporting.profiles import (
         difference_csv,
         difference_json,
         difference_notes,
         difference_table,
-        find_profile,
+        find_profiles,
     )
 
-    difference = compare_profiles(find_profile(first), find_profile(second))
+    differences, left_out = compare_networks(find_profiles(first), find_profiles(second))
     if form != "table":
-        sys.stdout.write(difference_csv(difference) if form == "csv" else difference_json(difference))
+        sys.stdout.write(difference_csv(differences) if form == "csv" else difference_json(differences))
         return
-    for shown in (difference.verdict(), difference_table(difference), *difference_notes(difference)):
-        console().print(shown, markup=False, highlight=False)
+    for name, difference in differences.items():
+        heading = [f"Network {name}:"] if name else []
+        for shown in (*heading, difference.verdict(), difference_table(difference), *difference_notes(difference)):
+            console().print(shown, markup=False, highlight=False)
+    if left_out:
+        console().print(f"Not compared, one of them does not know it: network {', '.join(left_out)}.", markup=False)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from eesearch.core.costs import DeviceProfile, LatencyProfile, Profile
-from eesearch.core.design import OUTPUT, OWN, ExitId, Value
+from eesearch.core.design import OUTPUT, OWN, ExitId, Value, content_key
 from eesearch.core.errors import CostError
 from eesearch.core.steps import Axis, StageCosts, call_steps, costs_of_calls
 from eesearch.core.systems import SystemProfile
@@ -31,6 +31,11 @@ Floats = NDArray[np.float64]
 def member_of(exit_id: ExitId) -> str:
     """Name of the network, among several, that an exit hangs on."""
     return exit_id.cut.rpartition("/")[0]
+
+
+def joined_content(contents: Mapping[str, str]) -> str:
+    """Key of what was measured of several networks, from each one's own by its name."""
+    return content_key("cascade", dict(contents))
 
 
 def _kind(profile: object) -> str:
@@ -75,9 +80,10 @@ class CascadeProfile(Value):
             raise ValueError("some networks were measured on a device, others on a system")
         if len({_row(system) for system in systems.values()}) > 1:
             raise ValueError("the networks were measured on systems with different tiers, links or axes")
-        batches = {name: profile.batch for name, profile in self._devices.items()}
+        batches = {name: _batches(profile) for name, profile in self._devices.items()}
         if len(set(batches.values())) > 1:
-            raise ValueError(f"the networks were measured in batches of different sizes: {batches}")
+            told = "; ".join(f"{name}: {', '.join(map(str, sizes)) or 'none'}" for name, sizes in batches.items())
+            raise ValueError(f"the networks were measured in batches of different sizes ({told})")
         return self
 
     @property
@@ -224,3 +230,8 @@ def _row(system: SystemProfile) -> str:
     """What networks share that run on the same system."""
     tiers = [(tier.name, tier.slowdown, tier.energy) for tier in system.tiers]
     return repr((tiers, system.links, system.axis))
+
+
+def _batches(profile: DeviceProfile) -> tuple[int, ...]:
+    """Samples per call, of all calls that were timed, by rising size."""
+    return tuple(each.batch for each in (*profile.smaller, profile.latency) if each is not None)

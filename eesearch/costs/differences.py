@@ -7,7 +7,7 @@ differ: the order of the prefixes is the same everywhere, what heads and the par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import inf
@@ -128,6 +128,27 @@ class Difference:
             f"They are furthest apart at '{most.cut}', which is reached after {most.here.prefix:.0%} of the cost on "
             f"{here} and {most.there.prefix:.0%} on {there}."
         )
+
+
+def compare_networks(
+    here: Mapping[str, DeviceProfile], there: Mapping[str, DeviceProfile]
+) -> tuple[dict[str, Difference], tuple[str, ...]]:
+    """Compare what two devices know of each network, by its name ("" if it is alone); see `compare_profiles`.
+
+    Returns:
+        A difference for each network that both know, and the names of those that only one does.
+
+    Raises:
+        CostError: they have no network in common; or as `compare_profiles`.
+    """
+    shared = [name for name in here if name in there]
+    if not shared:
+        known = [_some(list(names)) if "" not in names else "a network alone" for names in (here, there)]
+        raise CostError(
+            "the two profiles have no network in common", got=" and ".join(known),
+            do="Measure both with the same study.",
+        )  # fmt: skip
+    return {name: compare_profiles(here[name], there[name]) for name in shared}, tuple(sorted(here.keys() ^ there))
 
 
 def compare_profiles(here: DeviceProfile, there: DeviceProfile) -> Difference:

@@ -1,8 +1,9 @@
-"""The device kit: one zip file with which another machine measures a network, without torch and without eesearch.
+"""The device kit: one zip file with which another machine measures networks, without torch and without eesearch.
 
 It holds the pieces that `latency_figures` names as ONNX models (prefixes as wholes; a head in place, one per shape
-that it reads; decisions; two spans in a row), a raw sample, `manifest.json`, which says what to run and which hash
-each entry has, and one script. What comes back is a profile; `devices: [pi4.json]` reads it.
+that it reads; decisions; two spans in a row), of each network, a raw sample, `manifest.json`, which says what to run
+and which hash each entry has, and one script. What comes back is a profile, of several networks one that joins theirs;
+`devices: [pi4.json]` reads it.
 
 Weights do not matter for the time that a network takes, and are not sent: every large tensor is its own first values
 over and over (so of the usual size, and packed to almost nothing). A kit therefore tells nobody what was learnt.
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from eesearch.core.cascades import joined_content
 from eesearch.core.errors import CostError
 from eesearch.core.imports import need
 from eesearch.core.progress import Progress, silent
@@ -34,7 +36,7 @@ from eesearch.costs import kit_measure, kit_reader, machine, summary, timer
 from eesearch.costs.backends import find_backend
 from eesearch.costs.figures import Heads, figure_names, latency_figures
 from eesearch.costs.kit_reader import DTYPES, EXAMPLE, KIT, KIT_VERSION, LARGEST_ENTRY, MANIFEST
-from eesearch.costs.pieces import Part, preparing
+from eesearch.costs.pieces import Figure, Part, preparing
 from eesearch.costs.profile import profile
 from eesearch.nets.split import Backbone
 
@@ -56,7 +58,7 @@ _RUN = "from measure import main\n\nmain()\n"
 _TEXT = """\
 A device kit of eesearch, for the study {study}.
 
-It measures what every part of the network costs on this machine, and writes a profile. It needs Python 3.9 or newer,
+It measures what every part of {what} costs on this machine, and writes a profile. It needs Python 3.9 or newer,
 onnxruntime and numpy; not torch, not eesearch. Nothing is unpacked, and nothing is written but the profile.
 
     python3 -m venv kit-env
@@ -73,9 +75,24 @@ Then copy profile.json back: it is a device of the study, `devices: [profile.jso
                  Samples lie in the memory of the host: what a call takes includes the way to the GPU and back
 --quick          one process and few rounds: a first look
 
-Let nothing else run meanwhile. The weights in here are not those of the network: they do not matter for its speed.
+Let nothing else run meanwhile. The weights in here are not the learnt ones: they do not matter for the speed.
 The script in the kit, {script}, can be read, and be run on the kit from beside it.
 """
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What a kit tells of the study that it is for.
+
+    Attributes:
+        name: For people.
+        decisions: Names of the decisions that may be taken.
+        reference: Name of the network that all are compared with.
+    """
+
+    name: str
+    decisions: tuple[str, ...]
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -92,65 +109,86 @@ class KitFacts:
 
 
 def write_kit(
-    backbone: Backbone,
-    heads: Heads,
-    out: Path,
-    *,
-    study: str,
-    decisions: Sequence[str],
-    progress: Progress = silent,
+    networks: Mapping[str, tuple[Backbone, Heads]], out: Path, study: StudyFacts, *, progress: Progress = silent
 ) -> KitFacts:
-    """Write the kit of a network.
+    """Write the kit of a study's networks.
 
     Args:
-        backbone: All cuts of the search space; on the CPU.
-        heads: All heads of the search space.
+        networks: Name of each -> the network, on the CPU, with all cuts and heads of the search space.
         out: The zip file.
-        study: Its name, for people.
-        decisions: Names of the decisions that may be taken.
+        study: What it is for.
         progress: Told after each piece.
 
     Raises:
         CostError: onnx is not installed, an operation is not counted, or the raw sample cannot be sent.
         HeadError: a head does not fit its cut.
-        ModelError: torch cannot export the network.
+        ModelError: torch cannot export a network.
         RunError: the disk is full, or the directory cannot be written.
     """
-    figures = latency_figures(backbone, heads, decisions)
-    parts = {_key(part): part for figure in figures for part in (*figure.parts, *figure.minus)}
-    pieces = _pieces(backbone, list(parts.values()), progress)
-    names = dict(zip(parts, pieces, strict=True))
-    example, facts = _example(backbone)
+    figures = {name: latency_figures(*network, study.decisions) for name, network in networks.items()}
+    parts = {name: _parts(own) for name, own in figures.items()}
+    total = sum(map(len, parts.values()))
+    pieces: dict[str, bytes] = {}
+    told: dict[str, dict[str, Any]] = {}
+    for name, (backbone, heads) in networks.items():
+        made = _pieces(backbone, parts[name], len(pieces), total, progress)
+        pieces |= made
+        names = dict(zip(map(_key, parts[name]), made, strict=True))
+        known = profile(backbone, heads, "macs", decisions=study.decisions)
+        told[name] = {
+            "known": known.model_dump(mode="json", exclude=MEASURED),
+            "figures": [_described(figure, names) for figure in figures[name]],
+            **asdict(figure_names(backbone, heads, study.decisions)),
+        }
+    example, facts = _example(next(iter(networks.values()))[0])  # all take the same raw samples
     entries = {EXAMPLE: example, **pieces}
-    known = profile(backbone, heads, "macs", decisions=decisions)
-    called = figure_names(backbone, heads, decisions)
     manifest = {
         "format": KIT,
         "version": KIT_VERSION,
-        "study": study,
-        "known": known.model_dump(mode="json", exclude=MEASURED),
+        "study": study.name,
         "example": facts,
         "entries": {name: hashlib.sha256(content).hexdigest() for name, content in entries.items()},
-        "figures": [
-            {
-                "name": figure.name,
-                "parts": [names[_key(part)] for part in figure.parts],
-                "minus": [names[_key(part)] for part in figure.minus],
-                "decides": figure.decides,
-            }
-            for figure in figures
-        ],
-        **asdict(called),
+        "networks": told,
+        "joined": _joined(told, study.reference),
     }
-    told = {
+    content = _zipped({**_around(manifest, out.name), **entries})
+    write_atomic(out, content)
+    return KitFacts(len(pieces), len(content))
+
+
+def _parts(figures: Sequence[Figure]) -> list[Part]:
+    """The distinct parts of figures."""
+    return list({_key(part): part for figure in figures for part in (*figure.parts, *figure.minus)}.values())
+
+
+def _described(figure: Figure, names: Mapping[Any, str]) -> dict[str, Any]:
+    """What the manifest says of a figure; `names`: the entry of each piece."""
+    return {
+        "name": figure.name,
+        "parts": [names[_key(part)] for part in figure.parts],
+        "minus": [names[_key(part)] for part in figure.minus],
+        "decides": figure.decides,
+    }
+
+
+def _joined(networks: Mapping[str, Mapping[str, Any]], reference: str) -> dict[str, str] | None:
+    """What the profile of several networks says beside its members; None where there is one only."""
+    if len(networks) == 1:
+        return None
+    contents = {name: own["known"]["content"] for name, own in networks.items()}
+    return {"content": joined_content(contents), "reference": reference}
+
+
+def _around(manifest: Mapping[str, Any], file: str) -> dict[str, bytes]:
+    """The entries beside sample and pieces, of a kit in a file of this name."""
+    names = list(manifest["networks"])
+    what = "the network" if len(names) == 1 else f"the networks {', '.join(names)}"
+    return {
         MANIFEST: json.dumps(manifest, indent=1).encode(),
         SCRIPT: script_source().encode(),
         MAIN: _RUN.encode(),
-        README: _TEXT.format(study=study, file=out.name, script=SCRIPT).encode(),
+        README: _TEXT.format(study=manifest["study"], what=what, file=file, script=SCRIPT).encode(),
     }
-    content = _zipped({**told, **entries})
-    write_atomic(out, content)
-    return KitFacts(len(pieces), len(content))
 
 
 def script_source() -> str:
@@ -171,18 +209,18 @@ def _key(part: Part) -> tuple[int, int, nn.Module | None]:
     return part.first, part.last, part.tail
 
 
-def _pieces(backbone: Backbone, parts: Sequence[Part], progress: Progress) -> dict[str, bytes]:
-    """Of each part, by the name of its entry; in the order of the parts."""
+def _pieces(backbone: Backbone, parts: Sequence[Part], first: int, total: int, progress: Progress) -> dict[str, bytes]:
+    """Of each part, by the name of its entry; in the order of the parts, from number `first` of `total` on."""
     prepare = preparing(backbone, find_backend("cpu", "onnxruntime"))
     pieces = {}
-    for number, part in enumerate(parts):
+    for number, part in enumerate(parts, first):
         content = without_weights(prepare(part, 1).form)
         if len(content) > LARGEST_ENTRY:
             raise CostError(
                 "a part of the network is too large for a kit", got=f"{len(content):,} bytes", expected=LARGEST_ENTRY
             )
         pieces[f"pieces/{number:04d}.onnx"] = content
-        progress("write kit", number + 1, len(parts))
+        progress("write kit", number + 1, total)
     return pieces
 
 

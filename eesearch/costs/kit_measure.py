@@ -31,6 +31,9 @@ THRESHOLD = 0.5
 CONTENDED, NOISY = 1.05, 0.1
 """Wall time over processor time, and noise between processes, above which the machine was not quiet."""
 
+Asked = tuple[int, str, str]
+"""Samples per call, network and name of a figure."""
+
 Told = Callable[[int, int, str], None]
 """Told `(done, total, what)` after each figure."""
 
@@ -132,40 +135,49 @@ def require(options: Options) -> None:
 
 
 def measure(kit: Kit, options: Options, told: Told) -> dict[str, Any]:
-    """The profile of this machine, as JSON.
+    """The profile of this machine, as JSON: that of the network, or of several one that joins theirs.
 
     Raises:
         KitError: a measuring process failed.
     """
-    sizes, protocol = sizes_up_to(options.batch), options.protocol
-    names = [figure["name"] for figure in kit.manifest["figures"]]
-    rounds: dict[tuple[int, str], list[Rounds]] = {(size, name): [] for size in sizes for name in names}
+    protocol, joined = options.protocol, kit.manifest["joined"]
+    rounds: dict[Asked, list[Rounds]] = {each: [] for each, _ in _asked(kit, options)}
     total = protocol.processes * len(rounds)
     for process in range(protocol.processes):
-        for done, (size, name, found) in enumerate(_replies(kit, options), process * len(rounds) + 1):
-            rounds[size, name].append(found)
-            told(done, total, name)
-    by_size = [_latency(kit.manifest, {name: rounds[size, name] for name in names}, size, protocol) for size in sizes]
-    return {
-        **kit.manifest["known"],
-        "device": options.device,
-        "fingerprint": _fingerprint(options),
-        "latency": by_size[-1],
-        "smaller": by_size[:-1],
-    }
+        for done, (each, found) in enumerate(_replies(kit, options), process * len(rounds) + 1):
+            rounds[each].append(found)
+            told(done, total, each[-1] if joined is None else ": ".join(each[1:]))
+    here = {"device": options.device, "fingerprint": _fingerprint(options)}
+    profiles = {}
+    for network, own in kit.manifest["networks"].items():
+        names = [figure["name"] for figure in own["figures"]]
+        by_size = [
+            _latency(own, {name: rounds[size, network, name] for name in names}, size, protocol)
+            for size in sizes_up_to(options.batch)
+        ]
+        profiles[network] = {**own["known"], **here, "latency": by_size[-1], "smaller": by_size[:-1]}
+    return next(iter(profiles.values())) if joined is None else {**here, **joined, "members": profiles}
 
 
-def _latency(
-    manifest: dict[str, Any], rounds: dict[str, list[Rounds]], size: int, protocol: Protocol
-) -> dict[str, Any]:
+def _asked(kit: Kit, options: Options) -> list[tuple[Asked, dict[str, Any]]]:
+    """All that a process measures, in its order, with each figure's entry in the manifest."""
+    return [
+        ((size, network, figure["name"]), figure)
+        for size in sizes_up_to(options.batch)
+        for network, own in kit.manifest["networks"].items()
+        for figure in own["figures"]
+    ]
+
+
+def _latency(network: dict[str, Any], rounds: dict[str, list[Rounds]], size: int, protocol: Protocol) -> dict[str, Any]:
     timings = {name: figures(found) for name, found in rounds.items()}
     ms = {name: timing["ms"] for name, timing in timings.items()}
-    whole = [rounds[figure["name"]] for figure in manifest["figures"] if not figure["minus"]]
+    whole = [rounds[figure["name"]] for figure in network["figures"] if not figure["minus"]]
     return {
-        "prefix_ms": never_decreasing([ms[name] for name in manifest["prefixes"]]),
-        "head_ms": {cut: {head: ms[name] for head, name in own.items()} for cut, own in manifest["heads"].items()},
-        "decision_ms": {decision: ms[name] for decision, name in manifest["decisions"].items()},
-        "resume_ms": ms.get(manifest["resume"], 0.0),
+        "prefix_ms": never_decreasing([ms[name] for name in network["prefixes"]]),
+        "head_ms": {cut: {head: ms[name] for head, name in own.items()} for cut, own in network["heads"].items()},
+        "decision_ms": {decision: ms[name] for decision, name in network["decisions"].items()},
+        "resume_ms": ms.get(network["resume"], 0.0),
         "timings": timings,
         "noise": noise_between(whole, protocol),
         "batch": size,
@@ -182,7 +194,9 @@ def _fingerprint(options: Options) -> dict[str, str]:
 
 
 def cautions(profile: dict[str, Any]) -> list[str]:
-    """What makes a profile doubtful."""
+    """What makes a profile doubtful; of several networks, with their names."""
+    if "members" in profile:
+        return [f"{name}: {words}" for name, own in profile["members"].items() for words in cautions(own)]
     found = []
     for latency in [*profile["smaller"], profile["latency"]]:
         calls = f"at {latency['batch']} samples per call, " if profile["smaller"] else ""
@@ -214,7 +228,7 @@ def _alone() -> Iterator[None]:
         os.close(handle)
 
 
-def _replies(kit: Kit, options: Options) -> Iterator[tuple[int, str, Rounds]]:
+def _replies(kit: Kit, options: Options) -> Iterator[tuple[Asked, Rounds]]:
     """Run one fresh process and yield what it measured; whatever happens, it is gone afterwards."""
     command = [sys.executable, sys.argv[0], str(kit.path), *options.arguments, "--worker"]
     environment = {**os.environ, **steady_environment(options.threads)}
@@ -226,8 +240,9 @@ def _replies(kit: Kit, options: Options) -> Iterator[tuple[int, str, Rounds]]:
                 if message == "done":
                     return
                 if "error" in message:
-                    raise KitError(f"measuring {message['figure']} failed: {message['error']}")
-                yield message.pop("size"), message.pop("figure"), Rounds(**message)
+                    raise KitError(f"measuring {message['figure']} of {message['network']} failed: {message['error']}")
+                each = message.pop("size"), message.pop("network"), message.pop("figure")
+                yield each, Rounds(**message)
             errors.seek(0)
             last_words = errors.read().decode(errors="replace").strip().splitlines()[-3:]
             raise KitError(f"the measuring process died: {' / '.join(last_words) or 'no message'}")
@@ -244,16 +259,15 @@ def work(kit: Kit, options: Options) -> None:
     os.dup2(2, 1)  # what libraries print must not run into the answers
     pin(options.threads)
     gc.disable()
-    for size in sizes_up_to(options.batch):
-        for figure in kit.manifest["figures"]:
-            try:
-                found = asdict(_timed(kit, figure, size, options))
-            except Exception as error:  # whatever onnxruntime raises: told to the parent
-                found = {"error": f"{type(error).__name__}: {error}"}
-            channel.write(json.dumps({"size": size, "figure": figure["name"], **found}) + "\n")
-            if "error" in found:
-                return
-            gc.collect()
+    for (size, network, name), figure in _asked(kit, options):
+        try:
+            found = asdict(_timed(kit, figure, size, options))
+        except Exception as error:  # whatever onnxruntime raises: told to the parent
+            found = {"error": f"{type(error).__name__}: {error}"}
+        channel.write(json.dumps({"size": size, "network": network, "figure": name, **found}) + "\n")
+        if "error" in found:
+            return
+        gc.collect()
     channel.write('"done"\n')
     channel.flush()
 

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-KIT, KIT_VERSION = "eesearch-kit", 1
+KIT, KIT_VERSION = "eesearch-kit", 2
 
 MANIFEST, EXAMPLE = "manifest.json", "example.bin"
 
@@ -146,9 +146,23 @@ def _checked(text: bytes) -> dict[str, Any]:
     for name in made["entries"]:
         _expect(name == EXAMPLE or _PIECE.fullmatch(name) is not None, f"'{name}' is no name of an entry")
     _check_example(made)
-    _check_figures(made)
-    _expect(isinstance(made.get("known"), dict), "known is no object")
+    networks: Any = made.get("networks")
+    several = isinstance(networks, dict) and all(isinstance(own, dict) for own in networks.values())
+    _expect(several and bool(networks), "networks are not objects by name")
+    for own in networks.values():
+        _check_figures(own, made["entries"])
+        _expect(isinstance(own.get("known"), dict), "known is no object")
+    _check_joined(made)
     return dict(made)
+
+
+def _check_joined(made: dict[str, Any]) -> None:
+    joined: Any = made.get("joined")
+    if len(made["networks"]) == 1:
+        _expect(joined is None, "one network cannot be joined")
+        return
+    _expect(_is_texts(joined) and set(joined) == {"content", "reference"}, "it does not say how networks are joined")
+    _expect(joined["reference"] in made["networks"], f"there is no network {joined['reference']!r}")
 
 
 def _check_example(made: dict[str, Any]) -> None:
@@ -160,14 +174,14 @@ def _check_example(made: dict[str, Any]) -> None:
     _expect(sizes and shape[:1] == [1], "the example's shape is not that of one sample")
 
 
-def _check_figures(made: dict[str, Any]) -> None:
+def _check_figures(made: dict[str, Any], entries: dict[str, str]) -> None:
     figures: Any = made.get("figures")
     _expect(isinstance(figures, list) and all(isinstance(figure, dict) for figure in figures), "figures is no list")
     for figure in figures:
         _expect(isinstance(figure.get("name"), str) and type(figure.get("decides")) is bool, "a figure has no name")
         for key in ("parts", "minus"):
             parts = figure.get(key)
-            known = isinstance(parts, list) and all(isinstance(p, str) and p in made["entries"] for p in parts)
+            known = isinstance(parts, list) and all(isinstance(p, str) and p in entries for p in parts)
             _expect(known and EXAMPLE not in parts, f"'{figure['name']}' names a piece that is not there")
         _expect(bool(figure["parts"]), f"'{figure['name']}' measures nothing")
     names = [figure["name"] for figure in figures]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
+from eesearch.core.cascades import CascadeProfile
 from eesearch.core.costs import DeviceProfile
-from eesearch.core.design import OUTPUT, content_key
+from eesearch.core.design import content_key
 from eesearch.core.errors import CostError
 from eesearch.core.store import write_atomic
+from eesearch.core.systems import SystemProfile
 from eesearch.costs import macs
 from eesearch.costs.counting import count_parts
 from eesearch.costs.devices import Device, fingerprint, parse_device
@@ -25,6 +28,27 @@ log = logging.getLogger(__name__)
 LARGEST_PROFILE = 2**26
 """Bytes of a profile's file."""
 
+AnyProfile = DeviceProfile | SystemProfile | CascadeProfile
+"""Of one network on a device or on a system of several, or of several networks."""
+
+_MEASURE_THERE = "Measure it there with this study: `eesearch profile STUDY --out FILE`."
+
+
+def _kind(found: Any) -> str:
+    """What a profile is of, by the field that its kind alone has."""
+    fields = found if isinstance(found, dict) else ()
+    return "cascade" if "members" in fields else "system" if "tiers" in fields else "device"
+
+
+_FILE: TypeAdapter[AnyProfile] = TypeAdapter(
+    Annotated[
+        Annotated[DeviceProfile, Tag("device")]
+        | Annotated[SystemProfile, Tag("system")]
+        | Annotated[CascadeProfile, Tag("cascade")],
+        Discriminator(_kind),
+    ]
+)
+
 
 def profile(
     backbone: Backbone, heads: Heads, device: str, *, decisions: Sequence[str], measuring: Measuring | None = None
@@ -34,7 +58,8 @@ def profile(
     Args:
         backbone: All cuts of the search space.
         heads: All heads of the search space.
-        device: `macs`, `cpu:eager:t1:b1`, or the path of a profile (.json), which is read and checked.
+        device: `macs`, `cpu:eager:t1:b1`, or the path of a profile (.json), which is read and checked; of several
+            networks, that of them all.
         decisions: Names of the decisions that may be taken, see `decision_name`.
         measuring: How to measure; the full protocol by default.
 
@@ -48,8 +73,8 @@ def profile(
     where = parse_device(device)
     counted = count_parts(backbone, heads)
     if where.path is not None:
-        found = load_profile(where.path).model_copy(update={"device": device})
-        _require_same_network(found, [cut.name for cut in backbone.cuts], counted.macs_prefix)
+        found = load_profile(where.path, backbone.name).model_copy(update={"device": device})
+        _require_same_network(found, backbone, counted.macs_prefix)
         _require_covers(found, counted.macs_head, decisions)
         return found
     *smaller, timed = measure_calls(backbone, heads, where, decisions, measuring) if where.timed else [Called(None)]
@@ -98,7 +123,7 @@ def is_current(
     return protocol is None or found.fingerprint == profile_fingerprint(parse_device(found.device), protocol)
 
 
-def save_profile(found: DeviceProfile, path: Path) -> None:
+def save_profile(found: AnyProfile, path: Path) -> None:
     """Write a profile as JSON, atomically.
 
     Raises:
@@ -107,7 +132,33 @@ def save_profile(found: DeviceProfile, path: Path) -> None:
     write_atomic(path, found.model_dump_json(indent=2))
 
 
-def load_profile(path: Path) -> DeviceProfile:
+def load_profile(path: Path, network: str = "") -> DeviceProfile:
+    """Read the profile of one network on one device; see `load_any_profile`.
+
+    Args:
+        path: Its file.
+        network: Its name, where the file is of several.
+
+    Raises:
+        CostError: as `load_any_profile`; or the file is of a system, of several networks, or lacks the network.
+    """
+    found = load_any_profile(path)
+    if network and isinstance(found, DeviceProfile):
+        expected = f"that of several, with '{network}' among them"
+        raise CostError(f"the profile {path} is of one network", expected=expected, do=_MEASURE_THERE)
+    if isinstance(found, CascadeProfile):
+        names = ", ".join(found.members)
+        if not network:
+            raise CostError(f"the profile {path} is of several networks", got=names, expected="that of one network")
+        if network not in found.members:
+            raise CostError(f"the profile {path} lacks network '{network}'", got=names, do=_MEASURE_THERE)
+        found = found.members[network]
+    if isinstance(found, SystemProfile):
+        raise CostError(f"the profile {path} is of a system of several devices", expected="that of one device")
+    return found
+
+
+def load_any_profile(path: Path) -> AnyProfile:
     """Read a profile, whoever wrote it: figures, of which none is run, and none is a path.
 
     Raises:
@@ -115,10 +166,10 @@ def load_profile(path: Path) -> DeviceProfile:
             may measure it again.
     """
     try:
-        return DeviceProfile.model_validate_json(profile_bytes(path))
+        return _FILE.validate_json(profile_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"][1:]))  # behind the kind
         raise CostError(
             f"the profile {path} is damaged",
             got=f"{place}: {first['msg']}" if place else first["msg"],
@@ -156,17 +207,18 @@ def _require_covers(found: DeviceProfile, heads: Mapping[str, Mapping[str, float
         raise CostError(
             f"the profile {found.device} does not cover this study",
             got=f"no {', no '.join(missing)}",
-            do="Measure it there with this study: `eesearch profile STUDY --out FILE`.",
+            do=_MEASURE_THERE,
         )
 
 
-def _require_same_network(found: DeviceProfile, cuts: Sequence[str], prefix: Sequence[float]) -> None:
+def _require_same_network(found: DeviceProfile, backbone: Backbone, prefix: Sequence[float]) -> None:
     """A profile from elsewhere may know more cuts; at those that both know, the multiply-adds must be the same."""
+    cuts = [cut.name for cut in backbone.cuts]
     missing = [cut for cut in cuts if cut not in found.cuts]
     if missing:
         raise CostError(f"the profile {found.device} does not know cut {', '.join(missing)}", got=list(found.cuts))
     theirs = [found.macs_prefix[k] for k in (*map(found.cuts.index, cuts), -1)]
-    for cut, own, their in zip((*cuts, OUTPUT), prefix, theirs, strict=True):
+    for cut, own, their in zip((*cuts, backbone.output_cut), prefix, theirs, strict=True):
         if own != their:
             raise CostError(
                 f"the profile {found.device} is of another network: the multiply-adds up to '{cut}' differ",

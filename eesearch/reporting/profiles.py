@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import inf, isfinite
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from eesearch.core.cascades import CascadeProfile
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.errors import CostError
 from eesearch.costs.differences import QUANTITIES, CutDifference, Difference, Quantity
-from eesearch.costs.profile import load_profile
+from eesearch.costs.profile import AnyProfile, load_any_profile
 from eesearch.study.rundir import RunDir
-from eesearch.study.tiers import load_any_profile
 
 SHOWN = 5
 """Pairs of cuts that change places which a terminal is told, of each kind."""
@@ -29,34 +31,49 @@ BY: dict[Quantity, str] = {
 }
 
 
-def find_profile(text: str) -> DeviceProfile:
-    """The profile that a person means.
+def find_profiles(text: str) -> dict[str, DeviceProfile]:
+    """The profile that a person means, of each network by its name; of one network alone the name is "".
 
     Args:
         text: The path of a profile (.json), or `RUN@DEVICE`: what a run directory holds.
 
     Raises:
-        CostError: there is none, or it is damaged.
+        CostError: there is none, or it is damaged, or of a system.
     """
     path = Path(text)
     if path.suffix == ".json":
-        return load_profile(path).model_copy(update={"device": path.name})
+        return _of_devices(load_any_profile(path), path.name)
     run, at, device = text.rpartition("@")
     if not at:
-        known = sorted(file.stem for file in (path / "profiles").glob("*.json"))
+        known = _known(path / "profiles")
         raise CostError(
             f"'{text}' names no profile",
-            got=f"a run with {', '.join(known)}" if known else None,
+            got=f"a run with {known}" if known else None,
             expected="the path of a profile (.json), or RUN@DEVICE",
         )
     file = RunDir(Path(run)).profile_file(device)
-    if not file.is_file():
-        known = sorted(each.stem for each in file.parent.glob("*.json"))
-        raise CostError(f"{run} has no profile of {device}", expected=f"one of {', '.join(known) or 'none at all'}")
-    found = load_any_profile(file)
-    if not isinstance(found, DeviceProfile):
-        raise CostError(f"{device} is a system: devices are compared", do="Name the device of one of its tiers.")
-    return found
+    if file.is_file():
+        return _of_devices(load_any_profile(file), device)
+    members = [each for each in sorted(file.parent.glob("*@*.json")) if each.stem.startswith(f"{file.stem}@")]
+    if not members:
+        raise CostError(f"{run} has no profile of {device}", expected=f"one of {_known(file.parent) or 'none at all'}")
+    named = {each.stem.removeprefix(f"{file.stem}@"): load_any_profile(each) for each in members}
+    return {name: _of_devices(found, device)[""] for name, found in named.items()}
+
+
+def _known(profiles: Path) -> str:
+    """Names of the devices whose profiles a run holds, of several networks each device once."""
+    return ", ".join(sorted({file.stem.partition("@")[0] for file in profiles.glob("*.json")}))
+
+
+def _of_devices(found: AnyProfile, device: str) -> dict[str, DeviceProfile]:
+    """A device's profile by network, under the name of the device that a person gave."""
+    told: dict[str, DeviceProfile] = {}
+    for name, each in (found.members if isinstance(found, CascadeProfile) else {"": found}).items():
+        if not isinstance(each, DeviceProfile):
+            raise CostError(f"{device} is a system: devices are compared", do="Name the device of one of its tiers.")
+        told[name] = each.model_copy(update={"device": device})
+    return told
 
 
 def difference_table(difference: Difference) -> Table:
@@ -108,23 +125,29 @@ def difference_notes(difference: Difference) -> list[str]:
     return lines
 
 
-def difference_csv(difference: Difference) -> str:
-    """A row per cut; columns of the second device end in `_b`, those of the first in `_a`."""
+def difference_csv(differences: Mapping[str, Difference]) -> str:
+    """A row per cut of all networks; columns of the second device end in `_b`, those of the first in `_a`."""
     rows = []
-    for cut in difference.cuts:
-        row: dict[str, object] = {"cut": cut.cut}
-        for name in ("prefix", "exit", "leaving", "pays"):
-            row |= {f"{name}_a": getattr(cut.here, name), f"{name}_b": getattr(cut.there, name)}
-        for by in QUANTITIES:
-            row |= {f"rank_{by}_a": cut.ranks[by][0], f"rank_{by}_b": cut.ranks[by][1]}
-        rows.append(row)
+    for difference in differences.values():
+        for cut in difference.cuts:
+            row: dict[str, object] = {"cut": cut.cut}
+            for name in ("prefix", "exit", "leaving", "pays"):
+                row |= {f"{name}_a": getattr(cut.here, name), f"{name}_b": getattr(cut.there, name)}
+            for by in QUANTITIES:
+                row |= {f"rank_{by}_a": cut.ranks[by][0], f"rank_{by}_b": cut.ranks[by][1]}
+            rows.append(row)
     return pd.DataFrame(rows).to_csv(index=False)
 
 
-def difference_json(difference: Difference) -> str:
-    """Everything; a share that never is reached is null."""
+def difference_json(differences: Mapping[str, Difference]) -> str:
+    """Everything; a share that never is reached is null. Of several networks, an object by their names."""
+    told = {network: _told(difference) for network, difference in differences.items()}
+    return json.dumps(told.get("", {"networks": told}), indent=1, allow_nan=False) + "\n"
+
+
+def _told(difference: Difference) -> dict[str, Any]:
     told = asdict(difference)
     for cut in told["cuts"]:
         for side in ("here", "there"):
             cut[side]["pays"] = None if cut[side]["pays"] == inf else cut[side]["pays"]
-    return json.dumps({"verdict": difference.verdict(), **told}, indent=1, allow_nan=False) + "\n"
+    return {"verdict": difference.verdict(), **told}

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from eesearch.core.cascades import CascadeProfile
 from eesearch.core.costs import DeviceProfile, LatencyProfile
-from eesearch.core.design import OWN
-from eesearch.core.systems import SystemProfile
+from eesearch.core.design import OUTPUT, OWN
 from eesearch.reporting.formats import cost_words, duration
 
+if TYPE_CHECKING:  # they import torch, which `eesearch solve` does without
+    from eesearch.costs.profile import AnyProfile
+    from eesearch.study.estimate import Plan
 
-def profile_tables(profile: DeviceProfile | SystemProfile) -> list[Table]:
-    """The table of a device; of a system, those of the devices of its tiers, each once, and what it sends."""
+
+def profile_tables(profile: AnyProfile) -> list[Table]:
+    """The table of a device, of several networks each one's; of a system, those of its tiers, and what it sends."""
+    if isinstance(profile, CascadeProfile):
+        named = [each.model_copy(update={"device": f"{each.device}: {name}"}) for name, each in profile.members.items()]
+        return [table for each in named for table in profile_tables(each)]
     if isinstance(profile, DeviceProfile):
         return [profile_table(profile)]
     measured = {tier.profile.device: tier.profile for tier in profile.tiers}
@@ -31,7 +39,7 @@ def profile_table(profile: DeviceProfile) -> Table:
     """Cost of every prefix and head of a device: MACs, and milliseconds where it was timed."""
     timed = profile.latency
     table = _table(profile.device, ("after", "MACs (M)", "latency (ms)", "heads in place"))
-    for k, name in enumerate((*profile.cuts, "output")):
+    for k, name in enumerate((*profile.cuts, OUTPUT)):
         latency = f"{timed.prefix_ms[k]:.4f}" if timed else ""
         heads = (timed.head_ms if timed else profile.macs_head).get(name, {})
         words = "\n".join(f"{cost_words(cost, profile.axis)}  {head}" for head, cost in heads.items())
@@ -57,11 +65,24 @@ def _measured(profile: DeviceProfile, timed: LatencyProfile) -> Iterator[str]:
     yield from (f"Caution: {caution}." for caution in profile.cautions)
 
 
-def plan_table(cuts: list[tuple[str, str, float, str]], summary: Mapping[str, str]) -> Table:
-    """What a search would do: its cuts (name, shape, share of the MACs, heads), then facts by name."""
+def plan_table(plan: Plan) -> Table:
+    """What a search would do: the cuts of each network with the heads that fit there, then totals."""
     table = _table("cuts", ("after", "hidden state", "MACs so far", "heads"))
-    for name, shape, share, heads in cuts:
-        table.add_row(Text(name), shape, f"{share:.1%}", Text(heads))
+    for network in plan.networks:
+        for cut in network.cuts:
+            shape = "x".join(map(str, cut.shape))
+            table.add_row(Text(cut.name), shape, f"{cut.share:.1%}", Text("\n".join(cut.heads)))
+        if not network.cuts:
+            table.add_row(Text(f"{network.name}/{OUTPUT}"), "", f"{1.0:.1%}", "as a whole")
+    several, banks = len(plan.networks) > 1, f"{plan.samples[0]:,} for the bank"
+    networks = ", ".join(f"{each.name} {cost_words(each.macs, 'macs')}" for each in plan.networks)
+    summary = {
+        **({"networks": networks} if several else {}),
+        "cached hidden states": f"{plan.cache_bytes / 1e6:,.1f} MB" + (", of one network at a time" if several else ""),
+        "trainings": f"{plan.trials} (the bank, then {plan.trials - 1} designs)",
+        "training samples": f"{banks}, at most {plan.samples[1]:,} for each design",
+        "time": f"about {estimate_words(plan.seconds)}",
+    }
     table.caption = Text("\n".join(f"{name}: {value}" for name, value in summary.items()))
     return table
 

@@ -1,16 +1,187 @@
-"""What trainings of a search will take, before anything is trained."""
+"""What a search would do, and what its trainings will take, before anything is trained."""
 
 from __future__ import annotations
 
+import copy
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from eesearch.core.design import Design, ExitSpec, HeadSpec
 from eesearch.core.registry import STRATEGIES
+from eesearch.costs.devices import parse_device
+from eesearch.costs.figures import estimate_seconds
+from eesearch.costs.profile import profile
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import Backbone
+from eesearch.study.measured import measured_networks
+from eesearch.study.networks import BackboneSpec
+from eesearch.study.profiling import Network
 from eesearch.study.question import Study
-from eesearch.training.bank import build_heads
+from eesearch.training.bank import build_heads, count_samples, plan_cache
+from eesearch.training.data import Dataset
 from eesearch.training.plans import Work, count_work
+
+
+@dataclass(frozen=True)
+class PlannedCut:
+    """A place where exits may hang.
+
+    Attributes:
+        share: Of its network's MACs, from the input to here.
+        heads: Names of the head designs that fit.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    share: float
+    heads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedNetwork:
+    """What a search would do with a network.
+
+    Attributes:
+        macs: Multiply-adds of the whole network for one sample.
+        cuts: None where it may have no exits.
+        cache_bytes: Size of its cached hidden states.
+        samples: Training samples that go through it: for the bank, and for a design of the strategy that takes most; 0
+            if there is none.
+        seconds: Estimates by phase; of the trained designs, of one.
+    """
+
+    name: str
+    macs: float
+    cuts: tuple[PlannedCut, ...]
+    cache_bytes: int
+    samples: tuple[int, int]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search would do.
+
+    Attributes:
+        networks: In the order of the study.
+        trials: How many designs the budget allows, the bank included.
+        seconds: Estimates by phase.
+    """
+
+    networks: tuple[PlannedNetwork, ...]
+    trials: int
+    seconds: dict[str, float]
+
+    @property
+    def cuts(self) -> tuple[PlannedCut, ...]:
+        """Of all networks."""
+        return tuple(cut for network in self.networks for cut in network.cuts)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Most bytes of hidden states that are cached at a time: banks are trained one after the other."""
+        return max(network.cache_bytes for network in self.networks)
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """Training samples that go through the networks: for all banks, and for a design; see `PlannedNetwork`.
+
+        A design trains one of the networks; what proposed sizes of others take comes on top.
+        """
+        return sum(each.samples[0] for each in self.networks), max(each.samples[1] for each in self.networks)
+
+
+def plan(study: Study) -> Plan:
+    """Look at a study without running it; a few batches are timed for the estimates.
+
+    Raises:
+        InputError: of the part that cannot be used.
+    """
+    dataset, networks = measured_networks(study)
+    first = [spec.proposed({}) for spec in study.backbones]
+    planned = tuple(_planned(study, spec, networks[spec.name], dataset) for spec in first)
+    found = Plan(planned, 0, {})
+    trials = _trials(study, *found.samples)
+    seconds: Counter[str] = Counter()
+    for network in planned:
+        seconds.update(network.seconds)
+    del seconds[DESIGNS]
+    here = sum(d not in study.systems and parse_device(d).timed for d in study.devices)
+    verified = here * study.verify.points * study.verify.seconds
+    designs = max(network.seconds[DESIGNS] for network in planned) * (trials - 1)
+    return Plan(planned, trials, {**seconds, DESIGNS: designs, "verify": verified})
+
+
+DESIGNS = "trained designs"
+"""The phase that grows with the number of trials."""
+
+
+def _planned(study: Study, spec: BackboneSpec, measured: Network, dataset: Dataset) -> PlannedNetwork:
+    backbone, decisions = measured[0], study.decisions
+    heads = measured[1] if spec.exits else {}
+    macs = profile(backbone, {}, "macs", decisions=decisions).macs_prefix
+    cuts = tuple(
+        PlannedCut(cut.name, cut.shape, macs[k] / macs[-1], tuple(h.name for h in heads[cut.name]))
+        for k, cut in enumerate(backbone.cuts)
+        if cut.name in heads
+    )
+    exits = [ExitSpec(cut=cut, head=head) for cut, specs in heads.items() for head in specs]
+    samples, collected = len(dataset.train), len(dataset.cal) + len(dataset.test)
+    forward, step = _seconds_per_sample(backbone, dataset.train.x)
+    works = expected_work(study, backbone, heads, samples).values()
+    back, passes = step - forward, len(works) * len(backbone.segments)
+    learning = sum(back * work.backward + forward * work.forward for work in works) / max(passes, 1)
+    passed = count_samples(
+        backbone, exits, samples, epochs=study.training.heads.epochs, max_cache_gb=study.budget.max_cache_gb
+    )
+    timed = [
+        estimate_seconds(*measured, device, decisions=decisions, protocol=study.measuring) for device in study.measured
+    ]
+    seconds = {
+        "train backbone": 0.0 if spec.weights else step * samples * study.training.epochs,
+        "profile": sum(timed),
+        "bank (trial 0)": forward * (samples * bool(exits) + collected),
+        DESIGNS: learning + forward * collected,
+    }
+    used = passed, max((work.samples for work in works), default=0)
+    return PlannedNetwork(spec.name, macs[-1], cuts, plan_cache(backbone, exits, samples), used, seconds)
+
+
+def _trials(study: Study, bank: int, design: int) -> int:
+    """How many trials the budget of a study allows, given the training samples of the bank and of a design."""
+    if not study.space.trained and not any(spec.vary for spec in study.backbones):
+        return 1
+    trials, samples = study.budget.trials, study.budget.samples
+    return trials if samples is None else min(trials, 1 + max(0, ceil((samples - bank) / max(design, 1))))
+
+
+def _seconds_per_sample(backbone: Backbone, x: NDArray[np.generic], batch: int = 128) -> tuple[float, float]:
+    """A forward pass, and a training step, on one batch after a warm-up."""
+    inputs = torch.from_numpy(np.array(x[:batch]))
+    trained = copy.deepcopy(backbone)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            backbone(inputs)
+
+    def step() -> None:
+        trained.requires_grad_(True)
+        trained(inputs).sum().backward()
+
+    times = []
+    for work in (forward, step):
+        work()
+        start = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - start) / len(inputs))
+    return times[0], times[1]
 
 
 def expected_work(

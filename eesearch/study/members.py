@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from eesearch.core.cascades import CascadeProfile
+from eesearch.core.cascades import CascadeProfile, joined_content
 from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import Cascade, HeadSpec, content_key
 from eesearch.core.errors import ModelError, SplitError
@@ -71,6 +71,20 @@ def load_member(study: Study, spec: BackboneSpec, example: NDArray[np.generic]) 
         raise ModelError(f"network {spec.name}: {error}") from error
 
 
+def load_members(study: Study, dataset: Dataset) -> dict[str, Backbone]:
+    """All of several networks, by their names.
+
+    Raises:
+        ModelError: as `load_member`; or one does not fit the data, or two are the same.
+        SplitError: one cannot be cut.
+    """
+    loaded = {spec.name: load_member(study, spec, dataset.train.x[:2]) for spec in study.networks}
+    for backbone in loaded.values():
+        check_classes(backbone, dataset)
+    _require_distinct(loaded)
+    return loaded
+
+
 def cut_member(study: Study, spec: BackboneSpec, backbone: Backbone) -> Network:
     """A network with the cuts at which it may have exits, and the heads that fit there."""
     own = study.of(spec)
@@ -97,10 +111,7 @@ def prepare_members(study: Study, run: RunDir, *, progress: Progress = silent) -
     watch = Stopwatch()
     with watch.phase("load"):
         dataset = load_study_data(study)
-        loaded = {spec.name: load_member(study, spec, dataset.train.x[:2]) for spec in study.networks}
-        for backbone in loaded.values():
-            check_classes(backbone, dataset)
-    _require_distinct(loaded)
+        loaded = load_members(study, dataset)
     remember(study)
     check_inputs(study, run, dataset, {f"network {name}": backbone.key for name, backbone in loaded.items()})
     networks = {spec.name: cut_member(study, spec, loaded[spec.name]) for spec in study.networks}
@@ -218,7 +229,7 @@ def join_profiles(device: str, members: Mapping[str, DeviceProfile | SystemProfi
     return CascadeProfile(
         device=device,
         fingerprint=members[reference].fingerprint,
-        content=content_key("cascade", {name: each.content for name, each in members.items()}),
+        content=joined_content({name: each.content for name, each in members.items()}),
         members=dict(members),
         reference=reference,
     )

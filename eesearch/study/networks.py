@@ -140,6 +140,13 @@ def check_networks(networks: Sequence[BackboneSpec], reference: str, space: Sear
     if not fixed or reference not in ["", *fixed]:
         raise ValueError("reference: all is compared with a network whose args do not vary; add one, and name it")
     if len(names) == 1:
+        ignored = [field for field in ("input", "cuts") if getattr(networks[0], field) is not None]
+        if ignored or not networks[0].exits:
+            field, place = (
+                (ignored[0], {"input": "input", "cuts": "space.cuts"}[ignored[0]]) if ignored else ("exits", "")
+            )
+            do = f"write it under `{place}`" if place else "a network without exits has nothing to search"
+            raise ValueError(f"backbone.{field} is for one among several networks: {do}")
         return
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -154,21 +161,17 @@ def check_networks(networks: Sequence[BackboneSpec], reference: str, space: Sear
         raise ValueError(f"strategies: what '{own[0]}' learns is about the exits of one network; leave it out")
 
 
-def check_places(networks: Sequence[BackboneSpec], devices: Sequence[str], systems: Mapping[str, SystemSpec]) -> None:
-    """Refuse devices and systems that several networks cannot run on.
+def check_places(networks: Sequence[BackboneSpec], systems: Mapping[str, SystemSpec]) -> None:
+    """Refuse systems that several networks cannot run on.
 
     Args:
         networks: Of the study.
-        devices: That are measured.
         systems: Of the study, by name.
 
     Raises:
         ValueError: so.
     """
     names = [spec.name for spec in networks]
-    for device in devices:
-        if device.endswith(".json"):
-            raise ValueError(f"devices: several networks run on devices of this machine so far; got '{device}'")
     for name, system in systems.items():
         foreign = [cut for cut in system.boundaries if cut.partition("/")[0] not in names]
         if foreign:

@@ -18,6 +18,7 @@ from eesearch.core.front import MAX_DROP, Evaluation, Front, describe
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
+from eesearch.costs.profile import load_any_profile
 from eesearch.nets.exitnet import ExitNet
 from eesearch.seeding.bolukbasi import Learned, bolukbasi
 from eesearch.solve.baselines import BASELINES, Baseline, evaluations
@@ -27,7 +28,6 @@ from eesearch.study.picks import find_device
 from eesearch.study.points import Point
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
-from eesearch.study.tiers import load_any_profile
 from eesearch.training.scoring import fitted_scoring
 
 DROPS = (0.0, 0.005, 0.01, 0.02)
@@ -258,11 +258,16 @@ def compare_policies(run: RunDir, device: str | None = None, *, progress: Progre
         progress: Told the methods.
 
     Raises:
-        RunError: the run has no bank, or its store lacks the bank's tables or fit.
+        RunError: the run is of several networks, has no bank, or its store lacks the bank's tables or fit.
         PickError: the run has no such device.
         CostError: the device's profile cannot be read.
     """
     answers, study = run.answers(), run.study()
+    if len(study.backbones) > 1:
+        raise RunError(
+            f"{run.path} is of several networks: methods of the literature are compared on the exits of one",
+            do="Its report shows the cascades of whole networks beside its front.",
+        )
     chosen = find_device(answers.devices, device)
     bank = next((trial.design for trial in answers.trials if trial.origin == "bank" and trial.design), None)
     if bank is None:

@@ -17,7 +17,7 @@ from eesearch.costs.profile import is_current, load_profile, profile, save_profi
 from eesearch.nets.split import Backbone
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
-from eesearch.study.tiers import save_any_profile, system_profile
+from eesearch.study.tiers import system_profile
 from eesearch.study.workers import others
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def any_profile(
         return measured(name)
     backbone = network[0] if study.backbone.exits else network[0].keep([])
     found = system_profile(name, study.systems[name], backbone, measured)
-    save_any_profile(found, run.profile_file(f"{name}{at}"))
+    save_profile(found, run.profile_file(f"{name}{at}"))
     return found
 
 

@@ -316,7 +316,7 @@ class Study(Value):
             if not is_device_name(name) and name not in self.systems:
                 raise ValueError(f"devices: '{name}' is not a device; expected {FORMAT}, or a name among systems")
         if len(self.backbones) > 1:
-            check_places(self.networks, self.measured, self.systems)
+            check_places(self.networks, self.systems)
         return self
 
     @field_validator("driver")

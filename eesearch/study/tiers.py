@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from pydantic import ValidationError
-
-from eesearch.core.costs import DeviceProfile, Profile
+from eesearch.core.costs import DeviceProfile
 from eesearch.core.design import content_key
 from eesearch.core.errors import CostError, StudyError
-from eesearch.core.store import write_atomic
 from eesearch.core.systems import Link, SystemProfile, Tier
-from eesearch.costs.profile import load_profile, profile_bytes
 from eesearch.nets.backbone import Backbone
 from eesearch.nets.links import carry_at, carry_bytes
 from eesearch.study.systems import SystemSpec, TierSpec
@@ -100,29 +95,3 @@ def _links_words(spec: SystemSpec) -> dict[str, str]:
 def _link_words(link: Link) -> str:
     bits = " or ".join(map(str, link.bits))
     return f"{link.bandwidth:g} Mbit/s, round trip {link.round_trip:g} ms, {bits} bits per value (declared)"
-
-
-def load_any_profile(path: Path) -> Profile:
-    """Read the profile of a device or of a system.
-
-    Raises:
-        CostError: there is no such file, or it is truncated, malformed or no profile.
-    """
-    try:
-        return SystemProfile.model_validate_json(profile_bytes(path))
-    except ValidationError as error:
-        mistakes = error.errors()
-        other = [each for each in mistakes if each["loc"] in ((), ("tiers",)) and each["type"] != "value_error"]
-        if other:  # it is no JSON, or has no tiers: not of a system
-            return load_profile(path)
-        got = mistakes[0]["msg"]
-        raise CostError(f"the profile {path} is damaged", got=got, do="Measure it again.") from None
-
-
-def save_any_profile(found: DeviceProfile | SystemProfile, path: Path) -> None:
-    """Write a profile as JSON, atomically.
-
-    Raises:
-        RunError: the disk is full, or the directory cannot be written.
-    """
-    write_atomic(path, found.model_dump_json(indent=2))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from eesearch.api import plan, search_study
+from eesearch.api import plan, profile, search_study
+from eesearch.cli import app
 from eesearch.core.cascades import CascadeProfile, member_of
 from eesearch.core.design import Cascade
-from eesearch.core.errors import ModelError, StudyError
+from eesearch.core.errors import CostError, ModelError
 from eesearch.core.store import Store
+from eesearch.costs.profile import load_any_profile, load_profile
 from eesearch.exporters.formats import export
 from eesearch.reporting.markdown import markdown_report
 from eesearch.study.answers import Answers
@@ -149,7 +152,6 @@ def wrong(fields, **changes):
             "each number from 0 to 2 must stand there once",
         ),
         ({"driver": "ray"}, "driver ray trains one network so far"),
-        ({"devices": ["pi4.json"]}, "several networks run on devices of this machine so far; got 'pi4.json'"),
     ],
 )
 def test_what_several_networks_cannot_be_is_refused(tiny_fields, changes, message):
@@ -212,6 +214,70 @@ def test_a_costlier_worse_network_is_told(caplog):
     ]
 
 
-def test_a_plan_of_several_networks_is_refused(tiny_fields):
-    with pytest.raises(StudyError, match="of one network so far; got small, middle, large"):
-        plan(Study.model_validate(several(tiny_fields)))
+def test_a_plan_tells_every_network(tiny_fields):
+    told = plan(Study.model_validate(several(tiny_fields) | {"devices": ["macs", CPU]}))
+    assert [(each.name, len(each.cuts)) for each in told.networks] == [("small", 1), ("middle", 0), ("large", 2)]
+    assert [cut.name.partition("/")[0] for cut in told.cuts] == ["small", "large", "large"]
+    small, middle, large = told.networks
+    assert small.macs < middle.macs < large.macs
+    assert (middle.samples, middle.cache_bytes) == ((0, 0), 0)
+    assert told.samples == (small.samples[0] + large.samples[0], 0)
+    assert told.trials == 1
+    assert told.seconds["trained designs"] == 0.0
+    assert told.seconds["profile"] > max(each.seconds["profile"] for each in told.networks)
+    twins = wrong(tiny_fields, backbones=lambda b: [b[2] | {"name": "twin"}, b[2]])
+    with pytest.raises(ModelError, match="'twin' and 'large' are the same network"):
+        plan(Study.model_validate(twins))
+
+
+@pytest.fixture(scope="module")
+def measured(found, tmp_path_factory):
+    """The profile that the study's networks have on a device, as another machine would send it."""
+    file = tmp_path_factory.mktemp("elsewhere") / "pi4.json"
+    profile(found.directory.study(), found.directory.path, CPU, out=file)
+    return file
+
+
+def test_a_profile_of_several_networks_is_one_file(found, measured):
+    kept = load_any_profile(measured)
+    assert isinstance(kept, CascadeProfile)
+    assert (kept.device, list(kept.members), kept.reference) == (CPU, ["small", "middle", "large"], "large")
+    for name, member in kept.members.items():  # what the search has measured is not measured again
+        assert member == load_profile(found.directory.profile_file(f"{CPU}@{name}"))
+
+
+def test_a_profile_from_elsewhere_is_a_device(found, measured, tiny_fields, tmp_path):
+    run = search_study(
+        Study.model_validate(several(tiny_fields) | {"devices": [str(measured), "macs"]}), tmp_path / "run"
+    )
+    here, there = found.device(CPU), run.device(str(measured))
+    assert there.points, "a search on another machine's figures"
+    assert {layer.name for layer in there.layers} == {layer.name for layer in here.layers}
+    assert not there.verified, "it does not run here"
+    told = CliRunner().invoke(app, ["profile-diff", str(measured), f"{run.directory.path}@macs"])
+    assert told.exit_code == 0, told.output
+    for name in ("small", "middle", "large"):
+        assert f"Network {name}:" in told.output
+    refused = CliRunner().invoke(app, ["policies", str(run.directory.path)])
+    assert refused.exit_code == 2
+    assert "is of several networks" in refused.output
+
+
+def test_a_profile_of_other_networks_is_refused(measured, tiny_fields, tmp_path):
+    def refused(words, fields):
+        with pytest.raises(CostError, match=words):
+            profile(Study.model_validate(fields), tmp_path / "run", str(measured))
+
+    def renamed(networks):
+        return [networks[0] | {"name": "tiny"}, *networks[1:]]
+
+    def wider(networks):
+        return [networks[0] | {"args": {"channels": [3, 4], "in_channels": 1}}, *networks[1:]]
+
+    refused("is of several networks; got small, middle, large; expected that of one network", tiny_fields)
+    refused("lacks network 'tiny'; got small, middle, large", wrong(tiny_fields, backbones=renamed))
+    refused("is of another network: the multiply-adds up to 'small/", wrong(tiny_fields, backbones=wider))
+    alone = tmp_path / "alone.json"
+    profile(Study.model_validate(tiny_fields), tmp_path / "one", "macs", out=alone)
+    with pytest.raises(CostError, match="is of one network; expected that of several, with 'small' among them"):
+        profile(Study.model_validate(several(tiny_fields)), tmp_path / "run", str(alone))

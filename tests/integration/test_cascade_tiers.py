@@ -7,13 +7,13 @@ import pytest
 
 from eesearch.api import search_study
 from eesearch.core.errors import CostError, StudyError
+from eesearch.costs.profile import load_any_profile
 from eesearch.exporters.formats import export
 from eesearch.reporting.markdown import markdown_report
 from eesearch.study.cascade_problem import ONE, WHOLE
 from eesearch.study.materials import load_study_data
 from eesearch.study.question import Study
 from eesearch.study.run import Run
-from eesearch.study.tiers import load_any_profile
 from eesearch.study.verify import verify_picks
 
 CNN = "eesearch.nets.zoo:residual_cnn"
@@ -143,7 +143,6 @@ def test_where_a_network_has_no_cut_nothing_is_coded(tiny_fields, tmp_path):
     ("changes", "message"),
     [
         ({"boundaries": ["stem.2"]}, r"systems\.chain\.boundaries: 'stem\.2' names no network; expected NETWORK/CUT"),
-        ({"tiers": [{"name": "phone", "device": "pi.json"}, {"name": "cloud", "device": CPU}]}, "got 'pi.json'"),
     ],
 )
 def test_what_several_networks_cannot_be_is_refused(tiny_fields, changes, message):

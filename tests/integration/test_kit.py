@@ -8,11 +8,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+from eesearch.api import profile, search_study
 from eesearch.cli import app
-from eesearch.costs.profile import load_profile
+from eesearch.core.cascades import CascadeProfile
+from eesearch.costs.profile import load_any_profile, load_profile
+from eesearch.study.files import load_study
 from eesearch.study.rundir import RunDir
+from tests.integration.test_cascade import several
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -82,6 +87,26 @@ def test_it_is_a_device_of_a_search(measured, tmp_path):
     told = call("profile-diff", measured, f"{run}@macs")
     assert "of the cost on pi4.json and" in told.replace("\n", " ")
     assert counted.device == "macs"
+
+
+def test_several_networks_come_back_as_one_profile(tmp_path, tiny_fields):
+    """Where eesearch is, here; the script looks for neither it nor torch."""
+    study = tmp_path / "several.yaml"
+    study.write_text(yaml.safe_dump(several(tiny_fields)))
+    call("profile", study, "--bundle", tmp_path / "kit.zip")
+    command = [sys.executable, "kit.zip", "--quick", "--out", "pi4.json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ": large: resume" in done.stderr
+    found = load_any_profile(tmp_path / "pi4.json")
+    assert isinstance(found, CascadeProfile)
+    assert (found.device, list(found.members)) == ("cpu:onnxruntime:t1:b1", ["small", "middle", "large"])
+    here = load_study(str(study), [f"devices=[{json.dumps(str(tmp_path / 'pi4.json'))}]"])
+    told = profile(here, tmp_path / "run", here.devices[0])
+    assert [each.latency for each in told.members.values()] == [each.latency for each in found.members.values()]
+    assert told.content == profile(here, tmp_path / "run", "macs").content == found.content
+    run = search_study(here, tmp_path / "run")
+    assert run.answers.devices[0].points
 
 
 def test_the_script_can_be_run_beside_the_kit(bare, measured, tmp_path):

@@ -11,13 +11,8 @@ from eesearch.costs.kit_reader import Kit, KitError
 
 PIECES = {"pieces/0000.onnx": b"first", "pieces/0001.onnx": b"second", "example.bin": b"\x00" * 16}
 
-MANIFEST = {
-    "format": "eesearch-kit",
-    "version": 1,
-    "study": "small",
+NETWORK = {
     "known": {},
-    "example": {"dtype": "float32", "shape": [1, 4]},
-    "entries": {name: hashlib.sha256(content).hexdigest() for name, content in PIECES.items()},
     "figures": [
         {"name": "prefix 0", "parts": ["pieces/0000.onnx"], "minus": [], "decides": False},
         {"name": "head", "parts": ["pieces/0001.onnx"], "minus": ["pieces/0000.onnx"], "decides": False},
@@ -27,6 +22,27 @@ MANIFEST = {
     "decisions": {},
     "resume": None,
 }
+
+MANIFEST = {
+    "format": "eesearch-kit",
+    "version": 2,
+    "study": "small",
+    "example": {"dtype": "float32", "shape": [1, 4]},
+    "entries": {name: hashlib.sha256(content).hexdigest() for name, content in PIECES.items()},
+    "networks": {"backbone": NETWORK},
+    "joined": None,
+}
+
+
+def network(**changes):
+    """Of a manifest whose network is changed."""
+    return {"networks": {"backbone": {**NETWORK, **changes}}}
+
+
+def several(**changes):
+    """Of a manifest with two networks, changed where they are joined."""
+    joined = {"content": "c0ffee", "reference": "b", **changes}
+    return {"networks": {"a": NETWORK, "b": NETWORK}, "joined": joined}
 
 
 @pytest.fixture
@@ -49,6 +65,9 @@ def packed(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "above").rglob("*")) == ["here"], "nothing was unpacked"
 
 
+FIGURE = {"name": "x", "parts": ["pieces/0000.onnx"], "minus": [], "decides": True}
+
+
 def refused(path, words):
     with pytest.raises(KitError) as raised:
         Kit(path).check()
@@ -60,7 +79,8 @@ def test_a_sound_kit_is_read(packed):
     kit = Kit(packed())
     kit.check()
     assert kit.read("pieces/0001.onnx") == b"second"
-    assert kit.manifest["prefixes"] == ["prefix 0"]
+    assert kit.manifest["networks"]["backbone"]["prefixes"] == ["prefix 0"]
+    assert Kit(packed(manifest=several())).manifest["joined"]["reference"] == "b"
 
 
 @pytest.mark.parametrize(
@@ -169,24 +189,30 @@ def test_what_is_no_kit(packed, tmp_path):
         (b'{"format": NaN}', "is malformed: NaN is no number"),
         (b"[]", "is malformed: it is not of the format eesearch-kit"),
         ({"format": "other"}, "is malformed: it is not of the format eesearch-kit"),
-        ({"version": 2}, "the kit is of version 2, this script reads version 1"),
+        ({"version": 1}, "the kit is of version 1, this script reads version 2"),
         ({"entries": ["a"]}, "entries are not names with hashes"),
         ({"entries": {"../x": "0"}}, "'../x' is no name of an entry"),
         ({"example": {"dtype": "object", "shape": [1]}}, "the example's dtype is not one of float64"),
         ({"example": {"dtype": "float32", "shape": [2, 4]}}, "the example's shape is not that of one sample"),
         ({"example": {"dtype": "float32", "shape": [1, -4]}}, "the example's shape is not that of one sample"),
         ({"example": {"dtype": "float32", "shape": [1, 5]}}, "the example in the kit has 16 bytes, its shape says 20"),
-        ({"figures": {}}, "figures is no list"),
-        ({"figures": [{"name": "x", "parts": ["/etc/passwd"], "minus": [], "decides": True}]}, "names a piece that is"),
-        ({"figures": [{"name": "x", "parts": [], "minus": [], "decides": True}]}, "'x' measures nothing"),
-        ({"figures": MANIFEST["figures"] * 2}, "two figures have the same name"),
-        ({"prefixes": ["none"]}, "there is no figure 'none'"),
-        ({"prefixes": []}, "it has no prefixes"),
-        ({"heads": {"a": {"linear": "none"}}}, "there is no figure 'none'"),
-        ({"heads": {"a": "linear"}}, "heads are not figures by cut and name"),
-        ({"decisions": {"max_prob": 3}}, "decisions are not figures by name"),
-        ({"resume": "none"}, "there is no figure 'none'"),
-        ({"known": []}, "known is no object"),
+        (network(figures={}), "figures is no list"),
+        (network(figures=[FIGURE | {"parts": ["/etc/passwd"]}]), "names a piece that is"),
+        (network(figures=[FIGURE | {"parts": []}]), "'x' measures nothing"),
+        (network(figures=NETWORK["figures"] * 2), "two figures have the same name"),
+        (network(prefixes=["none"]), "there is no figure 'none'"),
+        (network(prefixes=[]), "it has no prefixes"),
+        (network(heads={"a": {"linear": "none"}}), "there is no figure 'none'"),
+        (network(heads={"a": "linear"}), "heads are not figures by cut and name"),
+        (network(decisions={"max_prob": 3}), "decisions are not figures by name"),
+        (network(resume="none"), "there is no figure 'none'"),
+        (network(known=[]), "known is no object"),
+        ({"networks": {}}, "networks are not objects by name"),
+        ({"networks": {"a": []}}, "networks are not objects by name"),
+        ({"joined": {"content": "", "reference": "backbone"}}, "one network cannot be joined"),
+        (several() | {"joined": None}, "it does not say how networks are joined"),
+        (several(device="evil"), "it does not say how networks are joined"),
+        (several(reference="c"), "there is no network 'c'"),
     ],
 )
 def test_a_malformed_manifest(packed, manifest, words):

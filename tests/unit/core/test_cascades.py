@@ -85,6 +85,10 @@ def test_profiles_that_do_not_go_together_are_refused():
         pair(members={"b": profile("a", 1.0)})
     with pytest.raises(ValidationError, match="batches of different sizes"):
         pair(members={"a": profile("a", 1.0, batches=(1, 2)), "b": profile("b", 2.0)})
+    with pytest.raises(ValidationError, match="a: 1, 2, 4; b: 1, 4"):
+        pair(members={"a": profile("a", 1.0, batches=(1, 2, 4)), "b": profile("b", 2.0, batches=(1, 4))})
+    with pytest.raises(ValidationError, match="a: none; b: 1"):
+        pair(members={"a": profile("a", 1.0).model_copy(update={"latency": None}), "b": profile("b", 2.0)})
     with pytest.raises(CostError, match="has no bytes"):
         pair().steps([A], "max_prob", "bytes")
     with pytest.raises(CostError, match="does not know"):

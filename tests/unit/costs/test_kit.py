@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from eesearch.core.costs import DeviceProfile
-from eesearch.costs.kit import KEPT, MEASURED, SCRIPT_MODULES, script_source, without_weights, write_kit
+from eesearch.costs.kit import KEPT, MEASURED, SCRIPT_MODULES, StudyFacts, script_source, without_weights, write_kit
 from eesearch.costs.kit_measure import Options, loaded
 from eesearch.costs.kit_reader import Kit
 from eesearch.costs.profile import profile
+from eesearch.study.members import join_profiles
 from tests.unit.costs.test_profile import BOOSTING, LINEAR, MLP, backbone, small_network  # noqa: F401
 
 onnx = pytest.importorskip("onnx")
@@ -58,7 +59,7 @@ def test_fields_that_depend_on_the_device_are_fields():
 def kit(backbone, tmp_path_factory):  # noqa: F811
     path = tmp_path_factory.mktemp("kit") / "small.zip"
     heads = {"1": [LINEAR, MLP], "3": [LINEAR], "5": [LINEAR, BOOSTING]}
-    facts = write_kit(backbone, heads, path, study="small", decisions=DECISIONS)
+    facts = write_kit({"backbone": (backbone, heads)}, path, StudyFacts("small", DECISIONS, "backbone"))
     assert facts.size == path.stat().st_size
     found = Kit(path)
     found.check()
@@ -66,23 +67,31 @@ def kit(backbone, tmp_path_factory):  # noqa: F811
     return found
 
 
+def own(kit):
+    """What the manifest says of the one network."""
+    assert kit.manifest["joined"] is None
+    (network,) = kit.manifest["networks"].values()
+    return network
+
+
 def test_a_piece_per_distinct_shape(kit):
-    figures = {figure["name"]: figure for figure in kit.manifest["figures"]}
-    assert kit.manifest["prefixes"] == [f"prefix {k}" for k in range(5)]
-    heads = kit.manifest["heads"]
+    network = own(kit)
+    figures = {figure["name"]: figure for figure in network["figures"]}
+    assert network["prefixes"] == [f"prefix {k}" for k in range(5)]
+    heads = network["heads"]
     assert heads["1"]["linear-avg1"] == heads["3"]["linear-avg1"] == "head linear-avg1 on 4x8x8"
     assert heads["5"]["linear-avg1"] != heads["3"]["linear-avg1"]
-    assert set(kit.manifest["decisions"]) == set(DECISIONS)
-    decision = figures[kit.manifest["decisions"]["max_prob"]]
+    assert set(network["decisions"]) == set(DECISIONS)
+    decision = figures[network["decisions"]["max_prob"]]
     assert (len(decision["parts"]), len(decision["minus"]), decision["decides"]) == (1, 1, True)
-    resumed = figures[kit.manifest["resume"]]
+    resumed = figures[network["resume"]]
     assert (len(resumed["parts"]), len(resumed["minus"])) == (2, 1)
-    assert resumed["minus"][0] in {part for name in kit.manifest["prefixes"] for part in figures[name]["parts"]}
+    assert resumed["minus"][0] in {part for name in network["prefixes"] for part in figures[name]["parts"]}
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_every_figure_runs(kit, size):
-    for figure in kit.manifest["figures"]:
+    for figure in own(kit)["figures"]:
         made = loaded(kit, figure["parts"], size, Options(), decides=figure["decides"])()
         if figure["decides"]:
             continue
@@ -105,10 +114,39 @@ def test_large_tensors_repeat_their_first_values():
 
 
 def test_what_does_not_depend_on_the_device_comes_back_as_it_is(kit, backbone, tmp_path):  # noqa: F811
-    fields = {**kit.manifest["known"], "device": "macs", "fingerprint": {}}
+    fields = {**own(kit)["known"], "device": "macs", "fingerprint": {}}
     heads = {"1": [LINEAR, MLP], "3": [LINEAR], "5": [LINEAR, BOOSTING]}
     counted = profile(backbone, heads, "macs", decisions=DECISIONS)
     assert DeviceProfile.model_validate(fields) == counted.model_copy(update={"fingerprint": {}})
+
+
+def test_several_networks_share_a_kit(backbone, tmp_path):  # noqa: F811
+    networks = {"a": backbone.named("a"), "b": backbone.keep(["3"]).named("b")}
+    heads = {"a": {"a/1": [LINEAR, MLP]}, "b": {}}
+    facts = StudyFacts("both", DECISIONS, "b")
+    steps = []
+    write_kit(
+        {name: (each, heads[name]) for name, each in networks.items()}, tmp_path / "both.zip", facts,
+        progress=lambda _, done, total: steps.append((done, total)),
+    )  # fmt: skip
+    kit = Kit(tmp_path / "both.zip")
+    kit.check()
+    a, b = (kit.manifest["networks"][name] for name in networks)
+    assert kit.manifest["joined"]["reference"] == "b"
+    assert steps == [(n + 1, len(steps)) for n in range(len(kit.manifest["entries"]) - 1)]
+    used = [{part for figure in each["figures"] for part in (*figure["parts"], *figure["minus"])} for each in (a, b)]
+    assert not used[0] & used[1], "each has pieces of its own"
+    assert (list(a["heads"]), b["heads"], b["resume"]) == (["a/1"], {}, None)
+    for figure in (*a["figures"], *b["figures"]):
+        assert loaded(kit, figure["parts"], 1, Options(), decides=figure["decides"])() is not None
+    members = {
+        name: DeviceProfile.model_validate({**kit.manifest["networks"][name]["known"], "device": "", "fingerprint": {}})
+        for name in networks
+    }
+    joined = join_profiles("", members, "b")
+    assert kit.manifest["joined"] == {"content": joined.content, "reference": "b"}
+    with zipfile.ZipFile(kit.path) as archive:
+        assert "every part of the networks a, b costs" in " ".join(archive.read("README.txt").decode().split())
 
 
 def test_the_zip_file_explains_itself(kit):

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from eesearch.core.cascades import CascadeProfile
 from eesearch.core.costs import DeviceProfile
 from eesearch.costs import kit_measure
 from eesearch.costs.kit_measure import (
@@ -23,7 +24,7 @@ from eesearch.costs.kit_measure import (
 from eesearch.costs.kit_reader import Kit, KitError
 from eesearch.costs.machine import sizes_up_to
 from eesearch.costs.timer import Protocol, Rounds
-from tests.security.test_kits import MANIFEST
+from tests.security.test_kits import MANIFEST, NETWORK
 
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -65,20 +66,39 @@ def saved(graph):
     return model.SerializeToString()
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    example = np.array([[0.1, 0.9, 0.0, 0.0]], np.float32).tobytes()
-    entries = {"example.bin": example, "pieces/0.onnx": doubled(), "pieces/1.onnx": decided()}
-    manifest = {
-        **MANIFEST,
-        "known": KNOWN,
-        "entries": {name: hashlib.sha256(content).hexdigest() for name, content in entries.items()},
+def network(content):
+    measured = {
+        "known": {**KNOWN, "content": content},
         "figures": FIGURES,
         "prefixes": ["prefix 0", "prefix 1"],
         "heads": {"a": {"linear": "head"}},
         "decisions": {"max_prob": "decision"},
     }
-    path = tmp_path_factory.mktemp("kit") / "kit.zip"
+    return {**NETWORK, **measured}
+
+
+def several():
+    """Of a manifest of two networks, whose cuts bear their names."""
+    networks = {}
+    for name in ("small", "large"):
+        known = KNOWN | {"content": name, "cuts": [f"{name}/a"], "macs_head": {f"{name}/a": {"linear": 2.0}}}
+        networks[name] = network(name) | {"known": known, "heads": {f"{name}/a": {"linear": "head"}}}
+    return {"networks": networks, "joined": {"content": "both", "reference": "large"}}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("kit") / "kit.zip", {"networks": {"backbone": network("c0ffee")}})
+
+
+def written(path, changes):
+    example = np.array([[0.1, 0.9, 0.0, 0.0]], np.float32).tobytes()
+    entries = {"example.bin": example, "pieces/0.onnx": doubled(), "pieces/1.onnx": decided()}
+    manifest = {
+        **MANIFEST,
+        "entries": {name: hashlib.sha256(content).hexdigest() for name, content in entries.items()},
+        **changes,
+    }
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {"manifest.json": json.dumps(manifest), **entries}.items():
             archive.writestr(name, content)
@@ -129,14 +149,16 @@ def test_the_measuring_process_tells_a_line_per_figure(kit, monkeypatch):
     *lines, last = map(json.loads, told.getvalue().splitlines())
     assert last == "done"
     assert [(line["size"], line["figure"]) for line in lines] == [(n, f["name"]) for n in (1, 2) for f in FIGURES]
-    assert lines[0] == {"size": 1, "figure": "prefix 0", "ms": [1.0], "contention": 1.0, "settled": True, "mj": None}
+    first = {"size": 1, "network": "backbone", "figure": "prefix 0"}
+    assert lines[0] == {**first, "ms": [1.0], "contention": 1.0, "settled": True, "mj": None}
 
 
 def replies(kit, options):
-    """What a process would tell: prefixes in the wrong order."""
+    """What a process would tell: prefixes in the wrong order, and each network slower than the one before it."""
     for size in sizes_up_to(options.batch):
-        for figure, ms in zip(FIGURES, (3.0, 1.0, 0.5, 0.25), strict=True):
-            yield size, figure["name"], Rounds([ms * size] * 3, 1.2, True)
+        for number, name in enumerate(kit.manifest["networks"], 1):
+            for figure, ms in zip(FIGURES, (3.0, 1.0, 0.5, 0.25), strict=True):
+                yield (size, name, figure["name"]), Rounds([number * ms * size] * 3, 1.2, True)
 
 
 def test_a_profile_is_made_of_rounds(kit, monkeypatch):
@@ -154,6 +176,21 @@ def test_a_profile_is_made_of_rounds(kit, monkeypatch):
     assert profile.fingerprint.keys() >= {"processor", "threads", "onnxruntime", "numpy", "protocol", "pinned"}
     assert seen[-1] == (24, 24, "decision")
     assert cautions(told)[0] == "at 1 samples per call, something else ran beside 4 figures, such as prefix 0"
+
+
+def test_several_networks_make_one_profile(tmp_path, monkeypatch):
+    monkeypatch.setattr(kit_measure, "_replies", replies)
+    seen = []
+    told = measure(Kit(written(tmp_path / "kit.zip", several())), Options(batch=2), lambda *step: seen.append(step))
+    found = CascadeProfile.model_validate(json.loads(json.dumps(told)))
+    assert (found.device, found.content, found.reference) == ("cpu:onnxruntime:t1:b2", "both", "large")
+    assert found.fingerprint == found.members["small"].fingerprint
+    assert [(name, each.content, each.latency.prefix_ms) for name, each in found.members.items()] == [
+        ("small", "small", (4.0, 4.0)),
+        ("large", "large", (8.0, 8.0)),
+    ]
+    assert seen[-1] == (48, 48, "large: decision")
+    assert cautions(told)[0] == "small: at 1 samples per call, something else ran beside 4 figures, such as prefix 0"
 
 
 def test_what_the_machine_lacks_is_refused(monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from eesearch.core.cascades import CascadeProfile
 from eesearch.core.costs import Timing
 from eesearch.core.design import HeadSpec
 from eesearch.core.errors import CostError, HeadError
@@ -21,6 +22,7 @@ from eesearch.costs.latency import Measured, Measuring
 from eesearch.costs.pieces import DecidedTail, HeadTail, preparing
 from eesearch.costs.profile import (
     is_current,
+    load_any_profile,
     load_profile,
     profile,
     profile_content,
@@ -392,6 +394,52 @@ def test_profile_from_elsewhere_is_used_as_it_is(backbone, heads, elsewhere):
     found = quickly(fewer, {"5": [LINEAR]}, str(elsewhere), refuse)
     assert found.device == str(elsewhere)
     assert found.latency == load_profile(elsewhere).latency
+
+
+@pytest.fixture
+def several(backbone, heads, tmp_path):
+    """A profile of two networks that another machine wrote, and the networks."""
+    path = tmp_path / "several.json"
+    networks = {name: each.named(name) for name, each in {"a": backbone, "b": backbone.keep(["1", "5"])}.items()}
+    profiles = {
+        name: quickly(each, {f"{name}/{cut}": own for cut, own in heads.items() if f"{name}/{cut}" in cuts_of(each)})
+        for name, each in networks.items()
+    }
+    save_profile(CascadeProfile(device="", fingerprint={}, content="", members=profiles, reference="a"), path)
+    return path, networks
+
+
+def cuts_of(backbone):
+    return [cut.name for cut in backbone.cuts]
+
+
+def test_a_network_finds_its_own_among_several(several, backbone):
+    path, networks = several
+    found = quickly(networks["b"], {"b/5": [LINEAR]}, str(path), refuse)
+    assert (found.device, found.cuts) == (str(path), ("b/1", "b/5"))
+    assert found.latency == load_any_profile(path).members["b"].latency == load_profile(path, "b").latency
+    with pytest.raises(CostError, match=r"several\.json does not know cut b/3"):
+        quickly(backbone.keep(["3"]).named("b"), {}, str(path))
+
+
+def test_profiles_of_one_network_and_of_several_are_told_apart(several, elsewhere, backbone):
+    path, networks = several
+    with pytest.raises(CostError, match=r"several\.json is of several networks; got a, b; expected that of one"):
+        quickly(backbone, {}, str(path))
+    with pytest.raises(CostError, match=r"board\.json is of one network; expected that of several, with 'a' among"):
+        quickly(networks["a"], {}, str(elsewhere))
+    with pytest.raises(CostError, match=r"several\.json lacks network 'c'; got a, b. Measure it there"):
+        quickly(backbone.named("c"), {}, str(path))
+
+
+def test_a_profile_of_other_networks_is_refused(several, backbone):
+    path, _ = several
+    other = split(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 5)), torch.ones(1, 1, 8, 8), ["1"])
+    words = r"of another network: the multiply-adds up to 'a/1' differ; got \d+; expected 512"
+    with pytest.raises(CostError, match=words):
+        quickly(other.named("a"), {}, str(path))
+    with pytest.raises(CostError, match="up to 'a/output' differ"):
+        quickly(other.keep([]).named("a"), {}, str(path))
 
 
 def test_profile_from_elsewhere_must_cover_the_study(backbone, heads, elsewhere):

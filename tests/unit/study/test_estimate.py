@@ -1,6 +1,6 @@
 """What trainings will take is what they take."""
 
-from eesearch.study.estimate import expected_work
+from eesearch.study.estimate import Plan, PlannedNetwork, expected_work
 from eesearch.study.question import Study
 from tests.unit.study.conftest import FIELDS, TRAINED
 
@@ -37,3 +37,9 @@ def test_from_scratch_the_backbone_is_trained_too(made):
 
 def test_a_space_that_trains_nothing_takes_nothing(made):
     assert expected(made(space=SPACE | {"strategies": ["separate"]})) == {}
+
+
+def test_totals_are_over_all_networks():
+    networks = (PlannedNetwork("a", 1.0, (), 5, (10, 3), {}), PlannedNetwork("b", 1.0, (), 7, (20, 0), {}))
+    assert Plan(networks, 1, {}).samples == (30, 3)
+    assert Plan(networks, 1, {}).cache_bytes == 7, "one bank after the other"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from eesearch.core.costs import DeviceProfile, LatencyProfile
 from eesearch.core.errors import CostError, StudyError
 from eesearch.core.systems import SystemProfile
-from eesearch.costs.profile import save_profile
+from eesearch.costs.profile import load_any_profile, load_profile, save_profile
 from eesearch.exits.evaluate import replay
 from eesearch.nets.exitnet import ExitNet
 from eesearch.study.compose import Composer
@@ -21,7 +21,6 @@ from eesearch.study.examples import Examples
 from eesearch.study.files import load_study
 from eesearch.study.picks import Picked
 from eesearch.study.question import Study
-from eesearch.study.tiers import load_any_profile
 from eesearch.study.trial import Finished
 from eesearch.study.verify import verify_picks
 from tests.unit.study.conftest import FIELDS
@@ -157,6 +156,8 @@ class TestProfile:
         (found,) = on_tiers().materials.profiles
         file = tmp_path / "tiers" / "profiles" / "chain.json"
         assert load_any_profile(file) == found
+        with pytest.raises(CostError, match="is of a system of several devices; expected that of one device"):
+            load_profile(file)
         file.write_text(file.read_text().replace('"axis": "latency_ms"', '"axis": "joy"'))
         with pytest.raises(CostError, match="is damaged"):
             load_any_profile(file)

@@ -1,0 +1,44 @@
+"""Terminal tables of profiles and plans, of one network and of several."""
+
+import io
+
+from rich.console import Console
+
+from eesearch.reporting.tables import plan_table, profile_tables
+from eesearch.study.estimate import Plan, PlannedCut, PlannedNetwork
+from tests.unit.core.test_cascades import pair
+
+
+def shown(*tables):
+    console = Console(file=io.StringIO(), width=110)
+    console.print(*tables)
+    return " ".join(console.file.getvalue().split())
+
+
+def network(name, cuts=(), samples=(0, 0), cache=0):
+    places = tuple(PlannedCut(f"{name}/{cut}", (4, 8), 0.25, ("linear-avg1", "conv")) for cut in cuts)
+    return PlannedNetwork(name, 3e6, places, cache, samples, {})
+
+
+def test_a_plan_tells_each_network_and_totals():
+    networks = (network("small", ["a", "b"], (100, 0), 2_000_000), network("whole"), network("large", ["c"], (30, 0)))
+    told = shown(plan_table(Plan(networks, 1, {"profile": 60.0, "verify": 30.0})))
+    for words in ("small/a 4x8 25.0% linear-avg1", "small/b", "whole/output 100.0% as a whole", "large/c"):
+        assert words in told
+    assert "networks: small 3.000 M MACs, whole 3.000 M MACs" in told
+    assert "cached hidden states: 2.0 MB, of one network at a time" in told
+    assert "training samples: 130 for the bank" in told
+
+
+def test_a_plan_of_one_network_names_none():
+    told = shown(plan_table(Plan((network("backbone", ["a"], (100, 5)),), 6, {"profile": 60.0})))
+    assert "networks" not in told
+    assert "trainings: 6 (the bank, then 5 designs) training samples: 100 for the bank, at most 5 for each" in told
+
+
+def test_a_profile_of_several_networks_has_a_table_of_each():
+    tables = profile_tables(pair())
+    assert [str(table.title) for table in tables] == ["cpu:eager:t1:b1: a", "cpu:eager:t1:b1: b"]
+    told = shown(*tables)
+    assert "a/1" in told
+    assert "b/1" in told
