@@ -6,7 +6,8 @@ directions: policies are chosen on one half and reported on the other. Costs are
     python benchmarks/cascade.py RUN [--halvings 20] [--device macs] [--exits 2] [--seconds 20] [--quick] [--out DIR]
 
 RUN is such as `eesearch search cifar10_cascade` makes. Rows go to cascade.csv: one per halving, direction, kind of
-policy and way to pick (`naive`: what loses nothing on calibration; `corrected`: what is expected to lose nothing).
+policy and way to pick (`naive`: what loses nothing on calibration; `corrected`: what is expected to lose nothing);
+cascade.png shows them. Halvings that the file holds already are not repeated.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from eesearch.core.cascades import CascadeProfile
 from eesearch.core.constraints import Constraints
@@ -40,6 +42,10 @@ from eesearch.training.fits import fit_temperature
 
 DEEPEST = 0.02
 """Fronts are searched down to this drop."""
+
+
+COLORS = {"naive": "#b0b0b0", "corrected": "#1f77b4"}
+"""Of the ways to pick."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,25 @@ def _cheapest(front: Front, gaps: tuple[tuple[float, float], ...]) -> int | None
     return None
 
 
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """Cost against loss of every pick: a column per kind of policy, crosses for the means."""
+    kinds = list(dict.fromkeys(rows["kind"]))
+    figure = Figure(figsize=(4.2 * len(kinds), 3.9), layout="constrained")
+    for axis, kind in zip(figure.subplots(1, len(kinds), sharex=True, sharey=True), kinds, strict=True):
+        axis.axhline(0.0, color="#bbbbbb", lw=0.8, zorder=0)
+        for pick, color in COLORS.items():
+            part = rows[(rows["kind"] == kind) & (rows["pick"] == pick)]
+            loss = 100.0 * part["drop"]
+            told = f"{pick}: {part['ratio'].mean():.2f} x, {loss.mean():+.2f} points lost"
+            axis.scatter(part["ratio"], loss, s=16, color=color, alpha=0.45, linewidths=0)
+            axis.scatter(part["ratio"].mean(), loss.mean(), s=90, marker="x", color=color, label=told)
+        axis.set(title=kind, xlabel="cost / reference's", xlim=(0.0, 1.05))
+        axis.margins(y=0.25)  # room for the legend
+        axis.legend(frameon=False, fontsize=8, loc="lower left")
+    figure.axes[0].set_ylabel("accuracy lost on the other half (points)")
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     """Halve, solve, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -148,10 +173,14 @@ def main() -> None:
     print(f"{platform.machine()}, numpy {np.__version__}")
     subject = subject_of(Run.load(options.run, trust=True), options.device)
     options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, object]] = []
+    file = options.out / "cascade.csv"
+    rows = pd.read_csv(file).to_dict("records") if file.exists() else []
+    known = {row["halving"] for row in rows}
     for halving in range(options.halvings):
-        rows += rows_of(subject, halving, options)
-        pd.DataFrame(rows).to_csv(options.out / "cascade.csv", index=False, float_format="%.6g")
+        if halving not in known:
+            rows += rows_of(subject, halving, options)
+            pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
+    draw(pd.DataFrame(rows), options.out / "cascade.png")
     table = pd.DataFrame(rows).assign(drop=lambda t: 100.0 * t["drop"])
     summary = table.groupby(["kind", "pick"], sort=False)[["ratio", "drop"]].agg(["mean", "std", "min", "max"])
     print(summary.round(3).to_string())
