@@ -14,12 +14,22 @@ MOST_NETWORKS = 8
 """The paths through all orders of more would be too many."""
 
 
+def _is_false(value: object) -> bool:
+    return value is False
+
+
 class InputSpec(Value):
-    """Preprocessing: (x * scale - mean) / std per channel; part of the network's first segment."""
+    """Preprocessing: (x * scale - mean) / std per channel; part of the network's first segment.
+
+    Attributes:
+        views: Whether a sample is several views of one size, [V, C, H, W]; one whose values are all 0 is missing, and
+            stays 0.
+    """
 
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    views: bool = Field(default=False, exclude_if=_is_false)
 
 
 def _is_none(value: object) -> bool:
