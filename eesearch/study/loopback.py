@@ -66,11 +66,14 @@ def parts_of(net: ExitNet, policy: Policy, fits: Sequence[Fit], system: SystemPr
         system: Whose links are declared: a sender waits their round trip, not the time of their bytes.
 
     Raises:
-        PolicyError: the policy decides by several exits, or hands samples on to a last resort.
+        PolicyError: the policy decides by several exits, or hands samples on to a last resort; or the first tier is
+            several devices.
     """
     scoring = Scoring.of(policy, fits)
     if scoring.decision.memory != "last" or policy.exits[-1].is_last_resort:
         raise PolicyError("only a carry crosses a link", got=policy.decision, expected="one exit decides, and answers")
+    if system.tiers[0].devices > 1:
+        raise PolicyError("a tier is one process", got=f"{system.tiers[0].devices} devices on '{system.names[0]}'")
     stages = net.stages(policy, coding=False)
     tiers = tuple(system.tier(stage.exit) for stage in stages)
     rows = scoring.parameters([stage.exit for stage in stages])

@@ -42,7 +42,7 @@ def any_profile(
     if name not in study.systems:
         return device_profile(study, run, name, network, progress)
     found = system_profile(
-        name, study.systems[name], network[0], lambda device: device_profile(study, run, device, network, progress)
+        name, study.systems[name], network, lambda device: device_profile(study, run, device, network, progress)
     )
     save_any_profile(found, run.profile_file(name))
     return found
