@@ -7,8 +7,9 @@ b >= a is still one number, so policies, routing and solver need not know of tie
                            + what tier b takes from there to exit j
 
 The first tier may be several devices, each with one view of the sample (DDNN, Teerapittayanon et al. 2017), and what
-joins their views, which is reached without a link. For an exit at a cut of several views they send it their class
-scores, and for whatever lies behind such cuts the carry at the last of them; those bytes count too.
+joins their class scores, which is reached without a link: what they send it for an exit at a cut of several views
+counts as bytes too. What lies behind such cuts runs on later tiers; whoever knows of no tiers and has it on the first
+one is told the bytes of the carry at the last cut of several views as well.
 
 The reference of relative costs is the whole network on the first tier, without any link; of bytes, every raw sample
 sent to the last tier.
@@ -244,6 +245,10 @@ class SystemProfile(Value):
     def _views_end(self) -> int:
         """Number of the first cut behind the last one of several views that devices of the first tier share."""
         return max((k + 1 for k, cut in enumerate(self.cuts) if cut in self.gathered_bytes), default=0)
+
+    def on_first(self, exit_id: ExitId) -> bool:
+        """Whether a policy may have an exit on the first tier: on several devices only at a cut of several views."""
+        return self.tiers[0].devices == 1 or exit_id.cut in self.cuts[: self._views_end]
 
     @property
     def _side_by_side(self) -> DeviceProfile:

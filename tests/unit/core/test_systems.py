@@ -202,6 +202,11 @@ def test_devices_that_share_views_send_what_is_joined():
     assert step(costs, None, cloud) == costs.backbone == 2000.0
 
 
+def test_devices_leave_what_is_joined_to_later_tiers():
+    assert [cameras().on_first(e) for e in (A, NONE_A, B, END)] == [True, True, False, False]
+    assert all(system().on_first(e) for e in (A, B, END))
+
+
 def test_where_no_cut_has_views_they_are_joined_raw():
     found = cameras(gathered_bytes={})
     costs = stage_costs(found, (A, END), "max_prob", "bytes")
