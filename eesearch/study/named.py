@@ -23,9 +23,10 @@ OURS = frozenset(
     {
         *(
             f"eesearch.nets.zoo:{name}"
-            for name in ("residual_cnn", "cifar_resnet", "tiny_resnet", "mlp", "transformer")
+            for name in ("residual_cnn", "cifar_resnet", "tiny_resnet", "mlp", "transformer", "views_cnn")
         ),
         "eesearch.training.data:digits",
+        "eesearch.training.data:digits_views",
     }
 )
 """Functions that ship for studies; whatever their arguments, they only make a network or arrays."""
