@@ -12,7 +12,8 @@ SLOW := tests/services tests/chaos tests/contracts/test_backends.py tests/contra
 	tests/integration/test_interruptions.py tests/integration/test_kit.py tests/integration/test_ray.py \
 	tests/integration/test_report.py tests/integration/test_show_and_take.py tests/integration/test_store.py \
 	tests/integration/test_tiers.py tests/integration/test_train.py tests/integration/test_verify.py \
-	tests/docs/test_extending.py tests/docs/test_tutorial.py tests/unit/exporters/test_openvino_stages.py
+	tests/integration/test_views.py tests/docs/test_extending.py tests/docs/test_tutorial.py \
+	tests/unit/exporters/test_openvino_stages.py
 
 .PHONY: setup demo test test-all lint docs bench clean
 

@@ -41,11 +41,17 @@ class TapSpec(Value):
 
     `pool="none"` is the tap as it is. `avg` pools a map [N, C, H, W] to [N, C, p, p]; `mixed` concatenates the average-
     and the max-pooled map to [N, 2C, p, p]. A sequence [N, T, D] is pooled over its tokens, to [N, D, p] or [N, 2D, p].
-    A vector [N, D] is never pooled.
+    A vector [N, D] is never pooled. Of several views [N, V, C, H, W] each map is pooled, to [N, V, ...]; if `joined`,
+    they are one map [N, V C, H, W] first.
     """
 
     pool: Literal["none", "avg", "mixed"] = "avg"
     size: int = Field(default=1, ge=1, le=4)
+    joined: bool = False
+
+
+def _is_max(how: str) -> bool:
+    return how == "max"
 
 
 class HeadSpec(Value):
@@ -62,6 +68,9 @@ class HeadSpec(Value):
         rounds: How many trees per class (boosting).
         gate: What tells how sure the head is, beyond its probabilities (g_i, eq. 9): a `linear` or `mlp` gate on what
             the head reads and says. It is learnt with the head.
+        views: How a head at a cut of several views joins them (DDNN, Teerapittayanon et al. 2017): the `max` or
+            `average` of the class scores that a head per view gives, over the views that are there; or one head on the
+            `concat` of what is read of all. At other cuts it means nothing.
     """
 
     kind: str = "linear"
@@ -72,15 +81,17 @@ class HeadSpec(Value):
     depth: int = Field(default=5, ge=1, le=8)
     rounds: int = Field(default=10, ge=1, le=100)
     gate: Literal["none", "linear", "mlp"] = "none"
+    views: Literal["max", "average", "concat"] = Field(default="max", exclude_if=_is_max)
 
     @property
     def tap(self) -> TapSpec:
         """What this head reads."""
-        return TapSpec(pool=self.pool, size=1 if self.pool == "none" else self.size)
+        size = 1 if self.pool == "none" else self.size
+        return TapSpec(pool=self.pool, size=size, joined=self.views == "concat")
 
     @property
     def name(self) -> str:
-        """A short unique name, such as `linear-avg1`, `mlp64-mixed2`, `conv32-map`, `boosting10x3-avg1`."""
+        """A short unique name, such as `linear-avg1`, `mlp64-mixed2`, `conv32-map`, `boosting10x3-avg1-concat`."""
         widths = {
             "mlp": "x".join(map(str, self.hidden)),
             **dict.fromkeys(("conv", "dsconv"), str(self.channels)),
@@ -91,7 +102,8 @@ class HeadSpec(Value):
         if self.kind == NOTHING:
             return NOTHING
         pool = "map" if self.pool == "none" else f"{self.pool}{self.size}"
-        return f"{self.kind}{widths.get(self.kind, '')}-{pool}{gate}"
+        views = "" if self.views == "max" else f"-{self.views}"
+        return f"{self.kind}{widths.get(self.kind, '')}-{pool}{gate}{views}"
 
 
 class ExitSpec(Value):

@@ -6,6 +6,11 @@ b >= a is still one number, so policies, routing and solver need not know of tie
     step[i on a, j on b] = the links a, ..., b - 1, if b > a, with the carry at exit i (or the raw sample)
                            + what tier b takes from there to exit j
 
+The first tier may be several devices, each with one view of the sample (DDNN, Teerapittayanon et al. 2017), and what
+joins their class scores, which is reached without a link: what they send it for an exit at a cut of several views
+counts as bytes too. What lies behind such cuts runs on later tiers; whoever knows of no tiers and has it on the first
+one is told the bytes of the carry at the last cut of several views as well.
+
 The reference of relative costs is the whole network on the first tier, without any link; of bytes, every raw sample
 sent to the last tier.
 """
@@ -19,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from eesearch.core.amounts import Amount
+from eesearch.core.amounts import Amount, ByHead, require_known
 from eesearch.core.costs import Axis, DeviceProfile, LatencyProfile, StageCosts, stage_costs
 from eesearch.core.design import ExitId, Value
 from eesearch.core.errors import CostError
@@ -31,6 +36,15 @@ MOST_BOUNDARIES = 4
 
 PLAIN, CODED = 32, 8
 """Bits per value of a carry on a link: as it is, or coded."""
+
+
+def is_one(count: int) -> bool:
+    """Whether a field need not be written."""
+    return count == 1
+
+
+def _is_empty(by_cut: object) -> bool:
+    return not by_cut
 
 
 class Link(Value):
@@ -70,11 +84,13 @@ class Tier(Value):
     Attributes:
         slowdown: Declared, not measured: by what the times of its profile are multiplied, for what-if studies.
         energy: Of the first tier, if known.
+        devices: Of the first tier: how many devices of this kind share the views of a sample.
     """
 
     name: str
     slowdown: float = Field(default=1.0, gt=0.0)
     energy: Energy | None = None
+    devices: int = Field(default=1, ge=1, exclude_if=is_one)
     profile: DeviceProfile
 
 
@@ -91,6 +107,8 @@ class SystemProfile(Value):
         raw_bytes: Payload of a raw sample.
         carry_bytes: cut -> payload of a sample's carry there.
         coded_bytes: The same in 8-bit codes, at cuts where a link may code.
+        gathered_bytes: If the first tier is several devices: cut of several views -> head name -> what they all send
+            for an exit there.
     """
 
     device: str
@@ -102,6 +120,7 @@ class SystemProfile(Value):
     raw_bytes: Amount
     carry_bytes: dict[str, Amount]
     coded_bytes: dict[str, Amount] = Field(default_factory=dict)
+    gathered_bytes: ByHead = Field(default_factory=dict, exclude_if=_is_empty)
 
     @model_validator(mode="after")
     def _whole(self) -> SystemProfile:
@@ -109,6 +128,7 @@ class SystemProfile(Value):
             raise ValueError(f"{len(self.tiers)} tiers and {len(self.links)} links do not make a row")
         if any(tier.profile.cuts != self.first.cuts for tier in self.tiers):
             raise ValueError("the tiers' profiles have different cuts")
+        require_known(self.cuts, tuple(self.gathered_bytes))
         if self.axis not in self._known:
             raise ValueError(f"axis {self.axis} is not known here; known are {', '.join(self._known)}")
         return self
@@ -226,21 +246,73 @@ class SystemProfile(Value):
             found[:, number] = scale * parts.resume, scale * parts.decided(decision)
         return found[0], found[1]
 
-    def _on_tier(self, tier: int, exits: Sequence[ExitId], decision: str, axis: Axis) -> tuple[Floats, float]:
-        """Steps [E + 1, E] as if everything ran on one tier, with its slowdown; and the unmodified backbone there."""
+    def _on_tier(
+        self, tier: int, exits: Sequence[ExitId], decision: str, axis: Axis, *, at_once: bool = False
+    ) -> tuple[Floats, float]:
+        """Steps [E + 1, E] as if everything ran on one tier, with its slowdown; and the unmodified backbone there.
+
+        Of several devices, those of all together; `at_once`: as they work side by side.
+        """
         bare = list(dict.fromkeys(e.bare for e in exits))
         place = {e: row for row, e in enumerate(bare)}
         rows = np.array([place[e.bare] for e in exits], np.intp)
-        costs = stage_costs(self.tiers[tier].profile, bare, decision, axis)
+        costs = stage_costs(
+            self._side_by_side if at_once and tier == 0 else self.tiers[tier].profile, bare, decision, axis
+        )
         scale = self.tiers[tier].slowdown if axis == "latency_ms" else 1.0
         step = costs.step[np.ix_(np.append(0, rows + 1), rows)]
         return scale * step, scale * costs.backbone
+
+    @property
+    def _views_end(self) -> int:
+        """Number of the first cut behind the last one of several views that devices of the first tier share."""
+        return max((k + 1 for k, cut in enumerate(self.cuts) if cut in self.gathered_bytes), default=0)
+
+    def on_first(self, exit_id: ExitId) -> bool:
+        """Whether a policy may have an exit on the first tier: on several devices only at a cut of several views."""
+        return self.tiers[0].devices == 1 or exit_id.cut in self.cuts[: self._views_end]
+
+    @property
+    def _side_by_side(self) -> DeviceProfile:
+        """The first tier's profile, its devices sharing what comes before views are joined.
+
+        Each takes its share of what one was measured to take for all views. Heads and decisions are not shared.
+        """
+        devices, latency, end = self.tiers[0].devices, self.first.latency, self._views_end
+        if devices == 1 or latency is None or not end:
+            return self.first
+        shared = [ms / devices for ms in latency.prefix_ms[:end]]
+        saved = latency.prefix_ms[end - 1] - shared[-1]
+        prefix = (*shared, *(ms - saved for ms in latency.prefix_ms[end:]))
+        return self.first.model_copy(update={"latency": latency.model_copy(update={"prefix_ms": prefix})})
+
+    def _gathered(self, crossing: _Crossing, exits: Sequence[ExitId]) -> Floats:
+        """Bytes that the devices of the first tier send to what joins their views. [E + 1, E]
+
+        Raises:
+            CostError: nobody has told what they send for an exit.
+        """
+        if self.tiers[0].devices == 1:
+            return np.zeros(crossing.allowed.shape)
+        end = self._views_end
+        carry = self.carry_bytes[self.cuts[end - 1]] if end else self.raw_bytes
+        joined = (np.append(-1, crossing.cut)[:, None] < end) & (crossing.cut >= end)
+        said = np.array([self._scores(e) for e in exits])
+        return np.where(crossing.to == 0, np.where(joined, carry, 0.0) + said, 0.0)
+
+    def _scores(self, exit_id: ExitId) -> float:
+        heads = self.gathered_bytes.get(exit_id.cut)
+        if heads is None or exit_id.is_none:
+            return 0.0
+        if exit_id.head not in heads:
+            raise CostError(f"the profile of {self.device} does not know '{exit_id.head}' at '{exit_id.cut}'")
+        return heads[exit_id.head]
 
     def _latency(self, crossing: _Crossing, exits: tuple[ExitId, ...], decision: str) -> StageCosts:
         step = np.full(crossing.allowed.shape, np.inf)
         backbone = 0.0
         for tier in range(len(self.tiers)):
-            on_tier, whole = self._on_tier(tier, exits, decision, "latency_ms")
+            on_tier, whole = self._on_tier(tier, exits, decision, "latency_ms", at_once=True)
             step[:, crossing.to == tier] = on_tier[:, crossing.to == tier]
             backbone = whole if tier == 0 else backbone
         links = np.zeros_like(step)
@@ -251,6 +323,7 @@ class SystemProfile(Value):
 
     def _bytes(self, crossing: _Crossing, exits: tuple[ExitId, ...], _: str) -> StageCosts:
         sent = sum(np.where(crossing.crosses(number), crossing.size, 0.0) for number in range(len(self.links)))
+        sent = sent + self._gathered(crossing, exits)
         everything = self.raw_bytes * len(self.links)
         return StageCosts(np.where(crossing.allowed, sent, np.inf), exits, "bytes", everything)
 
@@ -260,8 +333,9 @@ class SystemProfile(Value):
         axis: Axis = "latency_ms" if energy.mj_per_ms else "energy_mj"
         scale = energy.mj_per_ms or 1.0
         step, backbone = self._on_tier(0, exits, decision, axis)
-        sent = np.where(crossing.crosses(0), crossing.size, 0.0) * energy.mj_per_byte
-        step = np.where(crossing.allowed, np.where(crossing.to == 0, scale * step, 0.0) + sent, np.inf)
+        sent = np.where(crossing.crosses(0), crossing.size, 0.0) + self._gathered(crossing, exits)
+        step = np.where(crossing.allowed, np.where(crossing.to == 0, scale * step, 0.0), np.inf)
+        step = step + sent * energy.mj_per_byte
         return StageCosts(step, exits, "energy_mj", scale * backbone)
 
 
@@ -278,6 +352,7 @@ class _Crossing:
     Attributes:
         since: Tier from which a step starts: row 0 is the input. [E + 1, 1]
         to: Tier on which it ends. [E]
+        cut: Number of the cut where it ends, of the output K. [E]
         allowed: [E + 1, E]
         size: Bytes that cross each link in between. [E + 1, E]
     """
@@ -289,7 +364,7 @@ class _Crossing:
             raise CostError(f"the profile of {system.device} does not know '{unknown[0]}'", do="Measure it again.")
         self.to = np.array([system.tier(e) for e in exits], np.intp)
         self.since = np.append(0, self.to)[:, None]
-        cut = np.array([len(depth) if e.is_output else depth[e.cut] for e in exits])
+        self.cut = cut = np.array([len(depth) if e.is_output else depth[e.cut] for e in exits])
         link, came = np.array([e.link for e in exits]), np.array(["", *(e.link for e in exits)])[:, None]
         coded = (came != link) & (came == "") & (self.since < self.to)
         at = np.array(["", *(f"8bit@{e.cut}" for e in exits)])[:, None]

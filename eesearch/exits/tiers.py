@@ -48,6 +48,8 @@ def tiered(
 ) -> ExitTable:
     """The rows of a table on every tier, and at every cut a head that says nothing, from which a sample may cross.
 
+    A first tier of several devices has those at cuts of several views only.
+
     Args:
         table: Of one network, any split.
         system: Its tiers and links.
@@ -57,8 +59,10 @@ def tiered(
     Raises:
         PolicyError: a coded table is of other samples.
     """
-    parts = [table.logits] * len(system.names)
-    exits = [e.model_copy(update={"tier": tier}) for tier in system.names for e in table.exits]
+    first = [row for row, e in enumerate(table.exits) if system.on_first(e)]
+    parts = [table.logits[first], *[table.logits] * (len(system.names) - 1)]
+    exits = [table.exits[row].model_copy(update={"tier": system.names[0]}) for row in first]
+    exits += [e.model_copy(update={"tier": tier}) for tier in system.names[1:] for e in table.exits]
     for behind in coded:
         if behind.samples != table.samples:
             raise PolicyError(
@@ -73,6 +77,7 @@ def tiered(
             for tier in system.names[:-1]
             for cut in system.carry_bytes
         ]
+        crossings = [e for e in crossings if e.tier != system.names[0] or system.on_first(e)]
         exits += crossings
         parts.append(np.zeros((len(crossings), *table.logits.shape[1:]), np.float32))
     return ExitTable(np.concatenate(parts), table.labels, tuple(exits), table.split, table.samples)

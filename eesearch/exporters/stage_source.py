@@ -17,7 +17,7 @@ from eesearch.exporters.leaves import layer_source
 from eesearch.exporters.source import NAMES, Statements
 from eesearch.nets.backbone import Carry
 from eesearch.nets.heads import Head
-from eesearch.nets.inputs import Normalize
+from eesearch.nets.inputs import Normalize, NormalizeViews
 from eesearch.nets.stages import Stage
 from eesearch.nets.trace import PREFIX, attribute
 
@@ -62,8 +62,9 @@ class _Layers:
         if path in self.names or f"{path}.weight" in self.names:
             return
         if isinstance(found, Normalize):
+            behind = rank - 2 - isinstance(found, NormalizeViews)
             for part in ("weight", "bias"):  # as they are applied: [C, 1, 1] on a map
-                values = getattr(found, part).view(-1, *(1,) * (rank - 2))
+                values = getattr(found, part).view(-1, *(1,) * behind)
                 self._tensor(self.name(f"{path}.{part}", f"{wanted}.{part}"), values, "buffer")
             return
         name = self.name(path, wanted)
@@ -139,9 +140,13 @@ class _SegmentStatements(Statements):
     def _value(self, node: fx.Node) -> str:
         if node.op == "call_module":
             owner = node.graph.owning_module
-            if owner is not None and isinstance(attribute(owner, str(node.target)), Normalize):
+            called = None if owner is None else attribute(owner, str(node.target))
+            if isinstance(called, Normalize):
                 weight, bias = (f"self.{self._attribute(f'{node.target}.{part}')}" for part in ("weight", "bias"))
-                return f"{self._text(node.args[0])}.to({weight}.dtype) * {weight} + {bias}"
+                x = self._text(node.args[0])
+                normal = f"{x}.to({weight}.dtype) * {weight} + {bias}"
+                present = f"{x}.flatten(2).ne(0).any(2)[:, :, None, None, None]"  # a missing view stays 0
+                return f"({normal}) * {present}" if isinstance(called, NormalizeViews) else normal
         return super()._value(node)
 
 

@@ -27,13 +27,13 @@ class Cut:
 
     Attributes:
         name: The module after which the cut lies, as the user knows it.
-        shape: What a head reads there, without the batch: [C, H, W], [T, D] or [D].
-        kind: `map`, `sequence` (T tokens of D features) or `vector`.
+        shape: What a head reads there, without the batch: [C, H, W], [T, D] or [D]; [V, C, H, W] of V views.
+        kind: `map`, `sequence` (T tokens of D features), `vector`, or `views`: a map of each view of the sample.
     """
 
     name: str
     shape: tuple[int, ...]
-    kind: Literal["map", "sequence", "vector"]
+    kind: Literal["map", "sequence", "vector", "views"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,14 @@ class Origin:
         classes: Number of classes C.
         names: (name in the state dict of the user's model, name in the segments).
         unused: The tensors of that state dict that the forward never reads.
+        views: Of a raw sample [V, C, H, W]; 0 if it is no views.
     """
 
     structure: str
     classes: int
     names: tuple[tuple[str, str], ...]
     unused: Mapping[str, Tensor]
+    views: int = 0
 
 
 class Backbone(nn.Module):

@@ -20,8 +20,10 @@ from eesearch.core.errors import SplitError
 from eesearch.nets.facts import Fact
 from eesearch.nets.trace import PREFIX, Traced, attribute
 
-KINDS: dict[int, Literal["map", "sequence", "vector"]] = {1: "vector", 2: "sequence", 3: "map"}
-"""What a head reads, by the number of its dimensions without the batch."""
+Kind = Literal["map", "sequence", "vector", "views"]
+
+KINDS: dict[int, Kind] = {1: "vector", 2: "sequence", 3: "map", 4: "views"}
+"""What a head reads, by the number of its dimensions without the batch; `views`: a map of each view of the sample."""
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _HEAVY_FUNCTIONS = {
@@ -61,11 +63,13 @@ class Places:
     Args:
         traced: The model.
         facts: What its values are.
+        views: Of a sample; 0 if it has none.
     """
 
-    def __init__(self, traced: Traced, facts: dict[fx.Node, Fact]) -> None:
+    def __init__(self, traced: Traced, facts: dict[fx.Node, Fact], views: int = 0) -> None:
         self.traced = traced
         self.facts = facts
+        self.views = views
         self._index = {node: i for i, node in enumerate(traced.nodes)}
         self._last_use = {node: max((self._index[u] for u in node.users), default=-1) for node in traced.nodes}
 
@@ -138,8 +142,11 @@ class Places:
         tap = self.facts[place.tap]
         if not tap.batched:
             return "the first dimension of its output is not the batch"
-        if not tap.floating or len(tap.shape) not in KINDS:
-            return f"its output is {['N', *tap.shape]}; heads read [N, D], sequences [N, T, D] and maps [N, C, H, W]"
+        if not tap.floating or len(tap.shape) not in KINDS or (len(tap.shape) == 4 and tap.shape[0] != self.views):
+            readable = "[N, D], sequences [N, T, D] and maps [N, C, H, W]"
+            if self.views or len(tap.shape) == 4:
+                readable += f", of samples that are views (`input: {{views: true}}`) [N, {self.views or 'V'}, C, H, W]"
+            return f"its output is {['N', *tap.shape]}; heads read {readable}"
         if place.position >= len(self.traced.nodes) - 2:
             return "nothing comes after it"
         for node in self.alive(place.position):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from eesearch.core.design import NOTHING, HeadSpec, TapSpec
 from eesearch.core.errors import HeadError
 from eesearch.core.registry import HEADS
+from eesearch.nets.views import ViewsBody
 
 _LARGE = 8
 """Convolutions in heads halve maps that are larger than this."""
@@ -33,8 +34,13 @@ def tap_shape(cut_shape: tuple[int, ...], tap: TapSpec) -> tuple[int, ...]:
         return cut_shape
     if len(cut_shape) == 2:
         return _sequence_shape(cut_shape, tap)
+    if len(cut_shape) == 4:
+        views, channels, *side = cut_shape
+        if tap.joined:
+            return tap_shape((views * channels, *side), tap)
+        return (views, *tap_shape((channels, *side), tap))
     if len(cut_shape) != 3:
-        expected = "[C, H, W], [T, D] or [D]"
+        expected = "[C, H, W], [T, D] or [D]; [V, C, H, W] of several views"
         raise HeadError("a head cannot read this", got=f"shape {list(cut_shape)}", expected=expected)
     channels, height, width = cut_shape
     if min(height, width) < tap.size:
@@ -61,9 +67,11 @@ def read_tap(hidden: Tensor, tap: TapSpec) -> Tensor:
     """Pool a hidden state as `TapSpec` says; a vector stays as it is.
 
     Args:
-        hidden: [N, C, H, W], [N, T, D] or [N, D].
+        hidden: [N, C, H, W], [N, T, D] or [N, D]; [N, V, C, H, W] of several views.
         tap: How.
     """
+    if hidden.dim() == 5:
+        return _read_views(hidden, tap)
     if hidden.dim() == 2 or tap.pool == "none":
         return hidden
     if hidden.dim() == 3:
@@ -72,10 +80,27 @@ def read_tap(hidden: Tensor, tap: TapSpec) -> Tensor:
         if tap.pool == "avg":
             return mean
         return torch.cat([mean, F.adaptive_max_pool1d(features, tap.size)], 1)  # [N, 2D, p]
-    average = F.adaptive_avg_pool2d(hidden, tap.size)
-    if tap.pool == "avg":
-        return average
-    return torch.cat([average, F.adaptive_max_pool2d(hidden, tap.size)], 1)  # [N, 2C, p, p]
+    return _beside(_pooled(hidden, tap), 1)
+
+
+def _pooled(maps: Tensor, tap: TapSpec) -> list[Tensor]:
+    """The average- and, if `mixed`, the max-pooled map. Each [N, C, p, p]"""
+    average = F.adaptive_avg_pool2d(maps, tap.size)
+    return [average, F.adaptive_max_pool2d(maps, tap.size)] if tap.pool == "mixed" else [average]
+
+
+def _read_views(hidden: Tensor, tap: TapSpec) -> Tensor:
+    """Views [N, V, C, H, W] to [N, V, C, p, p] (or 2C), joined to [N, V C, p, p]."""
+    if tap.pool == "none":
+        return hidden.flatten(1, 2) if tap.joined else hidden
+    parts = _pooled(hidden.flatten(1, 2), tap)
+    if tap.joined:
+        return _beside(parts, 1)
+    return _beside([part.unflatten(1, (hidden.shape[1], -1)) for part in parts], 2)
+
+
+def _beside(parts: list[Tensor], channels: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, channels)
 
 
 class Head(nn.Module):
@@ -107,15 +132,32 @@ def build_head(spec: HeadSpec, cut_shape: tuple[int, ...], classes: int) -> Head
 
     Args:
         spec: Its design.
-        cut_shape: Shape of the hidden state there, without the batch: [C, H, W], [T, D] or [D].
+        cut_shape: Shape of the hidden state there, without the batch: [C, H, W], [T, D] or [D]; [V, C, H, W] of views.
         classes: Number of classes C.
 
     Raises:
         HeadError: it does not fit this cut.
     """
     features = tap_shape(cut_shape, spec.tap)
+    if len(cut_shape) == 4 and spec.kind != NOTHING and spec.views != "concat":
+        return Head(spec, cut_shape, _per_view(features, classes, spec))
     body = HEADS[spec.kind](features, classes, spec)
     return Head(spec, cut_shape, body if spec.gate == "none" else _gated(body, features, classes, spec))
+
+
+def _per_view(features: tuple[int, ...], classes: int, spec: HeadSpec) -> ViewsBody:
+    """A body for each view, with weights of its own."""
+    assert spec.views != "concat"
+    views, *read = features
+    bodies = [HEADS[spec.kind](tuple(read), classes, spec) for _ in range(views)]
+    if spec.gate != "none" or any(hasattr(body, "fit") for body in bodies):
+        what = f"learns a gate '{spec.gate}'" if spec.gate != "none" else "is fitted"
+        raise HeadError(
+            f"a {spec.kind} head that {what} takes all views together",
+            got=f"views '{spec.views}'",
+            expected="views 'concat'",
+        )
+    return ViewsBody(bodies, spec.views)
 
 
 class GatedBody(nn.Module):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eesearch.core.errors import ModelError
+from eesearch.nets.views import is_present, keep_missing
 
 
 def as_tensor(x: Tensor | NDArray[np.generic]) -> Tensor:
@@ -59,6 +60,18 @@ class Normalize(nn.Module):
         return x.float() * self.weight.view(channels) + self.bias.view(channels)
 
 
+class NormalizeViews(Normalize):
+    """Raw samples of several views: each channel as `Normalize` does it, but a view that is missing stays 0.
+
+    Its presence tells `split` that the network's samples are views.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, V, C, H, W] of any real type to float32 of the same shape."""
+        normal = x.float() * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+        return keep_missing(normal, is_present(x))
+
+
 class Resize(nn.Module):
     """Images of one size to images of another, bilinearly.
 
@@ -98,3 +111,25 @@ class Preprocessed(nn.Module):
         """Raw samples [N, ...] to logits [N, C]."""
         logits: Tensor = self.model(self.normalize(x))
         return logits if self.ordered else logits.index_select(1, self.order)
+
+
+def views_of(model: nn.Module, x: Tensor) -> int:
+    """How many views V a sample has; 0 if the model reads samples that are no views.
+
+    Args:
+        model: With its preprocessing.
+        x: Raw samples.
+
+    Raises:
+        ModelError: the model's preprocessing wants views, and these are none.
+    """
+    if not (isinstance(model, Preprocessed) and isinstance(model.normalize, NormalizeViews)):
+        return 0
+    if x.dim() != 5:
+        raise ModelError(
+            "the samples are no views",
+            got=f"shape {['N', *x.shape[1:]]}",
+            expected="views of images, [N, V, C, H, W]",
+            do="Leave `views: true` out of the study's input, or give each sample as V images of one size.",
+        )
+    return x.shape[1]

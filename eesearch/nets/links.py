@@ -12,7 +12,9 @@ from math import prod
 import torch
 from torch import Tensor, fx
 
+from eesearch.core.design import HeadSpec
 from eesearch.nets.backbone import Backbone, Carry
+from eesearch.nets.heads import tap_shape
 from eesearch.nets.modes import evaluating
 
 CODED = "8bit@"
@@ -60,6 +62,19 @@ def carry_bytes(carry: Sequence[Tensor], *, coded: bool = False) -> int:
         prod(tensor.shape[1:]) + 8 if coded and is_coded(tensor) else prod(tensor.shape[1:]) * tensor.element_size()
         for tensor in carry
     )
+
+
+def gathered_bytes(spec: HeadSpec, cut_shape: tuple[int, ...], classes: int) -> int:
+    """Payload of what devices with a view each send to where a head joins their views, all together.
+
+    Class scores of each (DDNN: 4 |C| bytes per device); for a head on joined views (`concat`) what it reads.
+
+    Args:
+        spec: The head.
+        cut_shape: [V, C, H, W]
+        classes: Number of classes.
+    """
+    return 4 * (prod(tap_shape(cut_shape, spec.tap)) if spec.views == "concat" else cut_shape[0] * classes)
 
 
 def code_segment(carry: Sequence[Tensor]) -> fx.GraphModule:

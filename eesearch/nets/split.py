@@ -16,7 +16,7 @@ from eesearch.core.errors import ModelError, SplitError
 from eesearch.nets.backbone import Backbone, Carry, Cut, Origin
 from eesearch.nets.cuts import KINDS, Places, Point
 from eesearch.nets.facts import Fact, learn_facts
-from eesearch.nets.inputs import as_tensor
+from eesearch.nets.inputs import as_tensor, views_of
 from eesearch.nets.proof import prove_gradients, prove_outputs, run_model
 from eesearch.nets.segments import make_segments
 from eesearch.nets.trace import PREFIX, structure, trace_model
@@ -47,22 +47,24 @@ def split(
         check_gradients: Also prove that the gradients of all weights are the same in training mode.
 
     Raises:
-        ModelError: the model does not run on the example, or does not return logits [N, C].
+        ModelError: the model does not run on the example, or does not return logits [N, C]; or it wants views
+            (`NormalizeViews`), and the example has none.
         SplitError: the model cannot be cut there.
     """
     twin = _copy(model)
     batch = _batch(example, twin)
+    views = views_of(twin, batch)
     expected = {rows: run_model(twin, batch[:rows]) for rows in (len(batch), 1)}
     for module in twin.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
             hooks.clear()
     traced = trace_model(twin)
     facts = learn_facts(traced, batch)
-    places = Places(traced, facts)
+    places = Places(traced, facts, views)
     points = places.auto() if cuts == "auto" else places.chosen([cuts] if isinstance(cuts, str) else cuts)
     segments = make_segments(traced, facts, points)
     own = traced.root.get_submodule(PREFIX)
-    origin = Origin(structure(traced), expected[1].shape[1], *_state_names(own, segments))
+    origin = Origin(structure(traced), expected[1].shape[1], *_state_names(own, segments), views)
     backbone = Backbone(segments, [_cut(p, facts) for p in points], batch[:1].clone(), origin).eval()
     prove_outputs(traced.name, backbone, batch, expected)
     if check_gradients:

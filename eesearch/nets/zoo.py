@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eesearch.core.errors import ModelError
+from eesearch.nets.views import JoinViews, is_present, keep_missing
 
 
 class Residual(nn.Module):
@@ -307,6 +310,82 @@ def transformer(
     if side % patch or width % heads:
         raise ModelError("the sizes do not divide", got=f"side {side}, patch {patch}, width {width}, heads {heads}")
     return VisionTransformer(side, patch, width, depth=depth, heads=heads, classes=classes, channels=in_channels)
+
+
+class PerView(nn.Module):
+    """A block per view, each with weights of its own: a view that is missing stays 0."""
+
+    def __init__(self, views: int, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(_halving(in_channels, channels) for _ in range(views))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, V, in_channels, H, W] to [N, V, channels, H / 2, W / 2], none of it negative."""
+        hidden = torch.stack([block(x[:, v]) for v, block in enumerate(self.blocks)], 1)
+        return keep_missing(hidden, is_present(x))
+
+
+class ViewsCnn(nn.Module):
+    """Blocks per view on its device, what joins the views, residual blocks in the cloud, global average, linear."""
+
+    def __init__(self, views: int, join: JoinViews, channels: Sequence[int], cloud: Sequence[int], *, classes: int):
+        super().__init__()
+        self.devices = nn.ModuleList(PerView(views, a, b) for a, b in pairwise(channels))
+        self.join = join
+        joined = channels[-1] * (views if join.how == "concat" else 1)
+        self.cloud = nn.ModuleList(Residual(a, b, 1) for a, b in pairwise((joined, *cloud)))
+        self.linear = nn.Linear(cloud[-1], classes)
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, V, in_channels, H, W] to logits [N, classes]."""
+        for block in self.devices:
+            x = block(x)
+        x = self.join(x)
+        for block in self.cloud:
+            x = block(x)
+        logits: Tensor = self.linear(x.mean((2, 3)))
+        return logits
+
+
+def _halving(in_channels: int, channels: int) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU())
+
+
+def views_cnn(
+    *,
+    views: int = 3,
+    aggregate: Literal["max", "average", "concat"] = "concat",
+    channels: Sequence[int] = (8, 8),
+    cloud: Sequence[int] = (32, 32),
+    classes: int = 10,
+    in_channels: int = 1,
+) -> nn.Module:
+    """A small distributed network for samples of several views, as DDNN (Teerapittayanon et al. 2017).
+
+    A view whose values are all 0 is missing: whatever joins views takes the others. The network itself must be given
+    such zeros (in a study: `input: {views: true}`).
+
+    Args:
+        views: V
+        aggregate: What becomes of the views' maps behind the devices: their `max` or `average` over the views that are
+            there, or all of their channels (`concat`).
+        channels: Width of each block on a device, which halves the map.
+        cloud: Width of each residual block behind.
+        classes: Number of classes.
+        in_channels: Channels of a view.
+
+    Raises:
+        ModelError: no view, no block on either side, or another aggregation.
+    """
+    if views < 1 or not channels or not cloud or aggregate not in ("max", "average", "concat"):
+        raise ModelError(
+            "a network for views needs views, blocks on devices and in the cloud, and an aggregation",
+            got=f"views {views}, channels {list(channels)}, cloud {list(cloud)}, aggregate '{aggregate}'",
+            expected="aggregate max, average or concat",
+        )
+    return ViewsCnn(views, JoinViews(aggregate), (in_channels, *channels), cloud, classes=classes)
 
 
 def _initialise(model: nn.Module) -> None:

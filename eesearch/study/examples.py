@@ -67,7 +67,8 @@ def make_examples(
     """
     order = np.argsort(lateness, kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, COUNT).round().astype(int))]
-    fields = _pictures(split.x, chosen) if _is_image(split.x) else _words(split, chosen)
+    x = _side_by_side(split.x)
+    fields = _pictures(x, chosen) if _is_image(x) else _words(split, chosen)
     return Examples(
         made_for=made_for,
         index=tuple(chosen.tolist()),
@@ -76,6 +77,14 @@ def make_examples(
         answers={name: tuple(tuple(said[chosen].tolist()) for _, said in points) for name, points in replayed.items()},
         **fields,
     )
+
+
+def _side_by_side(x: NDArray[Any]) -> NDArray[Any]:
+    """Views [N, V, C, H, W] as one image [N, C, H, V W]; other samples as they are."""
+    if x.ndim != 5:
+        return x
+    samples, views, channels, height, width = x.shape
+    return x.transpose(0, 2, 3, 1, 4).reshape(samples, channels, height, views * width)
 
 
 def _is_image(x: NDArray[Any]) -> bool:

@@ -69,11 +69,14 @@ def parts_of(net: ExitNet | CascadeNet, policy: Policy, fits: Sequence[Fit], sys
             networks, that of any: they have the same.
 
     Raises:
-        PolicyError: the policy decides by several exits, or hands samples on to a last resort.
+        PolicyError: the policy decides by several exits, or hands samples on to a last resort; or the first tier is
+            several devices.
     """
     scoring = Scoring.of(policy, fits)
     if scoring.decision.memory != "last" or policy.exits[-1].is_last_resort:
         raise PolicyError("only a carry crosses a link", got=policy.decision, expected="one exit decides, and answers")
+    if system.tiers[0].devices > 1:
+        raise PolicyError("a tier is one process", got=f"{system.tiers[0].devices} devices on '{system.names[0]}'")
     runs = net.runs(policy, coding=False) if isinstance(net, CascadeNet) else (net.stages(policy, coding=False),)
     stages = tuple(chain.from_iterable(runs))
     tiers = tuple(system.tier(stage.exit) for stage in stages)

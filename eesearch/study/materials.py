@@ -26,7 +26,7 @@ from eesearch.core.tables import ExitTable
 from eesearch.costs.devices import parse_device
 from eesearch.costs.profile import profile
 from eesearch.nets.heads import build_head
-from eesearch.nets.inputs import Normalize, Preprocessed, Resize
+from eesearch.nets.inputs import Normalize, NormalizeViews, Preprocessed, Resize
 from eesearch.nets.modes import evaluating
 from eesearch.nets.split import Backbone, split
 from eesearch.seeding.placement import percentile
@@ -224,7 +224,7 @@ def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Modul
         if study.backbone.weights is not None:
             load_weights(model, Path(study.backbone.weights).expanduser())
     given, classes = study.input, study.backbone.classes
-    first: nn.Module = Normalize(given.scale, given.mean, given.std)
+    first: nn.Module = (NormalizeViews if given.views else Normalize)(given.scale, given.mean, given.std)
     if given.resize is not None:
         first = nn.Sequential(first, Resize(given.resize))
     cuts, x = study.space.cuts.candidates, torch.from_numpy(np.array(example))
@@ -338,8 +338,12 @@ def thinned(backbone: Backbone, max_cuts: int | None) -> Backbone:
     return backbone.keep([backbone.cuts[k].name for k in kept])
 
 
+_MEANINGLESS: dict[str, dict[str, object]] = {"vector": {"pool": "none", "size": 1, "views": "max"}, "views": {}}
+"""Kind of a cut -> fields of a head that mean nothing there, as heads are compared; at others views mean nothing."""
+
+
 def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[HeadSpec, ...]]:
-    """The heads of the space that can read each cut; on a vector, heads that differ in pooling only count once.
+    """The heads of the space that can read each cut; heads that differ in what means nothing there count once.
 
     Raises:
         HeadError: a cut that no head fits, or a head that fits no cut.
@@ -350,7 +354,7 @@ def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[Hea
         for cut in backbone.cuts:
             distinct: dict[HeadSpec, HeadSpec] = {}
             for spec in space.heads:
-                same = spec.model_copy(update={"pool": "none", "size": 1}) if cut.kind == "vector" else spec
+                same = spec.model_copy(update=_MEANINGLESS.get(cut.kind, {"views": "max"}))
                 try:
                     build_head(spec, cut.shape, backbone.classes)
                 except HeadError as error:

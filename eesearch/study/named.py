@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 OURS = frozenset(
     {
         *(f"eesearch.nets.zoo:{name}" for name in ("residual_cnn", "scalable_cnn", "cifar_resnet", "tiny_resnet")),
-        *(f"eesearch.nets.zoo:{name}" for name in ("mlp", "transformer")),
+        *(f"eesearch.nets.zoo:{name}" for name in ("mlp", "transformer", "views_cnn")),
         "eesearch.training.data:digits",
+        "eesearch.training.data:digits_views",
     }
 )
 """Functions that ship for studies; whatever their arguments, they only make a network or arrays."""

@@ -22,6 +22,10 @@ MOST_VARIANTS = 64
 Option = int | float | str
 
 
+def _is_false(value: object) -> bool:
+    return value is False
+
+
 def _is_none(value: object) -> bool:
     return value is None
 
@@ -31,12 +35,21 @@ class InputSpec(Value):
 
     Attributes:
         resize: Height and width that images are brought to then.
+        views: Whether a sample is several views of one size, [V, C, H, W]; one whose values are all 0 is missing, and
+            stays 0.
     """
 
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     resize: tuple[PositiveInt, PositiveInt] | None = Field(default=None, exclude_if=_is_none)
+    views: bool = Field(default=False, exclude_if=_is_false)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> InputSpec:
+        if self.views and self.resize:
+            raise ValueError("views are not resized: leave out resize, or bring them to one size in the data")
+        return self
 
 
 def _is_true(value: object) -> bool:

@@ -56,8 +56,8 @@ def any_profile(
 
     if name not in study.systems:
         return measured(name)
-    backbone = network[0] if study.backbone.exits else network[0].keep([])
-    found = system_profile(name, study.systems[name], backbone, measured)
+    kept = network if study.backbone.exits else (network[0].keep([]), {})
+    found = system_profile(name, study.systems[name], kept, measured)
     save_profile(found, run.profile_file(f"{name}{at}"))
     return found
 

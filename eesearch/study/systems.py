@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from eesearch.core.design import Value
-from eesearch.core.systems import CODED, MOST_BOUNDARIES, Energy, Link
+from eesearch.core.systems import CODED, MOST_BOUNDARIES, Energy, Link, is_one
 from eesearch.costs.devices import FORMAT, MACS, is_device_name
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
@@ -21,12 +21,14 @@ class TierSpec(Value):
         device: A device of batch 1, such as `cpu:eager:t1:b1`; it is measured once, however many tiers name it.
         slowdown: By what its times are multiplied: declared, not measured, for what-if studies.
         energy: What computing and sending take, declared; the first tier's alone counts.
+        devices: Of the first tier: so many of this kind, side by side, each with one of a sample's views (DDNN).
     """
 
     name: Name
     device: str
     slowdown: float = Field(default=1.0, gt=0.0)
     energy: Energy | None = None
+    devices: int = Field(default=1, ge=1, exclude_if=is_one)
 
     @field_validator("device")
     @classmethod
@@ -64,6 +66,9 @@ class SystemSpec(Value):
                 f"{len(self.tiers)} tiers need {len(self.tiers) - 1} links, one from each to the next; "
                 f"got {len(self.links)}"
             )
+        several = [tier.name for tier in self.tiers[1:] if tier.devices > 1]
+        if several:
+            raise ValueError(f"views are joined on the first tier or behind it; tier '{several[0]}' is one device")
         if len(set(self.boundaries)) > MOST_BOUNDARIES:
             raise ValueError(f"at most {MOST_BOUNDARIES} boundaries can be coded; got {len(set(self.boundaries))}")
         if bool(self.boundaries) != any(CODED in link.bits for link in self.links):

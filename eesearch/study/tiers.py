@@ -2,48 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from eesearch.core.costs import DeviceProfile
-from eesearch.core.design import content_key
+from eesearch.core.design import HeadSpec, content_key
 from eesearch.core.errors import CostError, StudyError
 from eesearch.core.systems import Link, SystemProfile, Tier
 from eesearch.nets.backbone import Backbone
-from eesearch.nets.links import carry_at, carry_bytes
+from eesearch.nets.links import carry_at, carry_bytes, gathered_bytes
 from eesearch.study.systems import SystemSpec, TierSpec
 
 
-def check_boundaries(name: str, spec: SystemSpec, backbone: Backbone) -> None:
-    """Refuse boundaries at which the network has no cut.
+def check_system(name: str, spec: SystemSpec, backbone: Backbone) -> None:
+    """Refuse boundaries at which the network has no cut, or no one device the whole carry; and devices without views.
 
     Raises:
         StudyError: so.
     """
-    cuts = [cut.name for cut in backbone.cuts]
+    cuts = {cut.name: cut for cut in backbone.cuts}
     unknown = [cut for cut in spec.boundaries if cut not in cuts]
     if unknown:
         expected = f"one of {', '.join(cuts)}" if cuts else "none: it has no exits"
         raise StudyError(f"systems.{name}.boundaries: the network has no cut '{unknown[0]}'", expected=expected)
+    devices, views = spec.tiers[0].devices, backbone.origin.views
+    if devices == 1:
+        return
+    if devices != views:
+        one = "1: the samples are not views; where they are, write `input: {views: true}`"
+        raise StudyError(
+            f"systems.{name}.tiers: the devices of '{spec.tiers[0].name}' do not fit the network",
+            got=f"{devices} devices",
+            expected=f"{views}, one for each view of a sample" if views else one,
+        )
+    apart = [cut for cut in spec.boundaries if cuts[cut].kind == "views"]
+    if apart:
+        raise StudyError(
+            f"systems.{name}.boundaries: at '{apart[0]}' each device has one view, and codes are of a whole carry",
+            expected="cuts behind which views are joined",
+        )
 
 
 def system_profile(
-    name: str, spec: SystemSpec, backbone: Backbone, measured: Callable[[str], DeviceProfile]
+    name: str,
+    spec: SystemSpec,
+    network: tuple[Backbone, Mapping[str, Sequence[HeadSpec]]],
+    measured: Callable[[str], DeviceProfile],
 ) -> SystemProfile:
     """What the network costs on a system.
 
     Args:
         name: The system's.
         spec: Its tiers and links.
-        backbone: All cuts of the search space; without any, it runs on one tier or another as a whole.
+        network: With all cuts of the search space, and the heads that fit each; without any, it runs on one
+            tier or another as a whole.
         measured: Gives the profile of a device.
 
     Raises:
-        StudyError: a boundary is no cut of the network.
+        StudyError: a boundary is no cut of the network, or the first tier has not a device for each view.
         CostError: a device cannot be measured, or the first tier's knows no time that energy could be made of.
     """
-    check_boundaries(name, spec, backbone)
+    backbone, heads = network
+    check_system(name, spec, backbone)
     tiers = tuple(
-        Tier(name=tier.name, slowdown=tier.slowdown, energy=tier.energy, profile=measured(tier.device))
+        Tier(
+            name=tier.name,
+            slowdown=tier.slowdown,
+            energy=tier.energy,
+            devices=tier.devices,
+            profile=measured(tier.device),
+        )
         for tier in spec.tiers
     )
     energy = tiers[0].energy
@@ -70,7 +97,17 @@ def system_profile(
         raw_bytes=carry_bytes((backbone.example,)),
         carry_bytes={cut: carry_bytes(carry) for cut, carry in carries.items()},
         coded_bytes={cut: carry_bytes(carries[cut], coded=True) for cut in spec.boundaries},
+        gathered_bytes=_gathered(backbone, heads) if tiers[0].devices > 1 else {},
     )
+
+
+def _gathered(backbone: Backbone, heads: Mapping[str, Sequence[HeadSpec]]) -> dict[str, dict[str, float]]:
+    """`SystemProfile.gathered_bytes` of the heads at each cut."""
+    return {
+        cut.name: {head.name: gathered_bytes(head, cut.shape, backbone.classes) for head in heads.get(cut.name, ())}
+        for cut in backbone.cuts
+        if cut.kind == "views"
+    }
 
 
 def _require_one_at_a_time(name: str, tiers: tuple[Tier, ...]) -> None:
@@ -84,7 +121,8 @@ def _require_one_at_a_time(name: str, tiers: tuple[Tier, ...]) -> None:
 
 def _tier_words(tier: TierSpec) -> tuple[str, str]:
     slower = "" if tier.slowdown == 1.0 else f", times x {tier.slowdown:g} (declared, not measured)"
-    return tier.name, f"{tier.device}{slower}"
+    several = "" if tier.devices == 1 else f"{tier.devices} devices with a view each: "
+    return tier.name, f"{several}{tier.device}{slower}"
 
 
 def _links_words(spec: SystemSpec) -> dict[str, str]:

@@ -19,7 +19,7 @@ class HeadContract:
 
     Attributes:
         spec: A design that uses the head.
-        cut_shape: A cut that it fits: [C, H, W] or [D], without the batch.
+        cut_shape: A cut that it fits, without the batch: [C, H, W], [T, D], [D], or [V, C, H, W] of several views.
         refused: (design, cut shape) that it must refuse, at least one.
     """
 

@@ -184,6 +184,36 @@ def digits(*, test_share: float = 0.3, seed: int = 0) -> dict[str, Any]:
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test, "class_names": names}
 
 
+def digits_views(
+    *, missing: float = 0.1, noise: float = 2.0, enlarged: int = 3, test_share: float = 0.3, seed: int = 0
+) -> dict[str, Any]:
+    """Three views of each of scikit-learn's digits, as cameras would have them: uint8 [N, 3, 1, 8 e, 8 e] of 0 .. 16.
+
+    One sees the left of a digit, one the right, one the top, five of eight columns or rows each; the rest is 0.
+
+    Args:
+        missing: Share of the views that are all 0; every sample keeps one at least.
+        noise: Standard deviation of what is added to each pixel that a view sees.
+        enlarged: Pixels of a side for one of the original.
+        test_share: As for `digits`.
+        seed: Of the split, of noise and of missing views.
+    """
+    arrays = digits(test_share=test_share, seed=seed)
+    rng = np.random.default_rng(seed)
+    for name in ("x_train", "x_test"):
+        large = arrays[name].repeat(enlarged, -2).repeat(enlarged, -1)  # [N, 1, H, W]
+        x = np.zeros((len(large), 3, *large.shape[1:]), np.uint8)
+        seen = 5 * enlarged
+        for view, window in enumerate((np.s_[..., :seen], np.s_[..., -seen:], np.s_[..., :seen, :])):
+            shown = large[window]
+            x[:, view][window] = (shown + rng.normal(0.0, noise, shown.shape)).round().clip(0, 16)
+        lost = rng.random(x.shape[:2]) < missing
+        lost[np.arange(len(x)), rng.integers(3, size=len(x))] = False
+        x[lost] = 0
+        arrays[name] = x
+    return arrays
+
+
 def _read(source: str, args: Mapping[str, Any] | None) -> dict[str, Any]:
     path = Path(source).expanduser()
     if path.suffix != ".npz":

@@ -32,8 +32,10 @@ class Tap(NamedTuple):
 
     @classmethod
     def of(cls, cut: Cut, spec: TapSpec) -> Tap:
-        """The tap of a head; a vector is never pooled, so all heads on a vector share one."""
-        return cls(cut, TapSpec(pool="none") if cut.kind == "vector" else spec)
+        """The tap of a head; a vector is never pooled, so all heads on a vector share one; only views are joined."""
+        if cut.kind == "vector":
+            return cls(cut, TapSpec(pool="none"))
+        return cls(cut, spec if cut.kind == "views" else spec.model_copy(update={"joined": False}))
 
     @property
     def shape(self) -> tuple[int, ...]:

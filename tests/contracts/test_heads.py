@@ -16,7 +16,7 @@ class TestLinear(HeadContract):
         (HeadSpec(kind="linear", size=4), (6, 3, 5)),
         (HeadSpec(kind="linear", pool="none"), (7, 6)),
         (HeadSpec(kind="linear", size=4), (3, 6)),
-        (HeadSpec(kind="linear"), (7, 6, 5, 4)),
+        (HeadSpec(kind="linear"), (7, 6, 5, 4, 3)),
     )
 
 
@@ -36,6 +36,15 @@ class TestLinearOnSequence(HeadContract):
     spec = HeadSpec(kind="linear", pool="mixed", size=2)
     cut_shape = (7, 6)
     refused = ((HeadSpec(kind="linear", pool="mixed", size=2), (1, 6)),)
+
+
+class TestLinearOnViews(HeadContract):
+    spec = HeadSpec(kind="linear", pool="mixed", size=2, views="average")
+    cut_shape = (3, 4, 5, 5)
+    refused = (
+        (HeadSpec(kind="linear", pool="mixed", size=2), (3, 4, 1, 5)),
+        (HeadSpec(kind="linear", pool="none"), (3, 4, 5, 5)),
+    )
 
 
 class TestMlp(HeadContract):
@@ -65,6 +74,12 @@ class TestConv(HeadContract):
         (HeadSpec(kind="conv"), (4, 10, 10)),
         (HeadSpec(kind="conv", pool="none"), (4, 1, 1)),
     )
+
+
+class TestConvOnViews(HeadContract):
+    spec = HeadSpec(kind="conv", pool="none", channels=8)
+    cut_shape = (3, 4, 5, 5)
+    refused = ((HeadSpec(kind="conv"), (3, 4, 5, 5)),)
 
 
 class TestConvPooled(HeadContract):
@@ -113,6 +128,12 @@ class TestSvm(FittedHeadContract):
     spec = HeadSpec(kind="svm", size=2)
     cut_shape = (7, 6)
     refused = ((HeadSpec(kind="svm", pool="none"), (7, 6)), (HeadSpec(kind="svm", gate="linear"), (12,)))
+
+
+class TestTreeOnViews(FittedHeadContract):
+    spec = HeadSpec(kind="tree", depth=3, views="concat")
+    cut_shape = (2, 3, 5, 5)
+    refused = ((HeadSpec(kind="tree", depth=3), (2, 3, 5, 5)),)
 
 
 class TestTree(FittedHeadContract):

@@ -216,3 +216,10 @@ def test_who_decides_by_several_exits_stays_at_home(net, system, table):
     policy = policy_of(table, net, *PLAIN).model_copy(update={"criterion": "patience"})
     with pytest.raises(PolicyError, match="only a carry crosses a link"):
         parts_of(net, policy, (), system)
+
+
+def test_several_devices_are_no_one_process(net, system, table):
+    first = system.tiers[0].model_copy(update={"devices": 3})
+    several = system.model_copy(update={"tiers": (first, *system.tiers[1:])})
+    with pytest.raises(PolicyError, match="a tier is one process; got 3 devices on 'phone'"):
+        parts_of(net, policy_of(table, net, *PLAIN), (), several)

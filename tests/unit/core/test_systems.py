@@ -176,3 +176,56 @@ def test_what_is_known():
 def test_round_trips_as_json():
     found = system()
     assert SystemProfile.model_validate_json(found.model_dump_json()) == found
+
+
+def cameras(**changes):
+    """Two devices in front, each with a view, which a cut `a` has and a cut `b` has not."""
+    phone, edge, cloud = system().tiers
+    first = phone.model_copy(update={"devices": 2, "slowdown": 1.0, "energy": Energy(mj_per_ms=1.0, mj_per_byte=0.01)})
+    fields = {"tiers": (first, edge, cloud), "gathered_bytes": {"a": {"x": 24.0}}, "coded_bytes": {}}
+    return system(**(fields | changes))
+
+
+NONE_A = exit_at("a", head=NOTHING)
+
+
+def test_devices_that_share_views_send_what_is_joined():
+    behind, cloud = exit_at("b", "edge"), exit_at(OUTPUT, "cloud")
+    costs = stage_costs(cameras(), (A, NONE_A, B, END, behind, cloud), "max_prob", "bytes")
+    assert step(costs, None, A) == 24.0  # class scores
+    assert step(costs, None, NONE_A) == 0.0
+    assert step(costs, None, B) == step(costs, None, END) == 400.0  # the views' carry to what joins it
+    assert step(costs, A, B) == step(costs, NONE_A, END) == 400.0
+    assert step(costs, B, END) == 0.0, "joined already"
+    assert step(costs, A, behind) == 400.0, "over the link instead"
+    assert step(costs, B, cloud) == 80.0
+    assert step(costs, None, cloud) == costs.backbone == 2000.0
+
+
+def test_devices_leave_what_is_joined_to_later_tiers():
+    assert [cameras().on_first(e) for e in (A, NONE_A, B, END)] == [True, True, False, False]
+    assert all(system().on_first(e) for e in (A, B, END))
+
+
+def test_where_no_cut_has_views_they_are_joined_raw():
+    found = cameras(gathered_bytes={})
+    costs = stage_costs(found, (A, END), "max_prob", "bytes")
+    assert step(costs, None, A) == step(costs, None, END) == 1000.0
+    assert step(costs, A, END) == 0.0
+
+
+def test_devices_that_share_views_work_side_by_side():
+    ms = stage_costs(cameras(), (A, B, END), "max_prob", "latency_ms")
+    assert step(ms, None, A) == pytest.approx(1.0 / 2 + 0.1 + 0.01)
+    assert step(ms, None, B) == pytest.approx(2.0 - 1.0 / 2 + 0.05 + 0.01)
+    assert ms.backbone == pytest.approx(4.0 - 1.0 / 2)
+    mj = stage_costs(cameras(), (A, B), "max_prob", "energy_mj")  # all of them pay, and for what they send
+    assert step(mj, None, A) == pytest.approx(1.11 + 0.24)
+    assert step(mj, A, B) == pytest.approx(1.0 + 0.5 + 0.05 + 0.01 + 4.0)
+
+
+def test_an_exit_of_which_nobody_knows_what_is_sent_is_refused():
+    with pytest.raises(CostError, match="does not know 'x' at 'a'"):
+        stage_costs(cameras(gathered_bytes={"a": {"y": 24.0}}), (A,), "max_prob", "bytes")
+    with pytest.raises(ValidationError, match="which is no cut"):
+        cameras(gathered_bytes={"c": {"x": 24.0}})

@@ -91,6 +91,23 @@ def test_every_exit_stands_once_per_tier(rng):
     np.testing.assert_array_equal(found.correct[:3], table.correct)
 
 
+def test_devices_with_a_view_each_have_the_exits_at_cuts_of_several_views(rng):
+    table, one = table_of(rng, 4), system_of(rng, 2)
+    first = one.tiers[0].model_copy(update={"devices": 2})
+    several = one.model_copy(update={"tiers": (first, *one.tiers[1:]), "gathered_bytes": {"a": {"x": 8.0}}})
+    found = tiered(table, several)
+    assert [(e.cut, e.tier) for e in found.exits] == [
+        ("a", "t0"),
+        *((e.cut, "t1") for e in EXITS),
+        ("a", "t0"),
+    ]
+    assert found.exits[-1].is_none
+    np.testing.assert_array_equal(found.logits[found.row(EXITS[2])], table.logits[2])
+    costs = stage_costs(several, found.exits, "max_prob", "bytes")
+    paid = costs.cumulative((EXITS[0], EXITS[2]))  # who knows of no tiers
+    assert paid.tolist() == [8.0, 8.0 + several.carry_bytes["a"]]
+
+
 def test_rows_behind_a_coded_link_stand_on_later_tiers(rng):
     table, system = table_of(rng, 4), system_of(rng, 3)
     behind = table_of(rng, 4, tuple(e.model_copy(update={"link": "8bit@a"}) for e in EXITS[1:]))

@@ -62,6 +62,7 @@ class TestTheStudyFile:
             (chain(tiers=1), "at least 2 items"),
             (chain(links=[{**LINK, "bits": [16]}]), "bits"),
             (chain() | {"colour": "red"}, "colour"),
+            (chain() | {"tiers": [*chain()["tiers"][:1], {"name": "x", "device": TIMED, "devices": 2}]}, "'x' is one"),
         ],
     )
     def test_mistakes_are_told(self, system, message):
@@ -104,6 +105,10 @@ class TestTheStudyFile:
     def test_the_shipped_study_is_one(self):
         found = load_study(Path(__file__).parents[3] / "studies" / "digits_tiers.yaml")
         assert [tier.name for tier in found.systems[found.devices[0]].tiers] == ["phone", "edge", "cloud"]
+
+    def test_one_device_is_no_part_of_keys(self):
+        assert "devices" not in study(chain()).systems["chain"].tiers[0].model_dump()
+        assert "views" not in study(chain()).model_dump()["input"]
 
 
 @pytest.fixture
@@ -165,6 +170,12 @@ class TestProfile:
     def test_a_boundary_is_a_cut(self, on_tiers):
         with pytest.raises(StudyError, match=r"systems\.chain\.boundaries: the network has no cut 'nowhere'"):
             on_tiers(boundaries=["nowhere"])
+
+    def test_devices_share_views_and_here_are_none(self, on_tiers, timed):
+        tiers = chain(device=timed, tiers=3)["tiers"]
+        tiers[0]["devices"] = 2
+        with pytest.raises(StudyError, match=r"got 2 devices; expected 1: the samples are not views"):
+            on_tiers(tiers=tiers)
 
     def test_energy_is_declared_or_measured(self, on_tiers, timed):
         tiers = chain(device=timed, tiers=3)["tiers"]

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from eesearch.core.errors import DataError
-from eesearch.training.data import Calibration, Split, digits, load_dataset, make_dataset
+from eesearch.training.data import Calibration, Split, digits, digits_views, load_dataset, make_dataset
 
 
 def arrays(train=40, test=20, classes=2, **changes):
@@ -215,6 +215,21 @@ def test_import_path_with_arguments(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="got int"):
         load_dataset("mydata:wrong")
     sys.modules.pop("mydata")
+
+
+def test_views_of_digits_see_parts_of_them_and_one_at_least_is_there():
+    given, whole = digits_views(missing=0.5, noise=0.0, enlarged=2), digits()
+    x, image = given["x_train"], whole["x_train"].repeat(2, -2).repeat(2, -1)
+    assert x.shape == (1257, 3, 1, 16, 16)
+    assert given["y_test"].tolist() == whole["y_test"].tolist()
+    there = x.any((2, 3, 4))
+    assert there.any(1).all()
+    assert 0.3 < there.mean() < 0.8
+    parts = (np.s_[:, :, :, :10], np.s_[:, :, :, 6:], np.s_[:, :, :10])
+    for view, part in enumerate(parts):
+        seen, shown = x[there[:, view], view], image[there[:, view]]
+        np.testing.assert_array_equal(seen[part], shown[part])
+        assert (seen.astype(int).sum((1, 2, 3)) == shown[part].astype(int).sum((1, 2, 3))).all(), "nothing else"
 
 
 def test_digits_are_whole_and_stratified():
