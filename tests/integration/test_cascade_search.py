@@ -104,3 +104,26 @@ def test_the_same_search_trains_nothing_again(found):
     again = search_study(found.directory.study(), found.directory.path)
     assert again.answers.devices == found.answers.devices
     assert again.answers.trials == found.answers.trials
+
+
+def test_sizes_are_searched_for_a_phone_and_a_cloud(fields, found, tmp_path):
+    """Stamoulis et al. 2018: small networks are proposed and trained, and run here or there, under limits.
+
+    The large one has no room on the phone, and little may be sent to it.
+    """
+    room = 0.75 * found.answers.devices[0].backbone.cal.costs["peak_bytes"].worst
+    tiers = [{"name": "phone", "device": "macs"}, {"name": "cloud", "device": "macs"}]
+    chain = {"tiers": tiers, "links": [{"bandwidth": 5, "round_trip": 40}], "axis": "bytes"}
+    most = 150.0
+    asked = fields | {
+        "name": "remote", "devices": ["chain"], "systems": {"chain": chain}, "pruning": "none",
+        "space": fields["space"] | {"strategies": ["separate"], "max_exits": 1}, "budget": {"trials": 3},
+        "objectives": {"constraints": {"limits": [{"axis": "bytes", "at_most": most}], "max_memory_mb": room / 1e6}},
+    }  # fmt: skip
+    found = search_study(Study.model_validate(asked), tmp_path / "remote")
+    (device,) = found.answers.devices
+    assert [trial.state for trial in found.answers.trials] == ["complete"] * 3
+    assert all(point.cal.costs["bytes"].mean <= most for point in device.points)
+    assert all(point.cal.costs["peak_bytes"].worst <= room for point in device.points)
+    walks = {tuple((member_of(e).partition(".")[0], e.tier) for e in p.cal.policy.exits) for p in device.points}
+    assert (("small", "phone"), ("large", "cloud")) in walks
