@@ -65,13 +65,19 @@ class Constraints(Value):
     @classmethod
     def _in_full(cls, fields: Any) -> Any:
         """Limits that were written short."""
-        if not isinstance(fields, dict):
+        if not isinstance(fields, dict) or not SHORT.keys() & fields.keys():
             return fields
-        limits = list(fields.get("limits", ()))
+        limits = fields.get("limits", ())
+        if not isinstance(limits, list | tuple):
+            return fields  # which is told as it is
+        short = []
         for name, (axis, unit) in SHORT.items():
             if name in fields:
-                limits.append({"axis": axis, "at_most": float(fields[name]) * unit})
-        return {**{name: value for name, value in fields.items() if name not in SHORT}, "limits": limits}
+                try:
+                    short.append({"axis": axis, "at_most": float(fields[name]) * unit})
+                except TypeError:
+                    raise ValueError(f"{name} must be a number; got {fields[name]!r}") from None
+        return {**{name: value for name, value in fields.items() if name not in SHORT}, "limits": [*limits, *short]}
 
     def __bool__(self) -> bool:
         return bool(self.limits) or self.min_recall is not None or self.max_drop is not None

@@ -242,6 +242,12 @@ class Cascade(Design):
         return content_key("cascade", designs, self.whole, self.reference)
 
 
+def trained_alone(design: Design) -> Design:
+    """What was trained as a whole: of a cascade, the network that was trained together with its exits."""
+    members = design.members.values() if isinstance(design, Cascade) else ()
+    return next((member for member in members if member.strategy != "separate"), design)
+
+
 def _as_cascade(fields: object) -> object:
     return Cascade.model_validate(fields) if isinstance(fields, Mapping) and "members" in fields else fields
 

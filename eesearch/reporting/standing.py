@@ -62,8 +62,7 @@ class Standing:
     @classmethod
     def of(cls, study: Study, known: Iterable[TrialAnswer] = ()) -> Standing:
         """Of a study that is searched now."""
-        proposes = study.mode == "joint-trials" or (study.mode == "bank" and bool(study.space.trained))
-        return cls(study.budget, known, proposes=proposes)
+        return cls(study.budget, known, proposes=study.proposes)
 
     def trial(self, trial: Finished) -> None:
         """A trial of this process ended."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from eesearch.core.cascades import member_of
 from eesearch.core.costs import Profile, StageCosts
-from eesearch.core.design import Cascade, Design
+from eesearch.core.design import Cascade, Design, ExitSpec
 from eesearch.core.errors import StudyError
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.policy import Policy, decision_name
@@ -113,15 +113,29 @@ class CascadeProblem(BankProblem):
         return {**filled, **params}
 
     def _from_warm_start(self, start: WarmStart) -> Params:
-        names = {exit_spec.cut.rpartition("/")[0] for exit_spec in start.exits}
-        if len(names) > 1 or not names <= self.single.keys():
+        """The placement on the network that most of its exits hang on, of those that may be trained with exits.
+
+        Raises:
+            StudyError: none of its exits hangs on such a network, or the network cannot carry them.
+        """
+        names = [e.cut.rpartition("/")[0] for e in start.exits]
+        known = [name for name in names if name in self.single]
+        if not known:
             raise StudyError(
                 f"the warm start {start.name} does not suit several networks",
-                got=f"exits of {', '.join(sorted(names))}",
+                got=f"exits of {', '.join(sorted(set(names)))}",
                 expected=f"exits of one among {', '.join(self.single)}",
             )
-        (name,) = names
-        return self._all(name, self.single[name]._from_warm_start(start))
+        name = max(known, key=known.count)
+        exits = tuple(e for e, own in zip(start.exits, names, strict=True) if own == name)
+        return self._all(name, self.single[name]._from_warm_start(start.model_copy(update={"exits": exits})))
+
+    def told(self, design: Design) -> tuple[ExitSpec, ...]:
+        """Of the networks that the trial changed."""
+        assert isinstance(design, Cascade)
+        bank = self.workshop.bank_design.members
+        changed = [member for name, member in design.members.items() if bank.get(name) != member]
+        return tuple(chain(*(member.exits for member in changed or design.members.values())))
 
     @cached_property
     def replayed_seeds(self) -> list[tuple[Seed, float]]:

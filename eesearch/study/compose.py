@@ -337,6 +337,7 @@ def _trials(
 def _trial(problem: Mode, trial: Finished) -> TrialAnswer:
     outcome = trial.outcome
     design = outcome.design if outcome else problem.proposed(trial.params) if trial.params else None
+    exits = problem.told(design) if design else ()
     taken = _taken(problem, design, trial.samples) if design and trial.state == "pruned" else outcome
     return TrialAnswer(
         number=trial.number,
@@ -345,8 +346,8 @@ def _trial(problem: Mode, trial: Finished) -> TrialAnswer:
         origin=trial.origin,
         value=outcome.values[0] if outcome and len(outcome.values) == 1 else None,
         design=design.key if design and outcome else "",
-        exits=tuple(f"{e.cut}:{e.head.name}" for e in design.exits) if design else (),
-        alphas=tuple(e.alpha for e in design.exits) if design else (),
+        exits=tuple(f"{e.cut}:{e.head.name}" for e in exits),
+        alphas=tuple(e.alpha for e in exits),
         last_accuracy=outcome.last_accuracy if outcome else None,
         seconds=trial.seconds,
         error=trial.error,

@@ -63,6 +63,7 @@ class PlannedNetwork:
     cache_bytes: int
     samples: tuple[int, int]
     seconds: dict[str, float]
+    varies: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,18 @@ class Plan:
 
     @property
     def samples(self) -> tuple[int, int]:
-        """Training samples that go through the networks: for all banks, and for a design; see `PlannedNetwork`.
+        """Training samples that go through the networks: for all banks, and for a design; see `PlannedNetwork`."""
+        banks, designs = zip(*(each.samples for each in self.networks), strict=True)
+        return sum(banks), round(self.of_design(designs))
 
-        A design trains one of the networks; what proposed sizes of others take comes on top.
+    def of_design(self, each: Sequence[float]) -> float:
+        """What a further trial takes, given what it would take of each network.
+
+        It trains one network together with its exits, and all whose sizes are searched.
         """
-        return sum(each.samples[0] for each in self.networks), max(each.samples[1] for each in self.networks)
+        pairs = list(zip(self.networks, each, strict=True))
+        single = max((taken for network, taken in pairs if not network.varies), default=0)
+        return single + sum(taken for network, taken in pairs if network.varies)
 
 
 def plan(study: Study) -> Plan:
@@ -105,8 +113,7 @@ def plan(study: Study) -> Plan:
         InputError: of the part that cannot be used.
     """
     dataset, networks = measured_networks(study)
-    first = [spec.proposed({}) for spec in study.backbones]
-    planned = tuple(_planned(study, spec, networks[spec.name], dataset) for spec in first)
+    planned = tuple(_planned(study, spec, networks, dataset) for spec in study.backbones)
     found = Plan(planned, 0, {})
     trials = _trials(study, *found.samples)
     seconds: Counter[str] = Counter()
@@ -115,7 +122,7 @@ def plan(study: Study) -> Plan:
     del seconds[DESIGNS]
     here = sum(d not in study.systems and parse_device(d).timed for d in study.devices)
     verified = here * study.verify.points * study.verify.seconds
-    designs = max(network.seconds[DESIGNS] for network in planned) * (trials - 1)
+    designs = found.of_design([network.seconds[DESIGNS] for network in planned]) * (trials - 1)
     return Plan(planned, trials, {**seconds, DESIGNS: designs, "verify": verified})
 
 
@@ -123,9 +130,10 @@ DESIGNS = "trained designs"
 """The phase that grows with the number of trials."""
 
 
-def _planned(study: Study, spec: BackboneSpec, measured: Network, dataset: Dataset) -> PlannedNetwork:
-    backbone, decisions = measured[0], study.decisions
-    heads = measured[1] if spec.exits else {}
+def _planned(study: Study, spec: BackboneSpec, networks: Mapping[str, Network], dataset: Dataset) -> PlannedNetwork:
+    first, decisions = spec.proposed({}).name, study.decisions
+    backbone, heads = networks[first]
+    heads = heads if spec.exits else {}
     macs = profile(backbone, {}, "macs", decisions=decisions).macs_prefix
     cuts = tuple(
         PlannedCut(cut.name, cut.shape, macs[k] / macs[-1], tuple(h.name for h in heads[cut.name]))
@@ -135,28 +143,34 @@ def _planned(study: Study, spec: BackboneSpec, measured: Network, dataset: Datas
     exits = [ExitSpec(cut=cut, head=head) for cut, specs in heads.items() for head in specs]
     samples, collected = len(dataset.train), len(dataset.cal) + len(dataset.test)
     forward, step = _seconds_per_sample(backbone, dataset.train.x)
-    works = expected_work(study, backbone, heads, samples).values()
+    works = expected_work(study, backbone, heads, samples).values() if heads and not spec.vary else ()
     back, passes = step - forward, len(works) * len(backbone.segments)
     learning = sum(back * work.backward + forward * work.forward for work in works) / max(passes, 1)
     passed = count_samples(
         backbone, exits, samples, epochs=study.training.heads.epochs, max_cache_gb=study.budget.max_cache_gb
     )
     timed = [
-        estimate_seconds(*measured, device, decisions=decisions, protocol=study.measuring) for device in study.measured
+        estimate_seconds(*networks[variant.name], device, decisions=decisions, protocol=study.measuring)
+        for variant in spec.variants
+        for device in study.measured
     ]
+    trained = samples * study.training.epochs
     seconds = {
-        "train backbone": 0.0 if spec.weights else step * samples * study.training.epochs,
+        "train backbone": 0.0 if spec.weights else step * trained,
         "profile": sum(timed),
         "bank (trial 0)": forward * (samples * bool(exits) + collected),
         DESIGNS: learning + forward * collected,
     }
     used = passed, max((work.samples for work in works), default=0)
-    return PlannedNetwork(spec.name, macs[-1], cuts, plan_cache(backbone, exits, samples), used, seconds)
+    if spec.vary:
+        seconds[DESIGNS] = seconds["train backbone"] + seconds["bank (trial 0)"]
+        used = passed, trained + passed
+    return PlannedNetwork(first, macs[-1], cuts, plan_cache(backbone, exits, samples), used, seconds, bool(spec.vary))
 
 
 def _trials(study: Study, bank: int, design: int) -> int:
     """How many trials the budget of a study allows, given the training samples of the bank and of a design."""
-    if not study.space.trained and not any(spec.vary for spec in study.backbones):
+    if not study.proposes:
         return 1
     trials, samples = study.budget.trials, study.budget.samples
     return trials if samples is None else min(trials, 1 + max(0, ceil((samples - bank) / max(design, 1))))

@@ -9,7 +9,7 @@ from itertools import chain
 
 from eesearch.core.cascades import CascadeProfile, member_of, systems_of
 from eesearch.core.costs import Profile
-from eesearch.core.design import Cascade, Design, content_key
+from eesearch.core.design import Cascade, Design, content_key, trained_alone
 from eesearch.core.policy import Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
@@ -17,6 +17,7 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.study.materials import Materials, recall_table
 from eesearch.study.members import whole_key
 from eesearch.study.workshop import SplitName, Workshop, bank_fields
+from eesearch.training.accelerator import placed
 from eesearch.training.collect import collect
 from eesearch.training.plans import AfterEpoch, Work
 from eesearch.training.scoring import fitted_scoring
@@ -106,7 +107,9 @@ class JoinedWorkshop(Workshop):
             key = f"{content_key('whole', name, backbone.key)}-{split}"
             table = recall_table(self.materials.store, key, data.key)
             if table is None:
-                table = collect(ExitNet(backbone, {}), data, progress=self.progress)
+                net = ExitNet(backbone, {})
+                with placed(net, self._device):
+                    table = collect(net, data, progress=self.progress)
                 self.materials.store.put("table", key, *table.arrays())
             self._whole[name, split] = table
         return self._whole[name, split]
@@ -131,26 +134,28 @@ class JoinedWorkshop(Workshop):
                 self.materials.store.put("weights", key, *ExitNet(self.shop(name).materials.backbone, {}).arrays())
 
     def work(self, design: Design) -> Work:
-        """What training a cascade takes beyond the banks of trial 0: of these, what training their heads takes."""
+        """What training a cascade takes beyond the banks of trial 0: of these, what training their heads takes.
+
+        Of a proposed size this is what it would take: one that another trial has proposed is not trained again.
+        """
         assert isinstance(design, Cascade)
-        bank = self.bank_design
+        bank, single = self.bank_design, trained_alone(design)
         known = {} if design == bank else {**bank.members, **dict.fromkeys(bank.whole)}
         new = [name for name in design.networks if name not in known or design.members.get(name) != known[name]]
-        parts = [self._work_of(design, name) for name in new]
-        epochs = max((work.epochs for work in parts), default=0)
-        last = next((work.last for work in parts if work.epochs == epochs), 0)
-        return Work(
-            epochs, last, sum(w.samples for w in parts), sum(w.forward for w in parts), sum(w.backward for w in parts)
-        )
+        works = {name: self._work_of(design, name) for name in new}
+        others = [work for name, work in works.items() if design.members.get(name) is not single]
+        ready = tuple(sum(w[k] for w in map(_passes, others)) for k in range(3))
+        own = next((work for name, work in works.items() if design.members.get(name) is single), Work(0, 0, 0, 0, 0))
+        samples, forward, backward = (done + own for done, own in zip(ready, _passes(own), strict=True))
+        return Work(own.epochs, own.last, samples, forward, backward, (ready[0], ready[1], ready[2]))
 
     def _work_of(self, design: Cascade, name: str) -> Work:
         own, trained = self.materials.members[name], design.members.get(name)
         work = Workshop(own).work(trained) if trained else Work(0, 0, 0, 0, 0)
         if not own.untrained:
             return work
-        epochs, segments = own.study.training.epochs, len(own.backbone.segments)
-        samples = epochs * len(self.materials.dataset.train)
-        passes = samples * segments
+        samples = own.study.training.epochs * len(self.materials.dataset.train)
+        passes = samples * len(own.backbone.segments)
         return Work(work.epochs, work.last, work.samples + samples, work.forward + passes, work.backward + passes)
 
     def coded_tables(self, design: Design, split: SplitName, profile: Profile) -> tuple[ExitTable, ...]:
@@ -167,3 +172,7 @@ class JoinedWorkshop(Workshop):
     def backbone_table(self, split: SplitName) -> ExitTable:
         """What the unmodified reference says about a split: a table of one row."""
         return self._whole_table(self.reference, split)
+
+
+def _passes(work: Work) -> tuple[int, int, int]:
+    return work.samples, work.forward, work.backward

@@ -237,7 +237,7 @@ def _check_order(network: nn.Module, x: Tensor, classes: Sequence[int]) -> None:
     with evaluating(network), torch.no_grad():
         outputs = network(x).shape[-1]
     if outputs != len(classes):
-        raise ModelError("backbone.classes does not fit the model", got=f"{len(classes)} numbers, {outputs} outputs")
+        raise ModelError("its `classes` do not fit the model", got=f"{len(classes)} numbers, {outputs} outputs")
 
 
 def check_classes(backbone: Backbone, dataset: Dataset) -> None:
@@ -271,7 +271,7 @@ def build_model(spec: BackboneSpec, seed: int) -> nn.Module:
             model = build(**spec.args)  # type: ignore[operator]
         except Exception as error:  # the user's code may fail in any way: say where, keep the cause
             raise ModelError(
-                f"{spec.model} failed", got=f"{type(error).__name__}: {error}", do="Check backbone.args."
+                f"{spec.model} failed", got=f"{type(error).__name__}: {error}", do="Check its args, and vary."
             ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{spec.model} returned no model", got=type(model).__name__, expected="a torch.nn.Module")

@@ -6,11 +6,20 @@ from collections.abc import Mapping, Sequence, Sized
 from itertools import product
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    PositiveInt,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
 
 from eesearch.core.design import Value
 from eesearch.core.registry import STRATEGIES
-from eesearch.study.space import Choice, CutSpace, SearchSpace
+from eesearch.study.space import NO_EXIT, Choice, CutSpace, SearchSpace
 from eesearch.study.systems import SystemSpec
 
 MOST_NETWORKS = 8
@@ -19,7 +28,7 @@ MOST_NETWORKS = 8
 MOST_VARIANTS = 64
 """Each is measured on every device before the first trial."""
 
-Option = int | float | str
+Option = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
 def _is_false(value: object) -> bool:
@@ -105,6 +114,9 @@ class BackboneSpec(Value):
 
     @model_validator(mode="after")
     def _trained_here(self) -> BackboneSpec:
+        twice = sorted(self.vary.keys() & self.args.keys())
+        if twice:
+            raise ValueError(f"network '{self.name}': '{twice[0]}' stands in args and in vary; leave one of them out")
         if self.vary and self.weights:
             raise ValueError(f"network '{self.name}' has weights: they would fit one variant only; leave out vary")
         return self
@@ -161,12 +173,14 @@ def check_networks(networks: Sequence[BackboneSpec], reference: str, space: Sear
             do = f"write it under `{place}`" if place else "a network without exits has nothing to search"
             raise ValueError(f"backbone.{field} is for one among several networks: {do}")
         return
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"backbones: networks need names of their own; got '{twice}' twice")
-    variants = sum(len(spec.variants) for spec in networks)
-    if variants > MOST_VARIANTS:
-        raise ValueError(f"backbones: {variants} variants are too many to measure; at most {MOST_VARIANTS}")
+    known = [variant.name for spec in networks for variant in spec.variants]
+    for name in known:
+        if known.count(name) > 1:
+            raise ValueError(f"backbones: networks need names of their own; got '{name}' twice")
+    if NO_EXIT in known:
+        raise ValueError(f"backbones: '{NO_EXIT}' means no network; call it otherwise")
+    if len(known) > MOST_VARIANTS:
+        raise ValueError(f"backbones: {len(known)} variants are too many to measure; at most {MOST_VARIANTS}")
     if driver == "ray":
         raise ValueError("backbones: driver ray trains one network so far; write driver: optuna")
     own = [s for s in space.trained if any(STRATEGIES[s].scorings(loss) for loss in space.loss.options())]

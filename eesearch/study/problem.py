@@ -122,6 +122,10 @@ class Problem(ABC):
             exits = tuple(e.model_copy(update={"alpha": cost}) for e, cost in zip(exits, costs, strict=False))
         return design.model_copy(update={"loss": loss, "exits": exits})
 
+    def told(self, design: Design) -> tuple[ExitSpec, ...]:
+        """Which of a design's exits answers tell of the trial that made it."""
+        return design.exits
+
     @abstractmethod
     def proposed(self, params: Params) -> Design | None:
         """The design that the parameters stand for; None: the backbone itself."""

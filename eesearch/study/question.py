@@ -349,8 +349,14 @@ class Study(Value):
 
     @property
     def backbone(self) -> BackboneSpec:
-        """The network that is searched; of several, the reference, or the first if none is named."""
-        return next((spec for spec in self.backbones if spec.name == self.reference), self.backbones[0])
+        """The network that is searched; of several, the reference, or the first that may be if none is named."""
+        fixed = [spec for spec in self.backbones if not spec.vary]
+        return next((spec for spec in fixed if spec.name == self.reference), fixed[0])
+
+    @property
+    def proposes(self) -> bool:
+        """Whether there is more to try than the bank, or one design."""
+        return self.mode != "design" and bool(self.space.trained or any(spec.vary for spec in self.backbones))
 
     @property
     def networks(self) -> tuple[BackboneSpec, ...]:
@@ -362,6 +368,7 @@ class Study(Value):
         changes = {
             "backbones": (network,),
             "reference": "",
+            "warm_start": (),
             "input": network.input or self.input,
             "space": self.space.model_copy(update={"cuts": network.cuts or self.space.cuts}),
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from eesearch.core.design import Design, ExitSpec, content_key
+from eesearch.core.design import Design, ExitSpec, content_key, trained_alone
 from eesearch.core.errors import StudyError
 from eesearch.core.policy import Policy
 from eesearch.core.registry import STRATEGIES
@@ -113,7 +113,7 @@ def warm_starts(run: RunDir) -> list[WarmStart]:
         if design is None:  # the unmodified backbone
             continue
         if design.strategy != "separate":
-            whole[design.key] = design
+            whole[design.key] = trained_alone(design)
         elif exits := _stops(design, point.cal.policy):
             placed[content_key([(e.cut, e.head.name) for e in exits])] = design.model_copy(update={"exits": exits})
     path = run.path.absolute()

@@ -187,7 +187,8 @@ class Run:
     def _cascade(self, point: Point, example: NDArray[np.generic]) -> tuple[CascadeNet, tuple[Fit, ...]]:
         """As `network`, of a study of several; the unmodified reference comes with all others beside it."""
         store, known = self.directory.store, self.answers.designs
-        design = known.get(point.cal.design) or next(iter(known.values()), None)
+        on_fronts = [known[p.cal.design] for d in self.answers.devices for p in d.points if p.cal.design in known]
+        design = known.get(point.cal.design) or next(iter(on_fronts), None)
         net = stored_cascade(store, self.question(), design, example) if isinstance(design, Cascade) else None
         fits = [store.get("fit", key) for key in point.cal.policy.fits]
         if net is None or None in fits:

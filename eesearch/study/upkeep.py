@@ -27,7 +27,7 @@ SOLVED = ("front", "folds", "literature")
 """Kinds of entries that the solver makes of tables, and makes again when they are missing."""
 
 
-MADE_ONCE = ("design-", "part-", "table-")
+MADE_ONCE = ("design-", "network-", "part-", "table-")
 """Their locks begin so: one for each thing made, and nobody takes it again."""
 
 LOCK = "a lock that nobody holds"

@@ -112,6 +112,7 @@ class Work:
         samples: That go through the backbone, or through as many of its segments as the backbone has.
         forward: Segments that samples go through.
         backward: Segments that gradients of samples go through.
+        ready: Samples and segments, as the three before, that are done before the first epoch: of other networks.
     """
 
     epochs: int
@@ -119,6 +120,7 @@ class Work:
     samples: int
     forward: int
     backward: int
+    ready: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def before(self) -> int:
@@ -128,8 +130,11 @@ class Work:
     def upto(self, epochs: int) -> Work:
         """What the first so many epochs take, about: each as much as another."""
         share = epochs / max(self.epochs, 1)
-        passes = (round(share * value) for value in (self.samples, self.forward, self.backward))
-        return Work(epochs, self.last, *passes)
+        whole = (self.samples, self.forward, self.backward)
+        samples, forward, backward = (
+            done + round(share * (value - done)) for value, done in zip(whole, self.ready, strict=True)
+        )
+        return Work(epochs, self.last, samples, forward, backward, self.ready)
 
 
 def count_work(net: ExitNet, design: Design, samples: int) -> Work:

@@ -147,6 +147,12 @@ def wrong(fields, **changes):
         ({"backbones": lambda b: [b[0] | {"vary": {"blocks": [1, 2]}, "weights": "w.pt"}, b[2]]}, "leave out vary"),
         ({"backbones": lambda b: [b[0], b[2] | {"vary": {"blocks": [1, 2]}}]}, "a network whose args do not vary"),
         ({"backbones": lambda b: [b[0] | {"vary": {"blocks": list(range(1, 65))}}, b[2]]}, "65 variants are too many"),
+        ({"backbones": lambda b: [b[0] | {"vary": {"in_channels": [1, 3]}}, b[2]]}, "stands in args and in vary"),
+        ({"backbones": lambda b: [b[0] | {"name": "none"}, b[2]]}, "'none' means no network"),
+        (
+            {"backbones": lambda b: [b[0] | {"vary": {"blocks": [1, 2]}}, b[1] | {"name": "small.blocks-2"}, b[2]]},
+            "got 'small.blocks-2' twice",
+        ),
         (
             {"backbones": lambda b: [b[0] | {"classes": [0, 0, 1]}, b[2]]},
             "each number from 0 to 2 must stand there once",
@@ -180,7 +186,7 @@ def test_classes_that_do_not_fit_the_outputs_are_refused(tiny_fields, tmp_path):
     def order(networks):
         return [networks[0] | {"classes": [1, 0, 2]}, *networks[1:]]
 
-    with pytest.raises(ModelError, match=r"network small: backbone.classes does not fit the model; got 3 numbers, 10"):
+    with pytest.raises(ModelError, match=r"network small: its `classes` do not fit the model; got 3 numbers, 10"):
         search_study(Study.model_validate(wrong(tiny_fields, backbones=order)), tmp_path / "order")
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eesearch.api import search_study
+from eesearch.api import plan, search_study
 from eesearch.core.cascades import member_of
 from eesearch.core.design import Cascade
+from eesearch.core.errors import StudyError
 from eesearch.exporters.formats import export
 from eesearch.study.materials import load_study_data
 from eesearch.study.question import Study
+from eesearch.study.retrain import warmed
 from eesearch.study.run import Run
+from eesearch.training.plans import Work
 
 SMALL = "eesearch.nets.zoo:scalable_cnn"
 
@@ -98,6 +101,41 @@ def test_a_trained_cascade_is_exported(found, tmp_path):
     number = trained[0] if trained else 0
     told = export(run, f"point={number}@macs", "torch", tmp_path / "torch", check=64)
     assert (told.checked, told.differing) == (64, 0)
+
+
+def test_a_plan_knows_what_is_proposed(fields):
+    """All sizes are measured, and a trial trains one of them, and one network with its exits."""
+    asked = Study.model_validate(fields | {"reference": "", "budget": {"trials": 4}})
+    whole = [fields["backbones"][0], fields["backbones"][1] | {"exits": False}]
+    told, alone = plan(asked), plan(Study.model_validate(fields | {"backbones": whole}))
+    assert told.trials == 4
+    small, large = told.networks
+    assert (small.varies, large.varies) == (True, False)
+    samples = len(load_study_data(asked).train)
+    assert small.samples[1] >= fields["training"]["epochs"] * samples
+    assert told.samples[1] == small.samples[1] + large.samples[1]
+    assert alone.networks[1].samples[1] == 0, "a network without exits is not trained with any"
+
+
+def test_a_search_begins_with_what_another_has_chosen(found, fields, tmp_path):
+    """Of the exits of several networks, those of one that may be trained with them."""
+    warm = warmed(Study.model_validate(fields | {"budget": {"trials": 2}}), [found.directory.path])
+    again = search_study(warm, tmp_path / "warm")
+    origins = [trial.origin for trial in again.answers.trials]
+    assert origins[1].startswith("warm start")
+    assert again.answers.trials[1].state in ("complete", "pruned")
+    assert all(name.startswith("large/") for name in again.answers.trials[1].exits), "what the trial has trained"
+    start = warm.warm_start[0]
+    moved = tuple(e.model_copy(update={"cut": "small.width-3/a"}) for e in start.exits)
+    foreign = warm.model_copy(update={"warm_start": (start.model_copy(update={"exits": moved}),)})
+    with pytest.raises(StudyError, match=r"does not suit several networks; got exits of small\.width-3"):
+        search_study(foreign, tmp_path / "foreign")
+
+
+def test_what_a_stopped_trial_took():
+    """Other networks were trained to the end; of the one that was stopped, a share of its epochs counts."""
+    work = Work(epochs=4, last=4, samples=500, forward=50, backward=5, ready=(100, 10, 1))
+    assert work.upto(2) == Work(2, 4, 300, 30, 3, (100, 10, 1))
 
 
 def test_the_same_search_trains_nothing_again(found):

@@ -92,3 +92,6 @@ def test_limits_may_be_written_short():
     assert Constraints.model_validate(short.model_dump()) == short
     with pytest.raises(ValueError, match=r"could not convert"):
         Constraints.model_validate({"max_params": "few"})
+    for wrong in ({"max_params": None}, {"max_params": [1]}, {"limits": None}, {"max_params": 1, "limits": 5}):
+        with pytest.raises(ValueError, match=r"max_params must be a number|limits"):
+            Constraints.model_validate(wrong)
