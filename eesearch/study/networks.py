@@ -97,6 +97,14 @@ class BackboneSpec(Value):
         default_factory=dict, exclude_if=_is_empty
     )
 
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _listed(cls, vary: object) -> object:
+        for name, options in vary.items() if isinstance(vary, dict) else ():
+            if not isinstance(options, list | tuple) or not all(isinstance(o, int | float | str) for o in options):
+                raise ValueError(f"the options of '{name}' are a list of numbers or words: [8, 16]; got {options!r}")
+        return vary
+
     @field_validator("vary")
     @classmethod
     def _distinct(cls, vary: dict[str, tuple[Option, ...]]) -> dict[str, tuple[Option, ...]]:

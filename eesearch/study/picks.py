@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, cast, get_args
 from eesearch.core.errors import PickError
 from eesearch.study.answers import SPENT, DeviceAnswer
 from eesearch.study.points import Point
-from eesearch.study.question import LARGEST_BARE_SHARE
+from eesearch.study.units import LARGEST_BARE_SHARE
 
 SYNTAX = "knee | point=N | max-drop=0.5% | certified=1% | budget-ms=X, each with an optional @device"
 

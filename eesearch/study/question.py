@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from itertools import chain
-from math import nan
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from eesearch.core.constraints import Constraints
 from eesearch.core.design import ExitSpec, LossSpec, TrainSpec, Value
@@ -21,37 +20,11 @@ from eesearch.study.networks import InputSpec as InputSpec
 from eesearch.study.networks import check_networks, check_places
 from eesearch.study.space import SearchSpace
 from eesearch.study.systems import SystemSpec
+from eesearch.study.units import Duration, Share
 from eesearch.training.data import Calibration
-
-
-def seconds(text: object) -> object:
-    """Read a duration: a number of seconds, or `90s`, `10m`, `2h`."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
-    if text is None or match is None:
-        if text is None:
-            return None
-        raise ValueError(f"'{text}' is no duration; write 90s, 10m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
 
 SAMPLERS = ("auto", "tpe", "nsga2", "nsga3", "gp", "random")
 """Names of samplers; any other by its import path."""
-
-LARGEST_BARE_SHARE = 0.25
-"""A larger number without `%` was rather meant as a percentage."""
-
-
-def share(text: object) -> object:
-    """Read a share: `0.005`, or `0.5%`."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*", str(text))
-    value = float(match[1]) if match else nan
-    if match is None or (not match[2] and value > LARGEST_BARE_SHARE):
-        raise ValueError(f"'{text}' is no share; write 0.5% or 0.005")
-    return value * (0.01 if match[2] else 1.0)
-
-
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0.0)]
-Share = Annotated[float, BeforeValidator(share), Field(ge=0.0, le=1.0)]
 
 
 class DataSpec(Value):
@@ -250,6 +223,8 @@ class Study(Value):
         if isinstance(fields, dict) and "backbone" in fields:
             if "backbones" in fields:
                 raise ValueError("give either backbone or backbones, not both")
+            if not isinstance(fields["backbone"], dict | BackboneSpec):
+                raise ValueError("backbone is one network, a section of fields; write `backbones:` for a list of them")
             fields = dict(fields)
             fields["backbones"] = [fields.pop("backbone")]
         return fields

@@ -148,6 +148,8 @@ def wrong(fields, **changes):
         ({"backbones": lambda b: [b[0], b[2] | {"vary": {"blocks": [1, 2]}}]}, "a network whose args do not vary"),
         ({"backbones": lambda b: [b[0] | {"vary": {"blocks": list(range(1, 65))}}, b[2]]}, "65 variants are too many"),
         ({"backbones": lambda b: [b[0] | {"vary": {"in_channels": [1, 3]}}, b[2]]}, "stands in args and in vary"),
+        ({"backbones": lambda b: [b[0] | {"vary": {"blocks": 4}}, b[2]]}, "a list of numbers or words"),
+        ({"backbones": lambda b: [b[0] | {"vary": {"channels": [[2, 4], [4]]}}, b[2]]}, "a list of numbers or words"),
         ({"backbones": lambda b: [b[0] | {"name": "none"}, b[2]]}, "'none' means no network"),
         (
             {"backbones": lambda b: [b[0] | {"vary": {"blocks": [1, 2]}}, b[1] | {"name": "small.blocks-2"}, b[2]]},

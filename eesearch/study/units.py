@@ -1,0 +1,36 @@
+"""Numbers as a person writes them in a study: durations and shares."""
+
+from __future__ import annotations
+
+import re
+from math import nan
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+
+def seconds(text: object) -> object:
+    """Read a duration: a number of seconds, or `90s`, `10m`, `2h`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
+    if text is None or match is None:
+        if text is None:
+            return None
+        raise ValueError(f"'{text}' is no duration; write 90s, 10m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+LARGEST_BARE_SHARE = 0.25
+"""A larger number without `%` was rather meant as a percentage."""
+
+
+def share(text: object) -> object:
+    """Read a share: `0.005`, or `0.5%`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*", str(text))
+    value = float(match[1]) if match else nan
+    if match is None or (not match[2] and value > LARGEST_BARE_SHARE):
+        raise ValueError(f"'{text}' is no share; write 0.5% or 0.005")
+    return value * (0.01 if match[2] else 1.0)
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0.0)]
+Share = Annotated[float, BeforeValidator(share), Field(ge=0.0, le=1.0)]
