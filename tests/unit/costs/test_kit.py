@@ -13,7 +13,7 @@ from eesearch.costs.kit_measure import Options, loaded
 from eesearch.costs.kit_reader import Kit
 from eesearch.costs.profile import profile
 from eesearch.study.members import join_profiles
-from tests.unit.costs.test_profile import BOOSTING, LINEAR, MLP, backbone, small_network  # noqa: F401
+from tests.unit.costs.test_profile import BOOSTING, LINEAR, MLP
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -56,7 +56,7 @@ def test_fields_that_depend_on_the_device_are_fields():
 
 
 @pytest.fixture(scope="module")
-def kit(backbone, tmp_path_factory):  # noqa: F811
+def kit(backbone, tmp_path_factory):
     path = tmp_path_factory.mktemp("kit") / "small.zip"
     heads = {"1": [LINEAR, MLP], "3": [LINEAR], "5": [LINEAR, BOOSTING]}
     facts = write_kit({"backbone": (backbone, heads)}, path, StudyFacts("small", DECISIONS, "backbone"))
@@ -113,14 +113,14 @@ def test_large_tensors_repeat_their_first_values():
     assert (integers == counts).all()
 
 
-def test_what_does_not_depend_on_the_device_comes_back_as_it_is(kit, backbone, tmp_path):  # noqa: F811
+def test_what_does_not_depend_on_the_device_comes_back_as_it_is(kit, backbone, tmp_path):
     fields = {**own(kit)["known"], "device": "macs", "fingerprint": {}}
     heads = {"1": [LINEAR, MLP], "3": [LINEAR], "5": [LINEAR, BOOSTING]}
     counted = profile(backbone, heads, "macs", decisions=DECISIONS)
     assert DeviceProfile.model_validate(fields) == counted.model_copy(update={"fingerprint": {}})
 
 
-def test_several_networks_share_a_kit(backbone, tmp_path):  # noqa: F811
+def test_several_networks_share_a_kit(backbone, tmp_path):
     networks = {"a": backbone.named("a"), "b": backbone.keep(["3"]).named("b")}
     heads = {"a": {"a/1": [LINEAR, MLP]}, "b": {}}
     facts = StudyFacts("both", DECISIONS, "b")

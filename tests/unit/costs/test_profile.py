@@ -34,34 +34,13 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.graph_export import export_onnx
 from eesearch.nets.heads import build_head
 from eesearch.nets.split import split
+from tests.unit.costs.conftest import small_network
 
 CPU = "cpu:eager:t1:b1"
 SVM, BOOSTING = HeadSpec(kind="svm"), HeadSpec(kind="boosting", rounds=2, depth=3)
 LINEAR = HeadSpec()
 MLP = HeadSpec(kind="mlp", hidden=(8,), pool="mixed", size=2)
 CRITERIA = ("entropy", "max_prob", "margin")
-
-
-def small_network():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 4, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 6, 3, padding=1, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(6 * 16, 16),
-            nn.ReLU(),
-            nn.Linear(16, 5),
-        )
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return split(small_network(), torch.ones(1, 1, 8, 8), cuts=["1", "3", "5", "8"])
 
 
 @pytest.fixture
