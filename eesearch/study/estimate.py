@@ -55,6 +55,7 @@ class PlannedNetwork:
         samples: Training samples that go through it: for the bank, and for a design of the strategy that takes most; 0
             if there is none.
         seconds: Estimates by phase; of the trained designs, of one.
+        varies: Whether its size is searched; then a design of it is one more network, trained and with its bank.
     """
 
     name: str
@@ -93,17 +94,22 @@ class Plan:
     @property
     def samples(self) -> tuple[int, int]:
         """Training samples that go through the networks: for all banks, and for a design; see `PlannedNetwork`."""
-        banks, designs = zip(*(each.samples for each in self.networks), strict=True)
-        return sum(banks), round(self.of_design(designs))
+        return _samples(self.networks)
 
-    def of_design(self, each: Sequence[float]) -> float:
-        """What a further trial takes, given what it would take of each network.
 
-        It trains one network together with its exits, and all whose sizes are searched.
-        """
-        pairs = list(zip(self.networks, each, strict=True))
-        single = max((taken for network, taken in pairs if not network.varies), default=0)
-        return single + sum(taken for network, taken in pairs if network.varies)
+def _samples(networks: Sequence[PlannedNetwork]) -> tuple[int, int]:
+    banks, designs = zip(*(each.samples for each in networks), strict=True)
+    return sum(banks), round(_of_design(networks, designs))
+
+
+def _of_design(networks: Sequence[PlannedNetwork], each: Sequence[float]) -> float:
+    """What a further trial takes, given what it would take of each network.
+
+    It trains one network together with its exits, and all whose sizes are searched.
+    """
+    pairs = list(zip(networks, each, strict=True))
+    single = max((taken for network, taken in pairs if not network.varies), default=0)
+    return single + sum(taken for network, taken in pairs if network.varies)
 
 
 def plan(study: Study) -> Plan:
@@ -114,15 +120,14 @@ def plan(study: Study) -> Plan:
     """
     dataset, networks = measured_networks(study)
     planned = tuple(_planned(study, spec, networks, dataset) for spec in study.backbones)
-    found = Plan(planned, 0, {})
-    trials = _trials(study, *found.samples)
+    trials = _trials(study, *_samples(planned))
     seconds: Counter[str] = Counter()
     for network in planned:
         seconds.update(network.seconds)
     del seconds[DESIGNS]
     here = sum(d not in study.systems and parse_device(d).timed for d in study.devices)
     verified = here * study.verify.points * study.verify.seconds
-    designs = found.of_design([network.seconds[DESIGNS] for network in planned]) * (trials - 1)
+    designs = _of_design(planned, [network.seconds[DESIGNS] for network in planned]) * (trials - 1)
     return Plan(planned, trials, {**seconds, DESIGNS: designs, "verify": verified})
 
 
