@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from eesearch.api import plan, search_study
 from eesearch.core.cascades import member_of
 from eesearch.core.design import Cascade
 from eesearch.core.errors import StudyError
-from eesearch.exporters.formats import export
+from eesearch.core.tables import ExitTable
 from eesearch.study.materials import load_study_data
+from eesearch.study.members import stored_cascade
 from eesearch.study.question import Study
 from eesearch.study.retrain import warmed
 from eesearch.study.run import Run
@@ -92,15 +94,17 @@ def test_seeds_by_rising_cost_stand_in_the_answers(found):
     assert point.cal.accuracy >= device.backbone.cal.accuracy, "networks break even on calibration"
 
 
-def test_a_trained_cascade_is_exported(found, tmp_path):
+def test_a_trained_cascade_is_what_its_table_says(found):
+    """Whether or not it is on the front: its networks are read from the store, and answer as they did in the trial."""
     run = Run.load(found.directory.path, trust=True)
-    points = run.answers.devices[0].points
-    trained = [
-        n for n, p in enumerate(points) if p.cal.design and run.answers.designs[p.cal.design].strategy == "joint"
-    ]
-    number = trained[0] if trained else 0
-    told = export(run, f"point={number}@macs", "torch", tmp_path / "torch", check=64)
-    assert (told.checked, told.differing) == (64, 0)
+    test = load_study_data(run.question()).test
+    design = next(d for d in run.answers.designs.values() if d.strategy == "joint")
+    net = stored_cascade(found.directory.store, run.question(), design, test.x[:2])
+    table = ExitTable.from_arrays(*found.directory.store.get("table", f"{design.key}-test"))
+    assert net.exits == table.exits
+    with torch.inference_mode():
+        logits = torch.stack(net(torch.from_numpy(test.x))).numpy()
+    np.testing.assert_allclose(logits, table.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_a_plan_knows_what_is_proposed(fields):
