@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import eq
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
@@ -50,10 +52,6 @@ class TapSpec(Value):
     joined: bool = False
 
 
-def _is_max(how: str) -> bool:
-    return how == "max"
-
-
 class HeadSpec(Value):
     """The design of one head (auxiliary classifier c_i, eq. 3 of the survey).
 
@@ -81,7 +79,7 @@ class HeadSpec(Value):
     depth: int = Field(default=5, ge=1, le=8)
     rounds: int = Field(default=10, ge=1, le=100)
     gate: Literal["none", "linear", "mlp"] = "none"
-    views: Literal["max", "average", "concat"] = Field(default="max", exclude_if=_is_max)
+    views: Literal["max", "average", "concat"] = Field(default="max", exclude_if=partial(eq, "max"))
 
     @property
     def tap(self) -> TapSpec:
@@ -256,10 +254,6 @@ AnyDesign = Annotated[SerializeAsAny[Design], BeforeValidator(_as_cascade)]
 """A design, or a cascade of them, as a field of a value that is written and read again."""
 
 
-def _is_empty(text: str) -> bool:
-    return not text
-
-
 class ExitId(Value):
     """One exit of one trained network.
 
@@ -275,8 +269,8 @@ class ExitId(Value):
     network: str
     cut: str
     head: str
-    tier: str = Field(default="", exclude_if=_is_empty)
-    link: str = Field(default="", exclude_if=_is_empty)
+    tier: str = Field(default="", exclude_if=partial(eq, ""))
+    link: str = Field(default="", exclude_if=partial(eq, ""))
 
     @property
     def is_output(self) -> bool:

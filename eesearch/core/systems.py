@@ -18,6 +18,8 @@ sent to the last tier.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from operator import eq
 from typing import Literal
 
 import numpy as np
@@ -36,15 +38,6 @@ MOST_BOUNDARIES = 4
 
 PLAIN, CODED = 32, 8
 """Bits per value of a carry on a link: as it is, or coded."""
-
-
-def is_one(count: int) -> bool:
-    """Whether a field need not be written."""
-    return count == 1
-
-
-def _is_empty(by_cut: object) -> bool:
-    return not by_cut
 
 
 class Link(Value):
@@ -90,7 +83,7 @@ class Tier(Value):
     name: str
     slowdown: float = Field(default=1.0, gt=0.0)
     energy: Energy | None = None
-    devices: int = Field(default=1, ge=1, exclude_if=is_one)
+    devices: int = Field(default=1, ge=1, exclude_if=partial(eq, 1))
     profile: DeviceProfile
 
 
@@ -120,7 +113,7 @@ class SystemProfile(Value):
     raw_bytes: Amount
     carry_bytes: dict[str, Amount]
     coded_bytes: dict[str, Amount] = Field(default_factory=dict)
-    gathered_bytes: ByHead = Field(default_factory=dict, exclude_if=_is_empty)
+    gathered_bytes: ByHead = Field(default_factory=dict, exclude_if=partial(eq, {}))
 
     @model_validator(mode="after")
     def _whole(self) -> SystemProfile:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
+from operator import eq
 from typing import Annotated, Any
 
 from pydantic import (
@@ -31,14 +33,6 @@ MOST_VARIANTS = 64
 Option = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
-def _is_false(value: object) -> bool:
-    return value is False
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class InputSpec(Value):
     """Preprocessing: (x * scale - mean) / std per channel; part of the network's first segment.
 
@@ -51,22 +45,14 @@ class InputSpec(Value):
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    resize: tuple[PositiveInt, PositiveInt] | None = Field(default=None, exclude_if=_is_none)
-    views: bool = Field(default=False, exclude_if=_is_false)
+    resize: tuple[PositiveInt, PositiveInt] | None = Field(default=None, exclude_if=partial(eq, None))
+    views: bool = Field(default=False, exclude_if=partial(eq, False))
 
     @model_validator(mode="after")
     def _one_of_both(self) -> InputSpec:
         if self.views and self.resize:
             raise ValueError("views are not resized: leave out resize, or bring them to one size in the data")
         return self
-
-
-def _is_true(value: object) -> bool:
-    return value is True
-
-
-def _is_empty(value: Sized) -> bool:
-    return not value
 
 
 class BackboneSpec(Value):
@@ -89,12 +75,12 @@ class BackboneSpec(Value):
     model: str
     args: dict[str, Any] = Field(default_factory=dict)
     weights: str | None = None
-    input: InputSpec | None = Field(default=None, exclude_if=_is_none)
-    classes: tuple[int, ...] = Field(default=(), exclude_if=_is_empty)
-    cuts: CutSpace | None = Field(default=None, exclude_if=_is_none)
-    exits: bool = Field(default=True, exclude_if=_is_true)
+    input: InputSpec | None = Field(default=None, exclude_if=partial(eq, None))
+    classes: tuple[int, ...] = Field(default=(), exclude_if=partial(eq, ()))
+    cuts: CutSpace | None = Field(default=None, exclude_if=partial(eq, None))
+    exits: bool = Field(default=True, exclude_if=partial(eq, True))
     vary: dict[str, Annotated[tuple[Option, ...], Field(min_length=2)]] = Field(
-        default_factory=dict, exclude_if=_is_empty
+        default_factory=dict, exclude_if=partial(eq, {})
     )
 
     @field_validator("vary", mode="before")
@@ -173,13 +159,7 @@ def check_networks(networks: Sequence[BackboneSpec], reference: str, space: Sear
     if not fixed or reference not in ["", *fixed]:
         raise ValueError("reference: all is compared with a network whose args do not vary; add one, and name it")
     if len(names) == 1:
-        ignored = [field for field in ("input", "cuts") if getattr(networks[0], field) is not None]
-        if ignored or not networks[0].exits:
-            field, place = (
-                (ignored[0], {"input": "input", "cuts": "space.cuts"}[ignored[0]]) if ignored else ("exits", "")
-            )
-            do = f"write it under `{place}`" if place else "a network without exits has nothing to search"
-            raise ValueError(f"backbone.{field} is for one among several networks: {do}")
+        _check_alone(networks[0])
         return
     known = [variant.name for spec in networks for variant in spec.variants]
     for name in known:
@@ -194,6 +174,16 @@ def check_networks(networks: Sequence[BackboneSpec], reference: str, space: Sear
     own = [s for s in space.trained if any(STRATEGIES[s].scorings(loss) for loss in space.loss.options())]
     if own:
         raise ValueError(f"strategies: what '{own[0]}' learns is about the exits of one network; leave it out")
+
+
+def _check_alone(spec: BackboneSpec) -> None:
+    """Refuse what only one among several networks has: the study says it of one alone."""
+    if spec.input is not None:
+        raise ValueError("backbone.input is for one among several networks: write it under `input`")
+    if spec.cuts is not None:
+        raise ValueError("backbone.cuts is for one among several networks: write it under `space.cuts`")
+    if not spec.exits:
+        raise ValueError("backbone.exits: one network without exits leaves nothing to search")
 
 
 def check_places(networks: Sequence[BackboneSpec], systems: Mapping[str, SystemSpec]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from itertools import chain
+from operator import eq
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -165,10 +167,6 @@ class Verification(Value):
     seconds: Duration = 10.0
 
 
-def _is_empty(text: str) -> bool:
-    return not text
-
-
 class Study(Value):
     """A study file. Unknown fields are refused; `eesearch schema study` prints its JSON Schema.
 
@@ -196,7 +194,7 @@ class Study(Value):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     mode: Literal["bank", "joint-trials", "design"] = "bank"
     backbones: tuple[BackboneSpec, ...]
-    reference: str = Field(default="", exclude_if=_is_empty)
+    reference: str = Field(default="", exclude_if=partial(eq, ""))
     data: DataSpec
     input: InputSpec = InputSpec()
     training: Training = Training()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from operator import eq
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from eesearch.core.design import Value
-from eesearch.core.systems import CODED, MOST_BOUNDARIES, Energy, Link, is_one
+from eesearch.core.systems import CODED, MOST_BOUNDARIES, Energy, Link
 from eesearch.costs.devices import FORMAT, MACS, is_device_name
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
@@ -28,7 +30,7 @@ class TierSpec(Value):
     device: str
     slowdown: float = Field(default=1.0, gt=0.0)
     energy: Energy | None = None
-    devices: int = Field(default=1, ge=1, exclude_if=is_one)
+    devices: int = Field(default=1, ge=1, exclude_if=partial(eq, 1))
 
     @field_validator("device")
     @classmethod
