@@ -1,7 +1,9 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both make .venv from the pins in constraints.txt.
 # `make test` leaves out what takes long or needs more than Python: services, exporters, a browser, Ray, killed searches,
-# retraining, whole walks through a run, networks measured end to end, the tutorial.
+# retraining, whole walks through a run, what is measured end to end or in a kit, the tutorial.
 PYTHON ?= python3
+# What was compiled once is not compiled again by every process of a search or test.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -13,7 +15,9 @@ SLOW := tests/services tests/chaos tests/contracts/test_backends.py tests/contra
 	tests/integration/test_report.py tests/integration/test_show_and_take.py tests/integration/test_store.py \
 	tests/integration/test_tiers.py tests/integration/test_train.py tests/integration/test_verify.py \
 	tests/integration/test_views.py tests/docs/test_extending.py tests/docs/test_tutorial.py \
-	tests/unit/exporters/test_openvino_stages.py
+	tests/unit/costs/test_deployed.py tests/unit/costs/test_kit.py tests/unit/costs/test_kit_measure.py \
+	tests/unit/exporters/test_onnx_stages.py tests/unit/exporters/test_openvino_stages.py \
+	tests/unit/exporters/test_tiers.py tests/unit/exporters/test_views.py
 
 .PHONY: setup demo test test-all lint docs bench clean
 
