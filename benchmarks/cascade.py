@@ -3,11 +3,12 @@
 Calibration and test samples of a finished run of several networks are thrown together and halved anew, in both
 directions: policies are chosen on one half and reported on the other. Costs are those of the run's profiles.
 
-    python benchmarks/cascade.py RUN [--halvings 20] [--device macs] [--exits 2] [--seconds 20] [--quick] [--out DIR]
+    python benchmarks/cascade.py RUN [--devices macs ...] [--halvings 20] [--exits 2] [--seconds 20] [--quick]
 
-RUN is such as `eesearch search cifar10_cascade` makes. Rows go to cascade.csv: one per halving, direction, kind of
-policy and way to pick (`naive`: what loses nothing on calibration; `corrected`: what is expected to lose nothing);
-cascade.png shows them. Halvings that the file holds already are not repeated.
+RUN is such as `eesearch search cifar10_cascade` makes. Rows go to cascade.csv: one per device, halving, direction, kind
+of policy and way to pick (`naive`: what loses nothing on calibration; `corrected`: what is expected to lose nothing);
+cascade.png shows them. Halvings that the file holds already are not repeated. Of a timed device, costs are what its
+profile predicts; what points take by the clock, `eesearch verify` tells.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -139,22 +141,26 @@ def _cheapest(front: Front, gaps: tuple[tuple[float, float], ...]) -> int | None
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:
-    """Cost against loss of every pick: a column per kind of policy, crosses for the means."""
-    kinds = list(dict.fromkeys(rows["kind"]))
-    figure = Figure(figsize=(4.2 * len(kinds), 3.9), layout="constrained")
-    for axis, kind in zip(figure.subplots(1, len(kinds), sharex=True, sharey=True), kinds, strict=True):
+    """Cost against loss of every pick: a row per device, a column per kind of policy, crosses for the means."""
+    kinds, devices = list(dict.fromkeys(rows["kind"])), list(dict.fromkeys(rows["device"]))
+    figure = Figure(figsize=(4.2 * len(kinds), 3.5 * len(devices)), layout="constrained")
+    axes = figure.subplots(len(devices), len(kinds), sharex=True, sharey=True, squeeze=False)
+    for (device, kind), axis in zip(product(devices, kinds), axes.flat, strict=True):
         axis.axhline(0.0, color="#bbbbbb", lw=0.8, zorder=0)
         for pick, color in COLORS.items():
-            part = rows[(rows["kind"] == kind) & (rows["pick"] == pick)]
+            part = rows[(rows["device"] == device) & (rows["kind"] == kind) & (rows["pick"] == pick)]
             loss = 100.0 * part["drop"]
             told = f"{pick}: {part['ratio'].mean():.2f} x, {loss.mean():+.2f} points lost"
             axis.scatter(part["ratio"], loss, s=16, color=color, alpha=0.45, linewidths=0)
             axis.scatter(part["ratio"].mean(), loss.mean(), s=90, marker="x", color=color, label=told)
-        axis.set(title=kind, xlabel="cost / reference's", xlim=(0.0, 1.05))
+        axis.set(title=f"{kind}, {device}", xlim=(0.0, 1.05))
         axis.margins(y=0.25)  # room for the legend
         axis.legend(frameon=False, fontsize=8, loc="lower left")
-    figure.axes[0].set_ylabel("accuracy lost on the other half (points)")
-    figure.savefig(path, dpi=120)
+    for axis in axes[-1]:
+        axis.set_xlabel("cost / reference's")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy lost on the other half (points)")
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
@@ -162,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a finished run of several networks")
     parser.add_argument("--halvings", type=int, default=20)
-    parser.add_argument("--device", default="macs")
+    parser.add_argument("--devices", nargs="+", default=["macs"], help="of the run")
     parser.add_argument("--exits", type=int, default=2, help="most exits of a policy")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the solver, per front")
     parser.add_argument("--quick", action="store_true", help="2 halvings, 3 seconds")
@@ -171,18 +177,22 @@ def main() -> None:
     if options.quick:
         options.halvings, options.seconds = 2, 3.0
     print(f"{platform.machine()}, numpy {np.__version__}")
-    subject = subject_of(Run.load(options.run, trust=True), options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "cascade.csv"
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
-    known = {row["halving"] for row in rows}
-    for halving in range(options.halvings):
-        if halving not in known:
-            rows += rows_of(subject, halving, options)
-            pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
+    known = {(row["device"], row["halving"]) for row in rows}
+    run = Run.load(options.run, trust=True)
+    for device in options.devices:
+        subject = subject_of(run, device)
+        for halving in range(options.halvings):
+            if (device, halving) not in known:
+                rows += [{"device": device} | row for row in rows_of(subject, halving, options)]
+                pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
     draw(pd.DataFrame(rows), options.out / "cascade.png")
     table = pd.DataFrame(rows).assign(drop=lambda t: 100.0 * t["drop"])
-    summary = table.groupby(["kind", "pick"], sort=False)[["ratio", "drop"]].agg(["mean", "std", "min", "max"])
+    summary = table.groupby(["device", "kind", "pick"], sort=False)[["ratio", "drop"]].agg(
+        ["mean", "std", "min", "max"]
+    )
     print(summary.round(3).to_string())
 
 
