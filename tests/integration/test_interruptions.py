@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from eesearch.api import Watchers, search_study
-from eesearch.cli.verbs import stoppable
 from eesearch.study.question import Study
 
 
@@ -144,24 +143,41 @@ def test_stopped_between_epochs_the_same_designs_are_stopped_early(tiny, tmp_pat
     assert answers(tmp_path / "run") == answers(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_raises_and_handlers_come_back(capsys, sent):
-    before = signal.getsignal(sent)
-    with pytest.raises(KeyboardInterrupt), stoppable():
-        signal.raise_signal(sent)
-    assert capsys.readouterr().err == "stopping: saving what is known; Ctrl-C again stops at once\n"
-    assert signal.getsignal(sent) == before
+def in_own_process(code):
+    """Run code with `stoppable` as a program of its own: signals are about whole processes."""
+    lines = ["import signal", "from eesearch.cli.verbs import stoppable", *code]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_where_ctrl_c_is_ignored_it_stays_ignored(capsys):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with stoppable():
-            signal.raise_signal(signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_the_first_signal_raises_and_handlers_come_back(sent):
+    ended = in_own_process(
+        [
+            "signal.signal(signal.SIGINT, signal.default_int_handler)",
+            f"before = signal.getsignal(signal.{sent})",
+            "try:",
+            "    with stoppable():",
+            f"        signal.raise_signal(signal.{sent})",
+            "        print('not stopped')",
+            "except KeyboardInterrupt:",
+            f"    print('stopped', signal.getsignal(signal.{sent}) == before)",
+        ]
+    )
+    assert (ended.returncode, ended.stdout) == (0, "stopped True\n"), ended.stderr
+    assert ended.stderr == "stopping: saving what is known; Ctrl-C again stops at once\n"
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored():
+    ended = in_own_process(
+        [
+            "signal.signal(signal.SIGINT, signal.SIG_IGN)",
+            "with stoppable():",
+            "    signal.raise_signal(signal.SIGINT)",
+            "    print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)",
+        ]
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
 
 
 def test_interrupted_during_the_backbone_s_training_goes_on_from_its_checkpoint(tiny, tmp_path):
