@@ -112,15 +112,16 @@ class StageCosts:
         Raises:
             CostError: the order is forbidden, or the cost of an exit is not known.
         """
-        path = self._path(exits)
-        steps = np.array([self.step[i, j - 1] for i, j in pairwise(path)])
+        _, steps = self._walk(exits)
         return np.asarray(np.maximum.accumulate(steps) if FOLDS[self.axis] == "max" else steps.cumsum())
 
-    def _path(self, exits: Sequence[ExitId]) -> list[int]:
-        path = [0, *(self._row(e) + 1 for e in exits)]
-        if not all(np.isfinite(self.step[i, j - 1]) for i, j in pairwise(path)):
+    def _walk(self, exits: Sequence[ExitId]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Rows of `step` from the input to the last of these stops [k + 1], and the step into each stop [k]."""
+        path = np.array([0, *(self._row(e) + 1 for e in exits)], dtype=np.intp)
+        steps = self.step[path[:-1], path[1:] - 1]
+        if not np.isfinite(steps).all():
             raise CostError("a sample cannot meet these exits in this order", got=[str(e) for e in exits])
-        return path
+        return path, steps
 
     def arriving(self, exits: Sequence[ExitId], reach: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean cost, over all samples, of the step into each stop, if these shares of them take it. [k, ...]
@@ -132,12 +133,11 @@ class StageCosts:
         Raises:
             CostError: the order is forbidden, or the cost of an exit is not known.
         """
-        pairs = list(pairwise(self._path(exits)))
+        path, steps = self._walk(exits)
         if self.calls is None:
-            steps = np.array([self.step[i, j - 1] for i, j in pairs])
             return np.asarray(reach * steps.reshape(-1, *[1] * (reach.ndim - 1)))
         expected = calls_expected(reach, self.batch, self.sizes)  # [k, ..., M]
-        per_call = [expected[k] @ self.calls[:, i, j - 1] for k, (i, j) in enumerate(pairs)]
+        per_call = [expected[k] @ self.calls[:, i, j - 1] for k, (i, j) in enumerate(pairwise(path))]
         return np.asarray(per_call) / self.batch
 
     def mean(self, exits: Sequence[ExitId], exit_rate: NDArray[np.float64]) -> float:

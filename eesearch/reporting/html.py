@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -97,7 +97,6 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         live: The search is still running: the page tells when it was written, and reloads itself from time to time
             until that is long ago.
     """
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     styles = strategy_styles(answers)
     fronts = [(device, front_data(device)) for device in answers.devices]
     shown = {
@@ -114,7 +113,7 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         "run": run or "RUN",
         "live": live,
     }
-    return page.from_string(_part("report.html")).render(
+    return _page().render(
         answers=answers,
         shown=shown,
         packed=_packed(json.dumps(shown, allow_nan=False)),
@@ -148,6 +147,12 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
 def _part(name: str) -> str:
     """A file of the page, as it is in the package."""
     return files("eesearch.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _page() -> Template:
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.from_string(_part("report.html"))
 
 
 @cache

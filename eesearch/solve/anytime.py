@@ -42,6 +42,8 @@ def search_anytime(search: Search, start: Callable[[], Stop], seed: int = 0) -> 
     search.stop = start()
     done = _climb(search, explored)
     for _ in range(RESTARTS):
+        if len(explored) == search.total:
+            break
         random = (_random_path(search, generator) for _ in range(RANDOM_PATHS))
         done = done and _explore(search, explored, random) and _climb(search, explored)
     for block in blocks:
@@ -115,7 +117,7 @@ def _random_path(search: Search, generator: np.random.Generator) -> Path:
     tree = search.question.tree
     path: Path = (int(generator.choice(tree.first)),)
     for _ in range(int(generator.integers(tree.longest))):
-        nexts = [row for row in np.flatnonzero(tree.onward[path[-1]]).tolist() if tree.allows((*path, row))]
+        nexts = tree.after(path)
         if not nexts:
             break
         path = (*path, int(generator.choice(nexts)))

@@ -159,7 +159,8 @@ def lay_out(desk: Desk, problem: Problem, row: int) -> None:
         for f in range(g):
             saving, i = desk.paid[g] - desk.paid[f], pairs
             while i > 0 and desk.savings[i - 1] < saving:
-                desk.savings[i], desk.pairs[i] = desk.savings[i - 1], desk.pairs[i - 1]
+                desk.savings[i] = desk.savings[i - 1]
+                desk.pairs[i, 0], desk.pairs[i, 1] = desk.pairs[i - 1, 0], desk.pairs[i - 1, 1]
                 i -= 1
             desk.savings[i], desk.pairs[i, 0], desk.pairs[i, 1] = saving, f, g
             pairs += 1

@@ -44,6 +44,7 @@ class Effort:
             time goes. `auto`: exact if that is expected to take less than about a minute.
         seconds: When to stop and answer with what is found; None: never for `exact`, a minute for `anytime`.
         refine: Whether thresholds that were chosen among levels are then moved to the best midpoints.
+        least: Whether the least violation is looked for where nothing keeps the constraints; else there is no point.
         memory_gb: Most memory for bitsets.
         threads: None: as many as the process may use. The answer does not depend on it.
     """
@@ -51,6 +52,7 @@ class Effort:
     method: Literal["auto", "exact", "anytime"] = "auto"
     seconds: float | None = None
     refine: bool = True
+    least: bool = True
     memory_gb: float = 2.0
     threads: int | None = None
 

@@ -186,8 +186,9 @@ def leaving(score: NDArray[np.floating[Any]], thresholds: NDArray[np.float64]) -
     # Number of thresholds that a sample reaches: one comparison of small integers per sample and level.
     reached = np.searchsorted(thresholds, score.astype(np.float64), side="right")
     reached[np.isnan(score)] = 0
-    parts = [pack(reached > level) for level in range(len(thresholds))]
-    return np.array(parts, np.uint64).reshape(len(thresholds), -(-len(score) // 64))
+    levels = np.arange(len(thresholds))[:, None]
+    parts = [pack(reached > levels[at : at + 64]) for at in range(0, len(levels), 64)]
+    return np.concatenate([np.empty((0, -(-len(score) // 64)), np.uint64), *parts])
 
 
 def never_pays(step: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -111,7 +111,7 @@ def fold_points(
         CostError: as `solve_front`.
         InputError: as `solve_front`.
     """
-    found = []
+    found, effort = [], replace(effort, least=False)  # who breaks constraints least is no pick
     for v in range(int(fold.max()) + 1):
         inside = fold == v
         others, how = _part(table, scoring, ~inside)
@@ -119,7 +119,7 @@ def fold_points(
             solve_front(others, costs, scoring=how, family=family, effort=effort),
             own_classifier(others, costs),
         )
-        points = [p for p in front.points if not family.constraints.broken(p, own)]  # not even the least violating
+        points = [p for p in front.points if not family.constraints.broken(p, own)]
         right = np.array([round(p.accuracy * p.samples) for p in points], np.int64)
         right_in = _right(points, *_part(table, scoring, inside))
         found.append(

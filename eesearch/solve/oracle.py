@@ -212,7 +212,8 @@ def _cheapest(
     stable = np.empty((deepest + 1, right.shape[1]), np.uint64)  # by number of stops put before the last
     path, place = np.empty(deepest + 1, np.int64), np.zeros(deepest + 1, np.int64)
     paid, used = np.zeros(deepest + 1), np.zeros(deepest + 1, np.int64)
-    stable[0], path[0], used[0] = right[last], last, int(on_cut[last])
+    intersect(right[last], right[last], stable[0])  # a copy; the assignment of a row compiles for five seconds
+    path[0], used[0] = last, int(on_cut[last])
     best, found = np.inf, np.empty(0, np.int64)
     if used[0] <= most and step[0, last] < np.inf:
         best, found = samples * step[0, last], path[:1].copy()

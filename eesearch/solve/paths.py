@@ -50,6 +50,10 @@ class PathTree:
         rows = np.asarray(path, np.int64)[None]
         return bool(path) and all(self._may(rows[:, :k])[0, row] for k, row in enumerate(path))
 
+    def after(self, path: Sequence[int]) -> list[int]:
+        """Stops that may follow these."""
+        return [int(row) for row in np.flatnonzero(self._may(np.asarray(path, np.int64)[None])[0])]
+
     def count(self) -> int:
         """Number of paths."""
         entered = 1 << self.network

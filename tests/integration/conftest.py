@@ -51,3 +51,13 @@ def searched(tmp_path_factory):
 
     fields = TINY | {"devices": ["cpu:eager:t1:b1", "macs"]}
     return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory):
+    """A finished run of three trials on one device; copy it before you write to it."""
+    from eesearch.api import search_study
+    from eesearch.study.question import Study
+
+    fields = TINY | {"budget": {"trials": 3}}
+    return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "begun")

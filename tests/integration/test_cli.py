@@ -1,9 +1,7 @@
 """The command line in this process: every verb, every kind of bad input, exit codes and messages."""
 
-import errno
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from eesearch import __version__
@@ -20,26 +17,9 @@ from eesearch.cli import app
 from eesearch.costs.noise import Noise
 from eesearch.study.files import load_study
 from eesearch.training.data import digits
+from tests.integration.command import refused, run, study_file
 
 REPLAY = Path(__file__).parents[2] / "docs" / "results" / "replay"
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def study_file(path, fields):
-    file = path / "study.yaml"
-    file.write_text(yaml.safe_dump(fields))
-    return file
-
-
-def refused(result, *words):
-    """Exit code 2, one error, no traceback."""
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in result.output, result.output
 
 
 def limited(**limit):
@@ -195,20 +175,6 @@ class TestVerbs:
         refused(run("solve", *files, "--criterion", "vibes"), "the scores in")
         refused(run("solve", *files[::-1]), "digits_cnn.json")
 
-    def test_profile_writes_a_profile_that_a_study_can_name(self, tiny, tmp_path):
-        file, out = study_file(tmp_path, tiny), tmp_path / "this-machine.json"
-        result = run("profile", file, "--device", "cpu:eager:t1:b1", "--out", out, "--run", tmp_path / "b", "--quiet")
-        assert result.exit_code == 0, result.output
-        assert "stages.0.0" in result.output
-        tiny["devices"] = [str(out)]
-        tiny["budget"]["trials"] = 1
-        result = run("search", study_file(tmp_path, tiny), "--run", tmp_path / "b")
-        assert result.exit_code == 0, result.output
-        rows = pd.read_csv(tmp_path / "b" / "front.csv")
-        assert rows["latency_ms"].notna().all()
-        out.write_text(out.read_text()[:-50])
-        refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "c"), "this-machine.json")
-
     def test_schema(self):
         assert json.loads(run("schema", "study").output)["title"] == "Study"
         refused(run("schema", "run"), "study or space")
@@ -360,49 +326,9 @@ class TestBadInput:
         refused(run("search", study_file(tmp_path, tiny), "--run", finished), "another study", "seed: 0 there, 5 now")
         assert (finished / "study.yaml").read_bytes() == before
 
-    def test_a_data_file_that_changed_since(self, tiny, tmp_path):
-        data = digits()
-        np.savez(tmp_path / "data.npz", **data)
-        tiny["data"]["source"] = str(tmp_path / "data.npz")
-        tiny["budget"]["trials"] = 1
-        file = study_file(tmp_path, tiny)
-        assert run("search", file, "--run", tmp_path / "r").exit_code == 0
-        data["x_test"][0] += 1
-        np.savez(tmp_path / "data.npz", **data)
-        refused(run("search", file, "--run", tmp_path / "r"), "begun with another test split")
-
     def test_a_run_directory_below_a_file(self, tiny, tmp_path):
         (tmp_path / "file").write_text("")
         refused(run("search", study_file(tmp_path, tiny), "--run", tmp_path / "file" / "run"), "cannot write")
-
-    def test_a_disk_that_fills_up_loses_no_finished_trial(self, tiny, tmp_path, monkeypatch):
-        tiny["budget"]["trials"] = 4
-        file, replace, written = study_file(tmp_path, tiny), os.replace, []
-
-        def full_later(source, target):
-            if str(target).endswith(".safetensors"):
-                written.append(target)
-                if len(written) > 7:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            replace(source, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", full_later)
-            refused(run("search", file, "--run", tmp_path / "full"), "No space left on device", "Free some space")
-        assert not [p for p in (tmp_path / "full").rglob(".*") if p.name != ".lock"], "nothing half written"
-        assert run("search", file, "--run", tmp_path / "full").exit_code == 0
-        assert run("search", file, "--run", tmp_path / "whole").exit_code == 0
-        assert (tmp_path / "full" / "front.csv").read_bytes() == (tmp_path / "whole" / "front.csv").read_bytes()
-
-    def test_a_failing_design_is_a_failed_trial(self, tiny, tmp_path):
-        tiny["training"]["joint"] |= {"lr": 1e30, "optimizer": "sgd"}
-        tiny["budget"]["trials"] = 3
-        result = run("search", study_file(tmp_path, tiny), "--run", tmp_path / "run")
-        assert result.exit_code == 0, result.output
-        answers = json.loads((tmp_path / "run" / "front.json").read_text())
-        assert [t["state"] for t in answers["trials"]] == ["complete", "failed", "failed"]
-        assert "diverged" in answers["trials"][1]["error"]
-        assert "diverged" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_cluster_s_address_needs_its_driver_and_a_foreign_sampler_is_looked_at_first(tmp_path):

@@ -29,9 +29,7 @@ from eesearch.costs.profile import (
     save_profile,
 )
 from eesearch.costs.timer import Protocol, Rounds
-from eesearch.nets import graphs
 from eesearch.nets.exitnet import ExitNet
-from eesearch.nets.graph_export import export_onnx
 from eesearch.nets.heads import build_head
 from eesearch.nets.split import split
 from tests.unit.costs.conftest import small_network
@@ -252,23 +250,6 @@ def test_prefixes_are_measured_as_they_are_deployed(backbone, heads):
     assert second.segment is backbone.span(3, 5)
 
 
-def test_a_part_is_prepared_once_and_graphs_are_cut_out_of_one(backbone, heads, monkeypatch):
-    exported = []
-
-    def export(module, example, inputs, outputs, *, what):
-        exported.append(what)
-        return export_onnx(module, example, inputs, outputs, what=what)
-
-    monkeypatch.setattr(graphs, "export_onnx", export)
-    prepare = preparing(backbone, BACKENDS["onnxruntime"])
-    figures = latency_figures(backbone, {"3": heads["3"]}, ["margin"])
-    forms = [prepare(part, n) for n in (1, 3) for figure in figures for part in (*figure.parts, *figure.minus)]
-    assert exported == ["the network", "a head", "a head", "a head"]
-    assert all(isinstance(each.form, bytes) for each in forms)
-    assert {len(each.args[0]) for each in forms} == {1, 3}
-    assert len({id(each.form) for each in forms}) == len({(p.first, p.last, p.tail) for p in parts(figures)})
-
-
 def test_each_head_is_measured_once_per_shape_in_the_middle_of_its_cuts(backbone, heads):
     found = latency_figures(backbone, heads, CRITERIA)
     in_place = [(f.name, f.parts[0].last - 1) for f in found if isinstance(f.parts[0].tail, HeadTail)]
@@ -462,8 +443,7 @@ def test_estimate_of_a_slow_network_counts_one_call_per_round(backbone, monkeypa
     assert seconds == pytest.approx(3.0 + 5 * (3 * 2.0 + 17.5 * 2.0))
 
 
-@pytest.mark.parametrize("device", [CPU, "cpu:onnxruntime:t1:b1", "cpu:openvino:t1:b2"])
-def test_real_worker_profiles_a_split_network(backbone, device):
+def check_real_worker(backbone, device):
     protocol = Protocol(processes=1, warmup=0.0, warmup_max=0.001, round=0.001, rounds_min=3, rounds_max=3)
     seen = []
     measuring = Measuring(protocol, progress=lambda *step: seen.append(step))
@@ -476,3 +456,7 @@ def test_real_worker_profiles_a_split_network(backbone, device):
     }
     jobs = 8 * (2 if device.endswith("b2") else 1)
     assert seen[-1] == ("measure latency", jobs, jobs)
+
+
+def test_real_worker_profiles_a_split_network(backbone):
+    check_real_worker(backbone, CPU)

@@ -493,6 +493,13 @@ def test_one_clock_for_all_where_nothing_keeps_the_constraints(larger, monkeypat
     assert impossible.broken(front[0], front.backbone)
 
 
+def test_the_least_violation_is_looked_for_only_if_asked(larger):
+    table, costs = larger
+    impossible = Family(2, 4, Constraints(limits=(Limit(axis="macs", at="worst", at_most=0.1),)))
+    assert len(solve_front(table, costs, family=impossible)) == 1
+    assert not solve_front(table, costs, family=impossible, effort=Effort(least=False)).points
+
+
 def test_takes_what_was_streamed(larger):
     table, costs = larger
     blocks = ((table.logits[:, i : i + 40], table.labels[i : i + 40]) for i in range(0, 150, 40))

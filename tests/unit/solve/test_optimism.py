@@ -146,7 +146,7 @@ def test_nothing_found_nothing_estimated():
 
 class TestConstraints:
     def test_what_breaks_them_is_no_pick(self):
-        """The solver answers with the least violating policy where none keeps them; nobody would pick that."""
+        """Where none keeps them the solver can answer with the least violating policy; nobody would pick that."""
         table, costs = table_and_costs()
         fold = np.arange(600).astype(np.int16) % FOLDS
         never = Family(1, 4, Constraints(min_recall=0.999))

@@ -48,6 +48,7 @@ def test_lists_every_path_once_the_shorter_ones_first(made, size):
     assert tree.count() == len(listed)
     assert all(len(block) <= size for block in tree.blocks(size))
     assert all(tree.allows(path) for path in listed)
+    assert all(tree.after(path) == [p[-1] for p in listed if p[:-1] == path] for path in listed)
 
 
 @settings(max_examples=50, deadline=None)
