@@ -65,6 +65,11 @@ class RunDir:
         """Tables, weights and fits, by content."""
         return Store(self.path / "store")
 
+    @property
+    def cache(self) -> Path:
+        """Where large caches of trainings lie: files without a name, gone with their process."""
+        return self.path / "cache"
+
     def profile_file(self, device: str) -> Path:
         """Where a device's measured profile lies."""
         return self.path / "profiles" / f"{device.replace(':', '-').replace('/', '_')}.json"

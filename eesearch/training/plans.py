@@ -87,14 +87,14 @@ def train_design(
     for index, phase in enumerate(phases):
         own = checkpoint.phase(index, design.key) if checkpoint else None
         tell = partial(_tell, after_epoch, trained, before) if after_epoch else unheard
-        samples = phase.inputs(samples, room.max_cache_gb) if phase.inputs else samples
+        samples = phase.inputs(samples, room.caching) if phase.inputs else samples
         train(phase.model or trained, phase, samples, checkpoint=own, progress=progress, after_epoch=tell)
         before += phase.spec.epochs
     if strategy.finish is not None:
         strategy.finish(trained, design)
     trained.to(CPU).refresh()
     own = checkpoint.phase(len(phases), design.key) if checkpoint else None
-    fit_heads(trained, split, design.seed, max_cache_gb=room.max_cache_gb, checkpoint=own, progress=progress)
+    fit_heads(trained, split, design.seed, caching=room.caching, checkpoint=own, progress=progress)
     return trained
 
 

@@ -51,6 +51,11 @@ class Samples:
         """The inputs as a mapping, whatever they are."""
         return {"x": self.inputs} if isinstance(self.inputs, Tensor) else self.inputs
 
+    @property
+    def cached_bytes(self) -> int:
+        """What the inputs take where they were computed, and are no raw samples."""
+        return 0 if isinstance(self.inputs, Tensor) else sum(tensor.nbytes for tensor in self.inputs.values())
+
 
 class Batches:
     """The batches of each epoch, a function of the seed and of the epoch's number alone.
