@@ -65,7 +65,7 @@ class CachePlace:
     """Where something is going to be cached.
 
     Attributes:
-        words: The same for people, after "cached hidden states: 3 GB".
+        words: The same for people, after "hidden states: 3 GB".
         folder: Of a file.
     """
 
@@ -90,12 +90,13 @@ class CachePlace:
         try:
             return _kept_on_disk(self.folder, layouts, pieces)
         except _NoRoomError as error:
-            log.warning("cannot cache in %s: %s; hidden states are computed anew in every epoch", self.folder, error)
+            log.warning("cannot cache hidden states in %s: %s, %s", self.folder, error, ANEW)
             return None
 
 
-IN_MEMORY = CachePlace("memory", "cached in memory")
-NOWHERE = CachePlace("nowhere", "not cached: computed anew in every epoch")
+ANEW = "so computed anew in every epoch"
+IN_MEMORY = CachePlace("memory", "in memory")
+OVER_LIMIT = CachePlace("nowhere", f"over the limit, {ANEW}")
 
 
 @dataclass(frozen=True)
@@ -118,19 +119,20 @@ class Caching:
             held: Bytes that are cached already, and stay.
         """
         if size + held > self.max_gb * 1e9:
-            return NOWHERE
+            return OVER_LIMIT
         if self.folder is None or not size or size + held <= MEMORY_GB * 1e9:
             return IN_MEMORY
         free = _free(self.folder)
         room = f"{free / 1e9:.1f} GB are free"
         if size > MOST_OF_FREE * free:
             share = f"at most {MOST_OF_FREE:.0%} of that are used"
-            return CachePlace("nowhere", f"not cached: {room} in {self.folder}, {share}; computed anew in every epoch")
-        return CachePlace("disk", f"cached on disk in {self.folder}, where {room}", self.folder)
+            return CachePlace("nowhere", f"too little room in {self.folder} ({room}, {share}), {ANEW}")
+        return CachePlace("disk", f"on disk in {self.folder}, where {room}", self.folder)
 
     def told(self, what: str, size: int, where: CachePlace) -> str:
         """What is going to be cached, how large it is, the limit, and where it goes."""
-        return f"{what}: {size / 1e9:.3f} GB, at most {self.max_gb:.3f} GB: {where.words}"
+        done = "" if where.kind == "nowhere" else "cached "
+        return f"{what}: {size / 1e9:.3f} GB, at most {self.max_gb:.3f} GB: {done}{where.words}"
 
     def tell(self, what: str, size: int, where: CachePlace) -> None:
         """Say so where that is worth a line: what is small is cached in many trainings."""

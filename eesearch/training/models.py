@@ -118,5 +118,5 @@ def embed(backbone: Backbone, samples: Samples, caching: Caching, *, segments: i
 
 def _rows(inputs: Inputs, first: int, last: int) -> Inputs:
     if isinstance(inputs, Tensor):
-        return inputs[first:last]
+        return inputs[first:last].clone()  # raw samples may be read-only
     return {name: tensor[first:last] for name, tensor in inputs.items()}

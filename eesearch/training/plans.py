@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from eesearch.core.design import Design, LossSpec
 from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
@@ -14,6 +16,7 @@ from eesearch.core.registry import STRATEGIES
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.training.accelerator import CPU, HERE, Room
+from eesearch.training.cache import CACHING
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Split
 from eesearch.training.fitting import fit_heads, is_fitted
@@ -155,6 +158,23 @@ def count_work(net: ExitNet, design: Design, samples: int) -> Work:
     if any(is_fitted(net.head(*place)) for place in net.places):  # their hidden states are cached in the end
         forward += segments * samples
     return Work(epochs, last, round(forward / segments), round(forward), round(backward))
+
+
+def cached_bytes(net: ExitNet, design: Design) -> int:
+    """Most bytes of a sample's hidden states that the phases of a design cache at a time.
+
+    Args:
+        net: With the design's exits, trained or not; stays as it is.
+        design: By its strategy.
+    """
+    samples = Samples(net.backbone.example, torch.zeros(1, dtype=torch.int64))
+    most = 0
+    for phase in STRATEGIES[design.strategy].phases(copy.deepcopy(net), design):
+        if phase.inputs:
+            before = samples.cached_bytes
+            samples = phase.inputs(samples, CACHING)
+            most = max(most, before + samples.cached_bytes)
+    return most
 
 
 def _first_learning(phase: Phase, segments: int) -> int:

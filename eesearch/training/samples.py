@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from eesearch.core.design import TrainSpec, content_key
 from eesearch.core.errors import InputError
-from eesearch.nets.inputs import as_tensor
+from eesearch.nets.inputs import as_tensor, rows_of
 from eesearch.training.data import Split
 
 PADDING = 4
@@ -44,7 +44,7 @@ class Samples:
     @classmethod
     def of(cls, split: Split, seed: int = 0) -> Samples:
         """All samples of a split."""
-        return cls(as_tensor(split.x), as_tensor(split.y), seed)
+        return cls(rows_of(split.x), as_tensor(split.y), seed)
 
     @property
     def named_inputs(self) -> Mapping[Any, Tensor]:
