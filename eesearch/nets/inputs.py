@@ -23,7 +23,7 @@ def as_tensor(x: Tensor | NDArray[np.generic]) -> Tensor:
 
 
 def rows_of(x: Tensor | NDArray[np.generic]) -> Tensor:
-    """As `as_tensor`, but read-only arrays, as of mapped files, are not copied: for who copies the rows that he takes."""
+    """As `as_tensor`, but read-only arrays (mapped files) are not copied: for those who copy the rows they take."""
     if isinstance(x, Tensor) or x.flags.writeable:
         return as_tensor(x)
     with warnings.catch_warnings():  # torch warns of arrays that must not be written

@@ -183,7 +183,7 @@ def _kept_on_disk(
         begins[key], size = size, size + -(-layout.nbytes // ALIGNED) * ALIGNED
     with _disk():
         folder.mkdir(parents=True, exist_ok=True)
-        file = TemporaryFile(dir=folder)  # noqa: SIM115 (closed below)
+        file = TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed below)
     with file:  # a mapping outlives its file's handle
         with _disk():
             _reserve(file, size)
@@ -192,10 +192,9 @@ def _kept_on_disk(
             data = _bytes(rows.detach().to("cpu", layouts[key].dtype))
             with _disk():  # written, not assigned to the mapping: a full disk is an error then, and no signal
                 file.seek(written[key])
-                file.write(data.numpy().data)
+                _write(file, data)
             written[key] += len(data)
         with _disk():
-            file.flush()
             file.truncate(size)
             mapped = torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=torch.uint8)
     return {
@@ -207,6 +206,12 @@ def _kept_on_disk(
 def _bytes(values: Tensor) -> Tensor:
     """The memory of a tensor of any type, as uint8."""
     return values.contiguous().view(-1).view(torch.uint8)
+
+
+def _write(file: IO[bytes], data: Tensor) -> None:
+    left = data.numpy().data
+    while len(left):  # the system writes 2 GB at a time
+        left = left[file.write(left) :]
 
 
 def _reserve(file: IO[bytes], size: int) -> None:
