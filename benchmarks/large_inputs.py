@@ -3,7 +3,7 @@
 Made-up data, small networks. For each, the bank (every head at every cut, on a frozen network) and a `layerwise` design
 are trained with hidden states cached in memory, cached on disk, or computed anew in every epoch, each in a process of
 its own. A row tells the size of samples and caches, the peak of resident memory, that of memory which is no mapped file
-(the system takes the others back when it needs them), the seconds of the training, and a hash of the weights: that of
+(the system takes the others back when it needs them), wall and processor seconds, and a hash of the weights: that of
 `memory` and `disk` is the same.
 
     python benchmarks/large_inputs.py [--quick] [--budget 15] [--out benchmarks/results]
@@ -125,7 +125,7 @@ def measure(data: str, training: str, caching: str, samples: int, *, folder: Pat
     size = plan_cache(backbone, exits, samples) if training == "bank" else samples * cached_bytes(net, design)
     where = {"memory": Caching(64.0), "disk": Caching(64.0, folder / "cache"), "anew": Caching(0.0)}[caching]
     cache.MEMORY_GB = 0.0  # `disk` means disk, however small it is
-    start = time.perf_counter()
+    start, computed = time.perf_counter(), time.process_time()
     with watched() as peak:
         if training == "bank":
             trained = train_bank(backbone, design, train, caching=where)
@@ -141,6 +141,7 @@ def measure(data: str, training: str, caching: str, samples: int, *, folder: Pat
         "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "peak_anonymous_gb": peak() / 1e9,
         "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - computed,
         "threads": torch.get_num_threads(),
         "weights": weights_hash(trained)[:12],
     }

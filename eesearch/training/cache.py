@@ -154,8 +154,8 @@ def nbytes(layouts: Mapping[Key, Layout]) -> int:
 
 def _free(folder: Path) -> int:
     """Bytes that are free where a folder lies or would lie; 0 if nobody can tell."""
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     try:
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
         return shutil.disk_usage(there).free
     except OSError:
         return 0
@@ -181,10 +181,7 @@ def _kept_on_disk(
     begins, size = {}, 0
     for key, layout in layouts.items():
         begins[key], size = size, size + -(-layout.nbytes // ALIGNED) * ALIGNED
-    with _disk():
-        folder.mkdir(parents=True, exist_ok=True)
-        file = TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed below)
-    with file:  # a mapping outlives its file's handle
+    with _scratch(folder) as file:  # a mapping outlives its file's handle
         with _disk():
             _reserve(file, size)
         written = dict(begins)
@@ -196,11 +193,25 @@ def _kept_on_disk(
             written[key] += len(data)
         with _disk():
             file.truncate(size)
+            os.fsync(file.fileno())  # what a file server refuses is told now, and not lost later
             mapped = torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=torch.uint8)
     return {
         key: mapped[begins[key] : begins[key] + layout.nbytes].view(layout.dtype).view(layout.shape)
         for key, layout in layouts.items()
     }
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[IO[bytes]]:
+    """A file without a name; whoever else opens the folder finds nothing, now or later."""
+    with _disk():
+        folder.mkdir(parents=True, exist_ok=True)
+        file = TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed below)
+    try:
+        yield file
+    finally:
+        with _disk():
+            file.close()
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def embed(backbone: Backbone, samples: Samples, caching: Caching, *, segments: i
         (segments, place): Layout((total, *tensor.shape[1:]), tensor.dtype) for place, tensor in enumerate(run(0, 1))
     }
     where = caching.place(nbytes(layouts), samples.cached_bytes)
-    caching.tell(f"hidden states behind {segments} segments", nbytes(layouts), where)
+    caching.tell(f"hidden states after {segments} of {len(backbone.segments)} segments", nbytes(layouts), where)
     kept = where.keep(layouts, batches())
     return samples if kept is None else replace(samples, inputs=kept)
 

@@ -93,6 +93,7 @@ def train_design(
         samples = phase.inputs(samples, room.caching) if phase.inputs else samples
         train(phase.model or trained, phase, samples, checkpoint=own, progress=progress, after_epoch=tell)
         before += phase.spec.epochs
+    del samples  # and what was cached of them
     if strategy.finish is not None:
         strategy.finish(trained, design)
     trained.to(CPU).refresh()

@@ -205,8 +205,7 @@ def test_embeddings_on_disk_are_those_in_memory(backbone, data, disk, monkeypatc
     second = embed(backbone, first, disk, segments=2)
     assert mapped(disk.folder)[0] == 2
     assert [message.partition(":")[0] for message in caplog.messages] == [
-        "hidden states behind 1 segments",
-        "hidden states behind 2 segments",
+        f"hidden states after {number} of {len(backbone.segments)} segments" for number in (1, 2)
     ]
     expected = embed(backbone, embed(backbone, raw, CACHING, segments=1), CACHING, segments=2)
     assert list(second.inputs) == list(expected.inputs)
