@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from eesearch.cli.verbs import (
+    MaxCacheOption,
     QuietOption,
     RunOption,
     SetOption,
@@ -40,6 +41,7 @@ def search(
     samples: Annotated[
         int | None, typer.Option(help="Training samples in all; --dry-run tells those of a design.")
     ] = None,
+    max_cache: MaxCacheOption = None,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="auto, tpe, nsga2, nsga3, gp, random, or module:Class.")
     ] = None,
@@ -62,8 +64,8 @@ def search(
     """Run a study, continue it, or join the processes that run it: always the same command."""
     from eesearch.study.files import load_study
 
-    named = {"budget.trials": trials, "budget.timeout": timeout, "budget.samples": samples}
-    named |= {"sampler": sampler, "driver": driver}
+    named: dict[str, object] = {"budget.trials": trials, "budget.timeout": timeout, "budget.samples": samples}
+    named |= {"budget.max_cache_gb": max_cache, "sampler": sampler, "driver": driver}
     question = load_study(study, [*(overrides or ()), *(f"{k}={v}" for k, v in named.items() if v is not None)])
     if address is not None and question.driver != "ray":
         raise StudyError("--address names a Ray cluster", got=f"driver {question.driver}", do="Add --driver ray.")
@@ -75,7 +77,7 @@ def search(
         from eesearch.api import plan
         from eesearch.reporting.tables import plan_table
 
-        console().print(plan_table(plan(question)))
+        console().print(plan_table(plan(question, run)))
         return
     place = (storage, address)
     _print_where(_searched(question, run, fresh=fresh, quiet=quiet, logs=log or (), place=place))
@@ -96,6 +98,7 @@ def train(
     ] = "auto",
     run: RunOption = None,
     overrides: SetOption = None,
+    max_cache: MaxCacheOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; an old run directory is renamed.")] = False,
     trust: TrustOption = False,
     quiet: QuietOption = False,
@@ -106,7 +109,8 @@ def train(
 
     chosen = ExportedConfig.load(config)
     scratch = None if start == "auto" else start == "scratch"
-    question = retraining(chosen, Retraining(data, epochs, scratch, overrides or (), trust))
+    changed = [*(overrides or ()), *([] if max_cache is None else [f"budget.max_cache_gb={max_cache}"])]
+    question = retraining(chosen, Retraining(data, epochs, scratch, changed, trust))
     found = _searched(question, run, fresh=fresh, quiet=quiet)
     print(comparison(chosen, found.answers))
     _print_where(found)

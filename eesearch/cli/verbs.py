@@ -60,6 +60,10 @@ TrustOption = Annotated[
 NaiveOption = Annotated[
     bool, typer.Option("--naive", help="Believe losses on calibration, as others do: no optimism is taken off.")
 ]
+MaxCacheOption = Annotated[
+    float | None,
+    typer.Option(metavar="GB", help="Most hidden states to cache, in memory and on disk; beyond: computed anew."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 

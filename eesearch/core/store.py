@@ -218,7 +218,7 @@ def _checksum(arrays: Arrays, meta: Mapping[str, str]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     for name in sorted(meta):
         digest.update(f"{name}={meta[name]};".encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,15 @@ def as_tensor(x: Tensor | NDArray[np.generic]) -> Tensor:
     if isinstance(x, Tensor):
         return x
     return torch.from_numpy(np.require(x, requirements=["C", "W"]))
+
+
+def rows_of(x: Tensor | NDArray[np.generic]) -> Tensor:
+    """As `as_tensor`, but read-only arrays (mapped files) are not copied: for those who copy the rows they take."""
+    if isinstance(x, Tensor) or x.flags.writeable:
+        return as_tensor(x)
+    with warnings.catch_warnings():  # torch warns of arrays that must not be written
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(np.require(x, requirements=["C"]))
 
 
 class Normalize(nn.Module):

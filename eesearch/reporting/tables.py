@@ -78,13 +78,24 @@ def plan_table(plan: Plan) -> Table:
     networks = ", ".join(f"{each.name} {cost_words(each.macs, 'macs')}" for each in plan.networks)
     summary = {
         **({"networks": networks} if several else {}),
-        "cached hidden states": f"{plan.cache_bytes / 1e6:,.1f} MB" + (", of one network at a time" if several else ""),
+        "cached hidden states": _cache_words(plan, ", of one network at a time" if several else ""),
         "trainings": f"{plan.trials} (the bank, then {plan.trials - 1} designs)",
         "training samples": f"{banks}, at most {plan.samples[1]:,} for each design",
         "time": f"about {estimate_words(plan.seconds)}",
     }
     table.caption = Text("\n".join(f"{name}: {value}" for name, value in summary.items()))
     return table
+
+
+def _cache_words(plan: Plan, of: str) -> str:
+    """How large what a bank caches is, and a design; where it would go, and the limit."""
+    told = {"": plan.cache_bytes, "of a design ": plan.design_cache_bytes}
+    words = [
+        f"{whose}{size / 1e6:,.1f} MB{'' if whose else of}, {plan.caching.place(size).words}"
+        for whose, size in told.items()
+        if size or not whose
+    ]
+    return "; ".join([*words, f"at most {plan.caching.max_gb:g} GB (--max-cache)"])
 
 
 def solved_table(rows: Sequence[Mapping[str, int | float | str]], certificate: str) -> Table:

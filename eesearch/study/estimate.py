@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,9 +25,11 @@ from eesearch.study.measured import measured_networks
 from eesearch.study.networks import BackboneSpec
 from eesearch.study.profiling import Network
 from eesearch.study.question import Study
+from eesearch.study.rundir import RunDir
 from eesearch.training.bank import build_heads, count_samples, plan_cache
+from eesearch.training.cache import CACHING, Caching
 from eesearch.training.data import Dataset
-from eesearch.training.plans import Work, count_work
+from eesearch.training.plans import Work, cached_bytes, count_work
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,12 @@ class PlannedNetwork:
     Attributes:
         macs: Multiply-adds of the whole network for one sample.
         cuts: None where it may have no exits.
-        cache_bytes: Size of its cached hidden states.
+        cache_bytes: Size of the hidden states that its bank reads, and may cache.
         samples: Training samples that go through it: for the bank, and for a design of the strategy that takes most; 0
             if there is none.
         seconds: Estimates by phase; of the trained designs, of one.
         varies: Whether its size is searched; then a design of it is one more network, trained and with its bank.
+        design_cache_bytes: Of the design that caches most.
     """
 
     name: str
@@ -65,6 +69,7 @@ class PlannedNetwork:
     samples: tuple[int, int]
     seconds: dict[str, float]
     varies: bool = False
+    design_cache_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,13 @@ class Plan:
         networks: In the order of the study.
         trials: How many designs the budget allows, the bank included.
         seconds: Estimates by phase.
+        caching: How much may be cached, and where.
     """
 
     networks: tuple[PlannedNetwork, ...]
     trials: int
     seconds: dict[str, float]
+    caching: Caching = CACHING
 
     @property
     def cuts(self) -> tuple[PlannedCut, ...]:
@@ -88,8 +95,13 @@ class Plan:
 
     @property
     def cache_bytes(self) -> int:
-        """Most bytes of hidden states that are cached at a time: banks are trained one after the other."""
+        """Most bytes of hidden states that a bank reads: banks are trained one after the other."""
         return max(network.cache_bytes for network in self.networks)
+
+    @property
+    def design_cache_bytes(self) -> int:
+        """Most bytes of hidden states that a design caches at a time."""
+        return max(network.design_cache_bytes for network in self.networks)
 
     @property
     def samples(self) -> tuple[int, int]:
@@ -112,14 +124,19 @@ def _of_design(networks: Sequence[PlannedNetwork], each: Sequence[float]) -> flo
     return single + sum(taken for network, taken in pairs if network.varies)
 
 
-def plan(study: Study) -> Plan:
+def plan(study: Study, run: Path | None = None) -> Plan:
     """Look at a study without running it; a few batches are timed for the estimates.
+
+    Args:
+        study: The question.
+        run: Where it would run, and cache what is large; nothing is written there. None: `runs/<name of the study>`.
 
     Raises:
         InputError: of the part that cannot be used.
     """
     dataset, networks = measured_networks(study)
-    planned = tuple(_planned(study, spec, networks, dataset) for spec in study.backbones)
+    caching = Caching(study.budget.max_cache_gb, RunDir(run or Path("runs") / study.name).cache)
+    planned = tuple(_planned(study, spec, networks, dataset, caching) for spec in study.backbones)
     trials = _trials(study, *_samples(planned))
     seconds: Counter[str] = Counter()
     for network in planned:
@@ -128,14 +145,16 @@ def plan(study: Study) -> Plan:
     here = sum(d not in study.systems and parse_device(d).timed for d in study.devices)
     verified = here * study.verify.points * study.verify.seconds
     designs = _of_design(planned, [network.seconds[DESIGNS] for network in planned]) * (trials - 1)
-    return Plan(planned, trials, {**seconds, DESIGNS: designs, "verify": verified})
+    return Plan(planned, trials, {**seconds, DESIGNS: designs, "verify": verified}, caching)
 
 
 DESIGNS = "trained designs"
 """The phase that grows with the number of trials."""
 
 
-def _planned(study: Study, spec: BackboneSpec, networks: Mapping[str, Network], dataset: Dataset) -> PlannedNetwork:
+def _planned(
+    study: Study, spec: BackboneSpec, networks: Mapping[str, Network], dataset: Dataset, caching: Caching
+) -> PlannedNetwork:
     first, decisions = spec.proposed({}).name, study.decisions
     backbone, heads = networks[first]
     heads = heads if spec.exits else {}
@@ -148,12 +167,13 @@ def _planned(study: Study, spec: BackboneSpec, networks: Mapping[str, Network], 
     exits = [ExitSpec(cut=cut, head=head) for cut, specs in heads.items() for head in specs]
     samples, collected = len(dataset.train), len(dataset.cal) + len(dataset.test)
     forward, step = _seconds_per_sample(backbone, dataset.train.x)
-    works = expected_work(study, backbone, heads, samples).values() if heads and not spec.vary else ()
+    alone = heads if not spec.vary else {}
+    works = expected_work(study, backbone, alone, samples).values()
     back, passes = step - forward, len(works) * len(backbone.segments)
     learning = sum(back * work.backward + forward * work.forward for work in works) / max(passes, 1)
-    passed = count_samples(
-        backbone, exits, samples, epochs=study.training.heads.epochs, max_cache_gb=study.budget.max_cache_gb
-    )
+    cached, epochs = plan_cache(backbone, exits, samples), study.training.heads.epochs
+    limit = 0.0 if caching.place(cached).kind == "nowhere" else caching.max_gb
+    passed = count_samples(backbone, exits, samples, epochs=epochs, max_cache_gb=limit)
     timed = [
         estimate_seconds(*networks[variant.name], device, decisions=decisions, protocol=study.measuring)
         for variant in spec.variants
@@ -163,14 +183,15 @@ def _planned(study: Study, spec: BackboneSpec, networks: Mapping[str, Network], 
     seconds = {
         "train backbone": 0.0 if spec.weights else step * trained,
         "profile": sum(timed),
-        "bank (trial 0)": forward * (samples * bool(exits) + collected),
+        "bank (trial 0)": forward * (passed + collected),
         DESIGNS: learning + forward * collected,
     }
     used = passed, max((work.samples for work in works), default=0)
     if spec.vary:
         seconds[DESIGNS] = seconds["train backbone"] + seconds["bank (trial 0)"]
         used = passed, trained + passed
-    return PlannedNetwork(first, macs[-1], cuts, plan_cache(backbone, exits, samples), used, seconds, bool(spec.vary))
+    of_design = expected_cache(study, backbone, alone, samples)
+    return PlannedNetwork(first, macs[-1], cuts, cached, used, seconds, bool(spec.vary), of_design)
 
 
 def _trials(study: Study, bank: int, design: int) -> int:
@@ -214,11 +235,26 @@ def expected_work(
         heads: That fit each cut.
         samples: In the training split.
     """
+    return {
+        design.strategy: count_work(net, design, samples) for net, design in _expected_designs(study, backbone, heads)
+    }
+
+
+def expected_cache(study: Study, backbone: Backbone, heads: Mapping[str, Sequence[HeadSpec]], samples: int) -> int:
+    """Bytes of hidden states that the design caches which caches most, of those of `expected_work`."""
+    each = (cached_bytes(net, design) for net, design in _expected_designs(study, backbone, heads))
+    return samples * max(each, default=0)
+
+
+def _expected_designs(
+    study: Study, backbone: Backbone, heads: Mapping[str, Sequence[HeadSpec]]
+) -> Iterator[tuple[ExitNet, Design]]:
+    if not heads:
+        return
     exits = tuple(ExitSpec(cut=cut, head=designs[0]) for cut, designs in heads.items())
     net = ExitNet(backbone, build_heads(backbone, exits, study.seed))
     training, scratch = study.training, study.training.start == "scratch"
     loss = study.space.loss.spec({}).model_copy(update={"costs": (1.0,) * len(net.exits)})
-    found = {}
     for strategy in study.space.trained:
         alone = scratch and "before" not in STRATEGIES[strategy].uses
         design = Design(
@@ -230,5 +266,4 @@ def expected_work(
             loss=loss,
             before=training.backbone if scratch else None,
         )
-        found[strategy] = count_work(net, design, samples)
-    return found
+        yield net, design

@@ -85,14 +85,15 @@ class Budget(Value):
         solve: Seconds for one front (of a design, a device and a criterion); by default the front is solved
             exactly if that is expected to take less than a minute, and for a minute otherwise. The same again is taken
             without each of the five folds of calibration.
-        max_cache_gb: Most memory for cached features; beyond it the backbone runs again in every epoch.
+        max_cache_gb: Most gigabytes of cached features, in memory and on disk; beyond it the backbone runs again in
+            every epoch.
     """
 
     trials: int = Field(default=20, ge=1)
     timeout: Duration | None = None
     samples: int | None = Field(default=None, ge=1)
     solve: Duration | None = None
-    max_cache_gb: float = Field(default=4.0, gt=0.0)
+    max_cache_gb: float = Field(default=16.0, gt=0.0)
 
 
 class Resources(Value):

@@ -65,6 +65,11 @@ class RunDir:
         """Tables, weights and fits, by content."""
         return Store(self.path / "store")
 
+    @property
+    def cache(self) -> Path:
+        """Where large caches of trainings lie: files without a name, gone with their process."""
+        return self.path / "cache"
+
     def profile_file(self, device: str) -> Path:
         """Where a device's measured profile lies."""
         return self.path / "profiles" / f"{device.replace(':', '-').replace('/', '_')}.json"
@@ -256,6 +261,8 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
     """
     run = RunDir(path)
     busy = living(path)
+    if not busy:
+        _clear_cache(run)
     if fresh and busy:
         raise RunError(f"a search is running in {path}", got="--fresh", do="Wait for it, or pass another --run.")
     ledger: bytes | None = None
@@ -276,6 +283,15 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
     fields = study.model_dump(mode="json", exclude_defaults=False)
     write_atomic(run.study_file, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
     return run
+
+
+def _clear_cache(run: RunDir) -> None:
+    """Remove what a machine that went down left of caches, on file systems that keep such files; nobody reads it."""
+    if run.study_file.is_file() and run.cache.is_dir() and not run.cache.is_symlink():
+        for file in run.cache.iterdir():
+            if file.is_file() and not file.is_symlink():
+                with disk_errors(file):
+                    file.unlink(missing_ok=True)
 
 
 def _ledger(run: RunDir) -> bytes | None:

@@ -158,6 +158,7 @@ def spare(run: RunDir) -> Iterator[Spare]:
             yield Spare(file, size, "damaged")
         elif run.store.path("weights", key).is_file():
             yield Spare(file, size, "a checkpoint of a finished training")
+    yield from (Spare(file, size, "left of a cache") for file, size in _files(run.cache))
     for file, size in _files(run.path / "locks"):
         if _is_free(file):
             yield Spare(file, size, LOCK)

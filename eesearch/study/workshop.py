@@ -25,10 +25,12 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.links import link_name
 from eesearch.nets.split import Backbone
 from eesearch.study.materials import Arrays, Materials, recall, recall_table
+from eesearch.study.rundir import RunDir
 from eesearch.study.spread import BankPart, Spread, SpreadJob, TableShard, part_bank, shard_table
 from eesearch.study.trial import StoppedEarlyError
 from eesearch.training.accelerator import CPU, Room, find_device, placed
 from eesearch.training.bank import Heads, build_heads, count_samples, plan_cache, train_bank
+from eesearch.training.cache import NO_CACHING, Caching
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.collect import collect
 from eesearch.training.data import Split
@@ -160,10 +162,10 @@ class Workshop:
         """
         store = self.materials.store
         if isinstance(job, BankPart):
-            limit = self.materials.study.budget.max_cache_gb if job.cached else 0.0
+            caching = self._caching if job.cached else NO_CACHING
             with self._alone("part", job.key):
                 if recall(store, "part", job.key) is None:
-                    store.put("part", job.key, *self._train_bank(job.design, limit, job.key).arrays())
+                    store.put("part", job.key, *self._train_bank(job.design, caching, job.key).arrays())
                     self._forget_training(job.key)
         elif recall(store, "shard", job.key) is None:
             whole: Split = getattr(self.materials.dataset, job.split)
@@ -205,9 +207,8 @@ class Workshop:
     def _train(self, design: Design, after_epoch: AfterEpoch | None) -> ExitNet:
         split = self.materials.dataset.train
         if design.strategy == "separate":
-            limit = self.materials.study.budget.max_cache_gb
-            parts = self._parts(design, limit) if design == self.bank_design else []
-            return self._train_parts(parts) if parts else self._train_bank(design, limit, design.key)
+            parts = self._parts(design) if design == self.bank_design else []
+            return self._train_parts(parts) if parts else self._train_bank(design, self._caching, design.key)
         start, checkpoint = self._start(design), self._checkpoint(design.key)
         try:
             return train_design(
@@ -217,25 +218,30 @@ class Workshop:
                 checkpoint=checkpoint,
                 progress=self.progress,
                 after_epoch=after_epoch,
-                room=Room(self._device, self.materials.study.budget.max_cache_gb),
+                room=Room(self._device, self._caching),
             )
         except StoppedEarlyError:
             self._forget_training(design.key)
             raise
 
-    def _train_bank(self, design: Design, max_cache_gb: float, key: str) -> ExitNet:
+    @property
+    def _caching(self) -> Caching:
+        run = RunDir(self.materials.store.root.parent)
+        return Caching(self.materials.study.budget.max_cache_gb, run.cache)
+
+    def _train_bank(self, design: Design, caching: Caching, key: str) -> ExitNet:
         with placed(self.materials.backbone, self._device):
             net = train_bank(
                 self.materials.backbone,
                 design,
                 self.materials.dataset.train,
-                max_cache_gb=max_cache_gb,
+                caching=caching,
                 checkpoint=self._checkpoint(key),
                 progress=self.progress,
             )
         return net.to(CPU)
 
-    def _parts(self, bank: Design, max_cache_gb: float) -> list[BankPart]:
+    def _parts(self, bank: Design) -> list[BankPart]:
         if self.spread is None:
             return []
         backbone, samples = self.materials.backbone, len(self.materials.dataset.train)
@@ -244,7 +250,7 @@ class Workshop:
             backbone,
             self.materials.profiles[0],
             samples=samples,
-            cached=plan_cache(backbone, bank.exits, samples) / 1e9 <= max_cache_gb,
+            cached=plan_cache(backbone, bank.exits, samples) / 1e9 <= self.materials.study.budget.max_cache_gb,
             workers=self.spread.workers,
         )
 

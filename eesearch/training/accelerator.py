@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from eesearch.core.errors import InputError
+from eesearch.training.cache import CACHING, Caching
 from eesearch.training.samples import Inputs
 
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -24,14 +25,14 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Room:
-    """Where a training runs, and how much memory it may fill.
+    """Where a training runs, and what it may cache.
 
     Attributes:
-        max_cache_gb: Most memory for what is computed once and read in every epoch.
+        caching: Of what is computed once and read in every epoch.
     """
 
     device: torch.device = CPU
-    max_cache_gb: float = 4.0
+    caching: Caching = CACHING
 
 
 HERE = Room()

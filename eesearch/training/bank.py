@@ -1,11 +1,11 @@
 """The bank: every head at every cut trained in one go, on a backbone that stays bit-identical.
 
-A frozen backbone gives the same hidden states in every epoch. What the heads read of them after pooling is small: it
-is computed once and cached, and the heads train from the cache. Heads that read a full map train side by side while
-the frozen backbone runs over the data, up to the deepest of their cuts; so do all heads when the cache would be too
-large. Heads that are fitted instead of trained always read a cache, if need be of one tap at a time. Heads do not
-influence each other: each has initial weights of its own, derived from (seed, cut, head), and sees the samples in an
-order derived from the seed, so a head is the same whichever others are in the bank.
+A frozen backbone gives the same hidden states in every epoch. What the heads read of them after pooling is small: it is
+computed once and cached, in memory or on disk, and the heads train from the cache. Heads that read a full map train
+side by side while the frozen backbone runs over the data, up to the deepest of their cuts; so do all heads when the
+cache would be too large. Heads that are fitted instead of trained always read a cache, if need be of one tap at a time.
+Heads do not influence each other: each has initial weights of its own, derived from (seed, cut, head), and sees the
+samples in an order derived from the seed, so a head is the same whichever others are in the bank.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +25,14 @@ from eesearch.nets.heads import Head, build_head
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.split import Backbone
 from eesearch.training.accelerator import device_of
+from eesearch.training.cache import CACHING, NO_CACHING, Caching, nbytes
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Split
 from eesearch.training.fitting import fit_heads, is_fitted
 from eesearch.training.loop import Phase, train
 from eesearch.training.losses import Loss, separate_loss
 from eesearch.training.samples import Samples, derive_seed
-from eesearch.training.taps import FLOAT32_BYTES, Tap, cache_taps, find_cut, read_taps
+from eesearch.training.taps import Tap, find_cut, layouts_of, read_taps, tap_batches
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def train_bank(
     design: Design,
     split: Split,
     *,
-    max_cache_gb: float = 4.0,
+    caching: Caching = CACHING,
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> ExitNet:
@@ -55,7 +55,8 @@ def train_bank(
         backbone: Runs in eval mode; its weights and statistics stay bit-identical. The result shares it.
         design: Exits (any number of heads at each cut), training section, seed. The strategy `separate`.
         split: The training split.
-        max_cache_gb: If `plan_cache` says more, the backbone runs over the data in every epoch instead.
+        caching: If `plan_cache` says more, or the disk has no room, the backbone runs over the data in every epoch
+            instead.
         checkpoint: Written after each epoch and each fitted head; read first.
         progress: Called with the label of each phase.
 
@@ -68,20 +69,15 @@ def train_bank(
     """
     if design.strategy != "separate":
         raise InputError("the bank trains heads separately", got=f"a {design.strategy} design", expected="separate")
-    size = plan_cache(backbone, design.exits, len(split)) / 1e9
-    fits = size <= max_cache_gb
-    what = "cached" if fits else "not cached: the backbone runs in every epoch"
-    log.info("hidden states of the bank: %.3f GB, at most %.3f GB: %s", size, max_cache_gb, what)
     heads = build_heads(backbone, design.exits, design.seed)
     for head in heads.values():
         head.to(device_of(backbone))
     reads = {place: Tap.of(find_cut(backbone, place[0]), head.tap) for place, head in heads.items()}
-    from_cache = {place for place, tap in reads.items() if fits and tap.cacheable}
+    cache = _cached(backbone, list(reads.values()), split, caching, progress)
+    from_cache = {place for place, tap in reads.items() if tap in cache}
     learning = [place for place, head in heads.items() if not is_fitted(head)]
     cached = HeadBank([(reads[place], heads[place]) for place in learning if place in from_cache])
     running = HeadBank([(reads[place], heads[place]) for place in learning if place not in from_cache])
-    wanted = tuple(dict.fromkeys(reads[place] for place in heads if place in from_cache))
-    cache = cache_taps(backbone, wanted, split, progress=progress) if wanted else {}
     if cached.taps:
         samples = Samples({tap: cache[tap] for tap in cached.taps}, as_tensor(split.y), design.seed)
         phase = Phase("train bank", ("heads",), cached.loss, design.train)
@@ -94,8 +90,21 @@ def train_bank(
         train(bank, phase, Samples.of(split, design.seed), checkpoint=own, progress=progress)
     net = ExitNet(backbone, heads).eval()
     own = checkpoint.phase(2, design.key) if checkpoint else None
-    fit_heads(net, split, design.seed, cache=cache, max_cache_gb=0.0, checkpoint=own, progress=progress)
+    fit_heads(net, split, design.seed, cache=cache, caching=NO_CACHING, checkpoint=own, progress=progress)
     return net
+
+
+def _cached(
+    backbone: Backbone, taps: Sequence[Tap], split: Split, caching: Caching, progress: Progress
+) -> dict[Tap, Tensor]:
+    """What is small of these taps, if there is room for it; its size is told first."""
+    wanted = tuple(dict.fromkeys(tap for tap in taps if tap.cacheable))
+    layouts = layouts_of(wanted, len(split))
+    if not wanted:
+        return {}
+    where = caching.place(nbytes(layouts))
+    log.info("%s", caching.told("hidden states of the bank", nbytes(layouts), where))
+    return where.keep(layouts, tap_batches(backbone, wanted, split, progress=progress)) or {}
 
 
 def build_heads(backbone: Backbone, exits: Sequence[ExitSpec], seed: int) -> Heads:
@@ -121,7 +130,7 @@ def plan_cache(backbone: Backbone, exits: Sequence[ExitSpec], samples: int) -> i
         HeadError: a head does not fit its tap.
     """
     taps = {Tap.of(find_cut(backbone, e.cut), e.head.tap) for e in exits}
-    return FLOAT32_BYTES * samples * sum(prod(tap.shape) for tap in taps if tap.cacheable)
+    return nbytes(layouts_of([tap for tap in taps if tap.cacheable], samples))
 
 
 def count_samples(
@@ -136,7 +145,7 @@ def count_samples(
         exits: Of the bank.
         samples: In the training split.
         epochs: Of the heads.
-        max_cache_gb: As in `train_bank`.
+        max_cache_gb: As in `Caching`.
 
     Raises:
         InputError: the backbone has no such cut.

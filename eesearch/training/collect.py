@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eesearch.core.errors import EesearchError
 from eesearch.core.progress import Progress, silent
@@ -30,20 +31,21 @@ def collect(
     Raises:
         EesearchError: an exit gives NaN or infinity.
     """
-    x, total, device = as_tensor(split.x), len(split), device_of(net)
-    logits: list[np.ndarray] = []
+    total, device = len(split), device_of(net)
+    joined: NDArray[np.float32] | None = None
     with evaluating(net), torch.inference_mode(), full_precision(device):
         for first in range(0, total, batch_size):
             last = min(first + batch_size, total)
-            logits.append(torch.stack(net(x[first:last].to(device))).float().cpu().numpy())  # [E, B, C]
+            made = torch.stack(net(as_tensor(split.x[first:last]).to(device))).float().cpu().numpy()  # [E, B, C]
+            joined = np.empty((len(made), total, made.shape[-1]), np.float32) if joined is None else joined
+            joined[:, first:last] = made
             progress(f"collect {split.name}", last, total)
-    joined = np.concatenate(logits, axis=1)
-    finite = np.isfinite(joined).all((1, 2))
-    if not finite.all():
-        wrong = ", ".join(f"{e.cut}:{e.head}" for e, fine in zip(net.exits, finite, strict=True) if not fine)
+    assert joined is not None
+    wrong = [f"{e.cut}:{e.head}" for e, logits in zip(net.exits, joined, strict=True) if not np.isfinite(logits).all()]
+    if wrong:
         raise EesearchError(
             f"exits give logits that are not finite on the {split.name} split",
-            got=wrong,
+            got=", ".join(wrong),
             do="Lower the learning rate, or scale the input.",
         )
     return ExitTable(joined, split.y, net.exits, split.name, split.key)

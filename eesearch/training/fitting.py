@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 
 from torch import Tensor
 
@@ -13,10 +12,11 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.fitted import FittedBody
 from eesearch.nets.heads import Head
 from eesearch.nets.inputs import as_tensor
+from eesearch.training.cache import CACHING, Caching, nbytes
 from eesearch.training.checkpoint import Checkpoint, weights_hash
 from eesearch.training.data import Split
 from eesearch.training.samples import derive_seed
-from eesearch.training.taps import FLOAT32_BYTES, Tap, cache_taps, find_cut
+from eesearch.training.taps import Tap, cache_taps, find_cut, layouts_of, tap_batches
 
 
 def is_fitted(head: Head) -> bool:
@@ -30,7 +30,7 @@ def fit_heads(
     seed: int,
     *,
     cache: Mapping[Tap, Tensor] | None = None,
-    max_cache_gb: float = 4.0,
+    caching: Caching = CACHING,
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> None:
@@ -43,7 +43,7 @@ def fit_heads(
         split: The training split.
         seed: Each head has one of its own, derived from this and its place.
         cache: What some taps read, if it is known. Each [N, ...]
-        max_cache_gb: If the other taps read more, the backbone runs over the data once for each.
+        caching: If the other taps read more, the backbone runs over the data once for each.
         checkpoint: Written after each head; read first.
         progress: Called after each head.
 
@@ -59,9 +59,11 @@ def fit_heads(
     reads = {place: Tap.of(find_cut(net.backbone, place[0]), heads[place].tap) for place in left}
     known = dict(cache or {})
     missing = [tap for tap in dict.fromkeys(reads.values()) if tap not in known]
-    size = FLOAT32_BYTES * len(split) * sum(prod(tap.shape) for tap in missing) / 1e9
-    if missing and size <= max_cache_gb:
-        known |= cache_taps(net.backbone, missing, split, progress=progress)
+    if missing:
+        layouts = layouts_of(missing, len(split))
+        where = caching.place(nbytes(layouts))
+        caching.tell("hidden states of heads that are fitted", nbytes(layouts), where)
+        known |= where.keep(layouts, tap_batches(net.backbone, missing, split, progress=progress)) or {}
     labels = as_tensor(split.y)
     for tap in dict.fromkeys(reads.values()):
         features = known[tap] if tap in known else cache_taps(net.backbone, [tap], split, progress=progress)[tap]

@@ -26,6 +26,7 @@ from eesearch.core.design import TrainSpec, content_key
 from eesearch.core.errors import EesearchError, InputError
 from eesearch.core.progress import Progress, silent
 from eesearch.training.accelerator import device_of, mixed_precision, moved
+from eesearch.training.cache import Caching
 from eesearch.training.checkpoint import Checkpoint, tensors_hash, weights_hash
 from eesearch.training.losses import Loss, joint_loss
 from eesearch.training.models import Alone
@@ -53,8 +54,8 @@ class Phase:
         rate: Factor of `spec.lr` for each part at each step; None: `spec.schedule` for all parts. A part whose rate is
             0 is frozen from there on: in eval mode, without gradients.
         model: What is trained; None: the network with its exits. It shares all weights that learn with the network.
-        inputs: Makes what the model learns from out of what the phase before learnt from, in so many GB; None: that
-            is it.
+        inputs: Makes what the model learns from out of what the phase before learnt from, cached where there is room;
+            None: that is it.
         passes: How many of the backbone's segments a sample goes through in each epoch, forward and backward; None:
             all, and from the last to the first that learns.
     """
@@ -65,7 +66,7 @@ class Phase:
     spec: TrainSpec
     rate: Rate | None = None
     model: nn.Module | None = None
-    inputs: Callable[[Samples, float], Samples] | None = None
+    inputs: Callable[[Samples, Caching], Samples] | None = None
     passes: tuple[float, float] | None = None
 
     def lr(self, part: str, step: int, steps: int) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,8 @@ from eesearch.nets.backbone import Backbone, Carry
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.modes import evaluating
 from eesearch.training.accelerator import device_of, moved
-from eesearch.training.samples import Samples
+from eesearch.training.cache import Caching, Layout, nbytes
+from eesearch.training.samples import Inputs, Samples
 from eesearch.training.taps import PASS_BATCH
 
 Embedded = Mapping[tuple[int, int], Tensor]
@@ -87,28 +87,36 @@ def carry_of(backbone: Backbone, inputs: Tensor | Embedded) -> tuple[int, Carry]
     return next(iter(inputs))[0], tuple(inputs.values())
 
 
-def embed(backbone: Backbone, samples: Samples, max_cache_gb: float, *, segments: int) -> Samples:
+def embed(backbone: Backbone, samples: Samples, caching: Caching, *, segments: int) -> Samples:
     """Replace samples by what the first segments make of them; the samples as they are where that is too large.
 
     Args:
         backbone: Those segments are trained; stays as it is.
-        samples: Raw, or what fewer segments made of them.
-        max_cache_gb: What is too large; it is then computed anew in every epoch.
+        samples: Raw, or what fewer segments made of them: these count as cached while the others are made.
+        caching: Says what is too large; it is then computed anew in every epoch.
         segments: How many have run afterwards.
     """
     inputs, total = samples.inputs, len(samples.labels)
 
     def run(first: int, last: int) -> Carry:
-        part = inputs[first:last] if isinstance(inputs, Tensor) else {k: v[first:last] for k, v in inputs.items()}
-        start, carry = carry_of(backbone, moved(part, device_of(backbone)))
-        return backbone.run(carry, start, segments)
+        with evaluating(backbone), torch.no_grad():
+            start, carry = carry_of(backbone, moved(_rows(inputs, first, last), device_of(backbone)))
+            return backbone.run(carry, start, segments)
 
-    with evaluating(backbone), torch.no_grad():
-        example = run(0, 1)
-        if total * sum(prod(tensor.shape) * tensor.element_size() for tensor in example) > max_cache_gb * 1e9:
-            return samples
-        kept = [torch.empty(total, *tensor.shape[1:], dtype=tensor.dtype) for tensor in example]
+    def batches() -> Iterator[tuple[tuple[int, int], Tensor]]:
         for first in range(0, total, PASS_BATCH):
-            for whole, made in zip(kept, run(first, first + PASS_BATCH), strict=True):
-                whole[first : first + PASS_BATCH] = made  # on the CPU, wherever it was made
-    return replace(samples, inputs={(segments, place): tensor for place, tensor in enumerate(kept)})
+            yield from (((segments, place), made) for place, made in enumerate(run(first, first + PASS_BATCH)))
+
+    layouts = {
+        (segments, place): Layout((total, *tensor.shape[1:]), tensor.dtype) for place, tensor in enumerate(run(0, 1))
+    }
+    where = caching.place(nbytes(layouts), samples.cached_bytes)
+    caching.tell(f"hidden states after {segments} of {len(backbone.segments)} segments", nbytes(layouts), where)
+    kept = where.keep(layouts, batches())
+    return samples if kept is None else replace(samples, inputs=kept)
+
+
+def _rows(inputs: Inputs, first: int, last: int) -> Inputs:
+    if isinstance(inputs, Tensor):
+        return inputs[first:last].clone()  # raw samples may be read-only
+    return {name: tensor[first:last] for name, tensor in inputs.items()}

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from eesearch.core.design import Design, LossSpec
 from eesearch.core.errors import InputError
 from eesearch.core.progress import Progress, silent
@@ -14,6 +16,7 @@ from eesearch.core.registry import STRATEGIES
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.training.accelerator import CPU, HERE, Room
+from eesearch.training.cache import CACHING
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Split
 from eesearch.training.fitting import fit_heads, is_fitted
@@ -87,14 +90,15 @@ def train_design(
     for index, phase in enumerate(phases):
         own = checkpoint.phase(index, design.key) if checkpoint else None
         tell = partial(_tell, after_epoch, trained, before) if after_epoch else unheard
-        samples = phase.inputs(samples, room.max_cache_gb) if phase.inputs else samples
+        samples = phase.inputs(samples, room.caching) if phase.inputs else samples
         train(phase.model or trained, phase, samples, checkpoint=own, progress=progress, after_epoch=tell)
         before += phase.spec.epochs
+    del samples  # and what was cached of them
     if strategy.finish is not None:
         strategy.finish(trained, design)
     trained.to(CPU).refresh()
     own = checkpoint.phase(len(phases), design.key) if checkpoint else None
-    fit_heads(trained, split, design.seed, max_cache_gb=room.max_cache_gb, checkpoint=own, progress=progress)
+    fit_heads(trained, split, design.seed, caching=room.caching, checkpoint=own, progress=progress)
     return trained
 
 
@@ -155,6 +159,23 @@ def count_work(net: ExitNet, design: Design, samples: int) -> Work:
     if any(is_fitted(net.head(*place)) for place in net.places):  # their hidden states are cached in the end
         forward += segments * samples
     return Work(epochs, last, round(forward / segments), round(forward), round(backward))
+
+
+def cached_bytes(net: ExitNet, design: Design) -> int:
+    """Most bytes of a sample's hidden states that the phases of a design cache at a time.
+
+    Args:
+        net: With the design's exits, trained or not; stays as it is.
+        design: By its strategy.
+    """
+    samples = Samples(net.backbone.example, torch.zeros(1, dtype=torch.int64))
+    most = 0
+    for phase in STRATEGIES[design.strategy].phases(copy.deepcopy(net), design):
+        if phase.inputs:
+            before = samples.cached_bytes
+            samples = phase.inputs(samples, CACHING)
+            most = max(most, before + samples.cached_bytes)
+    return most
 
 
 def _first_learning(phase: Phase, segments: int) -> int:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from eesearch.core.design import TrainSpec, content_key
 from eesearch.core.errors import InputError
-from eesearch.nets.inputs import as_tensor
+from eesearch.nets.inputs import as_tensor, rows_of
 from eesearch.training.data import Split
 
 PADDING = 4
@@ -44,12 +44,17 @@ class Samples:
     @classmethod
     def of(cls, split: Split, seed: int = 0) -> Samples:
         """All samples of a split."""
-        return cls(as_tensor(split.x), as_tensor(split.y), seed)
+        return cls(rows_of(split.x), as_tensor(split.y), seed)
 
     @property
     def named_inputs(self) -> Mapping[Any, Tensor]:
         """The inputs as a mapping, whatever they are."""
         return {"x": self.inputs} if isinstance(self.inputs, Tensor) else self.inputs
+
+    @property
+    def cached_bytes(self) -> int:
+        """What the inputs take where they were computed, and are no raw samples."""
+        return 0 if isinstance(self.inputs, Tensor) else sum(tensor.nbytes for tensor in self.inputs.values())
 
 
 class Batches:

@@ -16,9 +16,8 @@ from eesearch.nets.inputs import as_tensor
 from eesearch.nets.modes import evaluating
 from eesearch.nets.split import Backbone, Cut
 from eesearch.training.accelerator import device_of, full_precision
+from eesearch.training.cache import IN_MEMORY, Layout
 from eesearch.training.data import Split
-
-FLOAT32_BYTES = 4
 
 PASS_BATCH = 256
 """Samples per batch while the backbone fills the cache."""
@@ -48,20 +47,31 @@ class Tap(NamedTuple):
         return self.spec.pool != "none" or self.cut.kind == "vector"
 
 
+def layouts_of(taps: Sequence[Tap], samples: int) -> dict[Tap, Layout]:
+    """What the values of taps take for so many samples: float32 [N, ...] per tap."""
+    return {tap: Layout((samples, *tap.shape)) for tap in taps}
+
+
 def cache_taps(
     backbone: Backbone, taps: Sequence[Tap], split: Split, *, progress: Progress = silent
 ) -> dict[Tap, Tensor]:
-    """What the heads read, for every sample: float32 [N, ...] per tap. The backbone runs once."""
-    total = len(split)
-    cache = {tap: torch.empty(total, *tap.shape) for tap in taps}
-    x = as_tensor(split.x)
-    with evaluating(backbone), torch.inference_mode(), full_precision(device_of(backbone)):
-        for first in range(0, total, PASS_BATCH):
-            last = min(first + PASS_BATCH, total)
-            for tap, values in read_taps(backbone, taps, x[first:last].to(device_of(backbone))):
-                cache[tap][first:last] = values
-            progress("cache hidden states", last, total)
-    return cache
+    """What the heads read, for every sample, in memory: float32 [N, ...] per tap. The backbone runs once."""
+    made = IN_MEMORY.keep(layouts_of(taps, len(split)), tap_batches(backbone, taps, split, progress=progress))
+    assert made is not None
+    return made
+
+
+def tap_batches(
+    backbone: Backbone, taps: Sequence[Tap], split: Split, *, progress: Progress = silent
+) -> Iterator[tuple[Tap, Tensor]]:
+    """The same batch by batch: each tap with its next rows."""
+    total, device = len(split), device_of(backbone)
+    for first in range(0, total, PASS_BATCH):
+        last = min(first + PASS_BATCH, total)
+        with evaluating(backbone), torch.inference_mode(), full_precision(device):  # never held over a yield
+            read = list(read_taps(backbone, taps, as_tensor(split.x[first:last]).to(device)))
+        yield from read
+        progress("cache hidden states", last, total)
 
 
 def read_taps(backbone: Backbone, taps: Sequence[Tap], x: Tensor) -> Iterator[tuple[Tap, Tensor]]:

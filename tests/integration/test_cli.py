@@ -63,6 +63,8 @@ class TestVerbs:
         for samples, trainings in ((12_064, 1), (12_065, 2), (12_064 + 2 * 754, 3), (10**9, 6)):
             result = run("search", study_file(tmp_path, tiny), "--dry-run", "--samples", samples)
             assert f"trainings: {trainings} (" in result.output
+        said = " ".join(run("search", study_file(tmp_path, tiny), "--dry-run", "--max-cache", 1e-6).output.split())
+        assert "over the limit, so computed anew in every epoch; at most 1e-06 GB (--max-cache)" in said
 
     def test_options_of_a_search_reach_it(self, tiny, tmp_path, monkeypatch):
         from eesearch import api
@@ -76,11 +78,12 @@ class TestVerbs:
 
         monkeypatch.setattr(api, "search_study", search)
         monkeypatch.setenv("EESEARCH_STORAGE", "sqlite:///environment.db")
-        given = ("--address", "auto", "--sampler", "random", "--samples", 9000, "--driver", "ray")
+        given = ("--address", "auto", "--sampler", "random", "--samples", 9000, "--driver", "ray", "--max-cache", 2.5)
         refused(run("search", study_file(tmp_path, tiny), *given), "enough")
         question = seen["question"]
         assert seen["place"] == api.Place("sqlite:///environment.db", "auto")
         assert (question.driver, question.sampler, question.budget.samples) == ("ray", "random", 9000)
+        assert question.budget.max_cache_gb == 2.5
         refused(run("search", study_file(tmp_path, tiny), "--storage", "sqlite:///given.db"), "enough")
         assert seen["place"].storage == "sqlite:///given.db"
         refused(run("search", study_file(tmp_path, tiny), "--sampler", "genetic"), "no sampler 'genetic'")

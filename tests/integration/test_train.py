@@ -67,6 +67,20 @@ class TestTraining:
         found = search_study(study, tmp_path / "untrained")
         assert found.answers.trials[0].last_accuracy < 0.5 < found.answers.devices[0].backbone.cal.accuracy
 
+    def test_options_reach_the_training(self, file, tmp_path, monkeypatch):
+        from eesearch import api
+        from eesearch.core.errors import InputError
+
+        seen = []
+
+        def search(question, path, **options):
+            seen.append(question)
+            raise InputError("enough")
+
+        monkeypatch.setattr(api, "search_study", search)
+        assert "enough" in run("train", file, "--max-cache", 2.5, "--run", tmp_path / "r").output
+        assert seen[0].budget.max_cache_gb == 2.5
+
     def test_a_bank_cannot_start_from_random_weights(self, config, tmp_path):
         bank = config.design.model_copy(update={"strategy": "separate"})
         path = tmp_path / "bank.json"

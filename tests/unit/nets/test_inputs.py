@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from eesearch.core.errors import ModelError
-from eesearch.nets.inputs import Normalize, Preprocessed, as_tensor
+from eesearch.nets.inputs import Normalize, Preprocessed, as_tensor, rows_of
 
 
 def test_scales_then_centres_then_divides_per_channel():
@@ -49,3 +49,15 @@ def test_ordinary_arrays_and_tensors_are_not_copied():
     as_tensor(array)[0, 0] = 1.0
     assert array[0, 0] == 1.0
     assert as_tensor(tensor) is tensor
+
+
+def test_read_only_arrays_are_not_copied_where_only_rows_are_taken(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(6, dtype=np.uint8).reshape(2, 3))
+    array = np.load(tmp_path / "x.npy", mmap_mode="r")
+    rows = rows_of(array)
+    assert rows.data_ptr() == array.ctypes.data != as_tensor(array).data_ptr()
+    assert rows[[1, 0]].tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert rows_of(array[::-1]).tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert rows_of(rows) is rows
+    ordinary = np.zeros((2, 3), np.float32)
+    assert rows_of(ordinary).data_ptr() == ordinary.ctypes.data

@@ -1,11 +1,13 @@
 """Terminal tables of profiles and plans, of one network and of several."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
 from eesearch.reporting.tables import plan_table, profile_tables
 from eesearch.study.estimate import Plan, PlannedCut, PlannedNetwork
+from eesearch.training.cache import Caching
 from tests.unit.core.test_cascades import pair
 
 
@@ -42,3 +44,14 @@ def test_a_profile_of_several_networks_has_a_table_of_each():
     told = shown(*tables)
     assert "a/1" in told
     assert "b/1" in told
+
+
+def test_a_plan_tells_where_hidden_states_would_go(tmp_path):
+    sizes = (network("backbone", ["a"], (100, 5), cache=10**9),)
+    told = shown(plan_table(Plan(sizes, 6, {"profile": 60.0}, Caching(16.0, tmp_path))))
+    assert "cached hidden states: 1,000.0 MB, in memory; at most 16 GB (--max-cache)" in told
+    large = (replace(sizes[0], design_cache_bytes=2 * 10**9),)
+    told = shown(plan_table(Plan(large, 6, {"profile": 60.0}, Caching(16.0, tmp_path))))
+    assert "1,000.0 MB, in memory; of a design 2,000.0 MB, on disk in" in told
+    told = shown(plan_table(Plan(large, 6, {"profile": 60.0}, Caching(1.5, tmp_path))))
+    assert "of a design 2,000.0 MB, over the limit, so computed anew in every epoch; at most 1.5 GB" in told

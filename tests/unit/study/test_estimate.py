@@ -1,9 +1,11 @@
 """What trainings will take is what they take."""
 
-from eesearch.study.estimate import Plan, PlannedNetwork, expected_work
+from eesearch.study.estimate import Plan, PlannedNetwork, expected_cache, expected_work, plan
 from eesearch.study.question import Study
+from eesearch.training.cache import Caching
 from tests.unit.study.conftest import FIELDS, TRAINED
 
+TRAINED_DIGITS = 1006
 SPACE = FIELDS["space"] | {
     "heads": [{"kind": "linear", "gate": "linear"}],
     "strategies": ["separate", "mixed", "distill", "gated", "layerwise"],
@@ -43,3 +45,43 @@ def test_totals_are_over_all_networks():
     networks = (PlannedNetwork("a", 1.0, (), 5, (10, 3), {}), PlannedNetwork("b", 1.0, (), 7, (20, 0), {}))
     assert Plan(networks, 1, {}).samples == (30, 3)
     assert Plan(networks, 1, {}).cache_bytes == 7, "one bank after the other"
+
+
+def test_what_designs_cache_is_what_their_embeddings_take(made, monkeypatch):
+    problem, seen = made(space=SPACE), []
+    materials = problem.materials
+
+    def told(caching, size, held=0):
+        seen.append(size + held)
+        return place(caching, size, held)
+
+    most = expected_cache(materials.study, materials.backbone, materials.heads, TRAINED)
+    place = Caching.place
+    monkeypatch.setattr(Caching, "place", told)
+    params = {f"exit:{cut}": heads[0].name for cut, heads in materials.heads.items()}
+    problem.workshop.network(problem.proposed({"strategy": "layerwise", **params}))
+    assert most == max(seen) > 0
+    plain = made(space=SPACE | {"strategies": ["separate", "mixed"]}).materials
+    assert expected_cache(plain.study, plain.backbone, plain.heads, TRAINED) == 0
+
+
+def test_a_plan_knows_where_caches_would_go(tmp_path):
+    fields = {
+        "name": "planned",
+        "backbone": {"model": "eesearch.nets.zoo:mlp", "args": {"features": 64, "hidden": [8, 8]}},
+        "data": {"source": "eesearch.training.data:digits"},
+        "devices": ["macs"],
+        "space": {"heads": [{"kind": "linear"}], "strategies": ["separate", "layerwise"]},
+        "training": {"heads": {"epochs": 3}},
+        "verify": {"points": 0},
+    }
+    found = plan(Study.model_validate(fields), tmp_path / "run")
+    assert found.caching == Caching(16.0, tmp_path / "run" / "cache")
+    bank, design = found.cache_bytes, found.design_cache_bytes
+    assert bank == TRAINED_DIGITS * 4 * sum(cut.shape[0] for cut in found.cuts)
+    assert design > 0
+    assert found.samples[0] == TRAINED_DIGITS
+    tight = plan(Study.model_validate(fields | {"budget": {"max_cache_gb": (bank - 1) / 1e9}}), tmp_path / "run")
+    assert tight.samples[0] == 3 * TRAINED_DIGITS, "the backbone runs in every epoch"
+    assert tight.caching.place(tight.cache_bytes).kind == "nowhere"
+    assert not (tmp_path / "run").exists()

@@ -1,10 +1,12 @@
 """Trials of a study that takes no time: what they tell of fronts, samples, and of half-trained networks."""
 
+import numpy as np
 import pytest
 
 from eesearch.core.design import LossSpec
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.trial import StoppedEarlyError
+from eesearch.training import cache
 from eesearch.training.checkpoint import weights_hash
 from tests.unit.study.conftest import FIELDS, TRAINED, proposal
 
@@ -119,3 +121,21 @@ def test_joint_trials_weigh_the_exits_that_they_train(made):
     design = problem.proposed(proposal(problem, strategy="gated"))
     assert len(problem.cuts) > len(design.exits) == 1
     assert len(design.loss.costs) == 2
+
+
+def test_a_search_that_caches_on_disk_finds_what_one_in_memory_finds(made, monkeypatch):
+    space = FIELDS["space"] | {"strategies": ["separate", "layerwise"]}
+    memory, disk = made("memory", space=space), made("disk", space=space)
+    outcomes = [memory.first(), memory.run(proposal(memory) | {"strategy": "layerwise"})]
+    folders = []
+    monkeypatch.setattr(cache, "MEMORY_GB", 0.0)
+    kept = cache._kept_on_disk
+    monkeypatch.setattr(cache, "_kept_on_disk", lambda folder, *rest: folders.append(folder) or kept(folder, *rest))
+    assert [disk.first(), disk.run(proposal(disk) | {"strategy": "layerwise"})] == outcomes
+    for file in (memory.materials.store.root / "weights").iterdir():
+        (one, meta), (other, own) = (shop.materials.store.get("weights", file.stem) for shop in (memory, disk))
+        assert meta == own
+        assert all(np.array_equal(array, other[name]) for name, array in one.items())
+    folder = disk.materials.store.root.parent / "cache"
+    assert folders == [folder] * (1 + len(disk.cuts)), "of the bank, and behind each exit"
+    assert list(folder.iterdir()) == []

@@ -98,3 +98,18 @@ def test_answers_that_are_not_there_or_damaged(tmp_path):
     (run.path / "front.json").write_text('{"version": 1, "stu')
     with pytest.raises(RunError, match="damaged"):
         run.answers()
+
+
+def test_what_a_crash_left_of_caches_goes_when_nobody_works(tmp_path):
+    run = open_run(tmp_path / "run", study())
+    left, linked = run.cache / "tmp1234", tmp_path / "mine"
+    run.cache.mkdir()
+    left.write_bytes(b"0")
+    with working(run.path):
+        open_run(run.path, study())
+        assert left.exists(), "somebody may read it"
+    linked.write_bytes(b"0")
+    (run.cache / "link").symlink_to(linked)
+    open_run(run.path, study())
+    assert [file.name for file in run.cache.iterdir()] == ["link"]
+    assert linked.exists()

@@ -96,7 +96,7 @@ def test_bank_and_table_made_in_pieces_are_those_made_in_one_go(materials, tmp_p
 def test_finished_pieces_are_not_made_again(materials, tmp_path):
     workshop = workshop_in(tmp_path, materials)
     workshop.spread = Inline(workshop.materials)
-    (first, *_) = workshop._parts(workshop.bank_design, 4.0)
+    (first, *_) = workshop._parts(workshop.bank_design)
     workshop.do(first)
     made = workshop.materials.store.path("part", first.key)
     written = made.stat().st_mtime_ns
@@ -108,7 +108,7 @@ def test_finished_pieces_are_not_made_again(materials, tmp_path):
 def test_what_a_crash_leaves_of_parts_is_no_network_and_goes_with_the_next_bank(materials, tmp_path, monkeypatch):
     workshop = workshop_in(tmp_path, materials)
     workshop.spread = Inline(workshop.materials)
-    (first, *_) = workshop._parts(workshop.bank_design, 4.0)
+    (first, *_) = workshop._parts(workshop.bank_design)
     workshop.do(first)
     store, checkpoints = workshop.materials.store, tmp_path / "checkpoints"
     assert not (store.root / "weights").exists()

@@ -181,3 +181,10 @@ def test_a_directory_that_is_no_run_is_told(tmp_path):
     for work in (shelves, verify, prune):
         with pytest.raises(RunError, match="holds no run"):
             work(RunDir(tmp_path))
+
+
+def test_what_is_left_of_caches_goes(run):
+    run.cache.mkdir()
+    (run.cache / "tmp1234").write_bytes(b"x" * 10)
+    assert why(run) == {"cache/tmp1234": "left of a cache"}
+    assert [each.size for each in prune(run)] == [10]

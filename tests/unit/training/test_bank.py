@@ -7,6 +7,7 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import split
 from eesearch.nets.zoo import mlp
 from eesearch.training.bank import build_heads, count_samples, plan_cache, train_bank
+from eesearch.training.cache import CACHING, NO_CACHING, Caching
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.data import Split
 from eesearch.training.plans import train_design
@@ -56,12 +57,12 @@ def test_all_heads_train_and_the_backbone_stays_bit_identical(backbone, data):
     assert told[-1] == ("train bank on maps", 8, 8)
 
 
-@pytest.mark.parametrize("max_cache_gb", [1.0, 0.0])
-def test_a_head_is_the_same_whichever_others_are_in_the_bank(backbone, data, max_cache_gb):
+@pytest.mark.parametrize("caching", [CACHING, NO_CACHING])
+def test_a_head_is_the_same_whichever_others_are_in_the_bank(backbone, data, caching):
     crowd = everywhere(backbone, LINEAR, MIXED, POOLED_CONV, MAP_CONV)
-    together = train_bank(backbone, design(*crowd), data, max_cache_gb=max_cache_gb)
+    together = train_bank(backbone, design(*crowd), data, caching=caching)
     for place in (crowd[0], crowd[2], crowd[-1]):
-        alone = train_bank(backbone, design(place), data, max_cache_gb=max_cache_gb)
+        alone = train_bank(backbone, design(place), data, caching=caching)
         twin = together.heads[together.places.index((place[0], place[1].name))]
         assert weights_hash(alone.heads[0]) == weights_hash(twin)
 
@@ -69,7 +70,7 @@ def test_a_head_is_the_same_whichever_others_are_in_the_bank(backbone, data, max
 def test_cached_heads_are_those_of_the_running_backbone_and_of_the_separate_plan(backbone, data):
     wanted = design(*everywhere(backbone, LINEAR, POOLED_CONV))
     cached = train_bank(backbone, wanted, data)
-    running = train_bank(backbone, wanted, data, max_cache_gb=0.0)
+    running = train_bank(backbone, wanted, data, caching=NO_CACHING)
     planned = train_design(ExitNet(backbone, build_heads(backbone, wanted.exits, 0)), wanted, data)
     x = torch.from_numpy(data.x)
     with torch.no_grad():
@@ -132,7 +133,7 @@ def test_the_plan_is_what_the_cache_takes(backbone, data):
 )
 def test_samples_are_counted_as_they_go_through_the_backbone(backbone, data, heads, max_cache_gb, passes):
     wanted, runs = design(*everywhere(backbone, *heads)), count_runs(backbone, 0)
-    train_bank(backbone, wanted, data, max_cache_gb=max_cache_gb)
+    train_bank(backbone, wanted, data, caching=Caching(max_cache_gb))
     backbone.segments[0]._forward_hooks.clear()
     counted = count_samples(backbone, wanted.exits, len(data), epochs=SPEC.epochs, max_cache_gb=max_cache_gb)
     assert counted == sum(runs) == passes * len(data)

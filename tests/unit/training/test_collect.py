@@ -6,7 +6,9 @@ from torch import nn
 from eesearch.core.design import ExitSpec, HeadSpec
 from eesearch.core.errors import EesearchError
 from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.inputs import as_tensor
 from eesearch.nets.split import split
+from eesearch.training import collect as collecting
 from eesearch.training.bank import build_heads
 from eesearch.training.collect import collect
 from eesearch.training.data import Split
@@ -50,3 +52,13 @@ def test_values_that_are_not_finite_are_refused_by_name():
     first = net.exits[0]
     with pytest.raises(EesearchError, match=f"not finite on the cal split; got {first.cut}:{first.head}\\."):
         collect(net, samples())
+
+
+def test_mapped_samples_are_read_batch_by_batch(tmp_path, monkeypatch):
+    net, data, read = network(), samples(), []
+    np.save(tmp_path / "x.npy", data.x)
+    mapped = Split("cal", np.load(tmp_path / "x.npy", mmap_mode="r"), data.y)
+    monkeypatch.setattr(collecting, "as_tensor", lambda x: read.append(len(x)) or as_tensor(x))
+    table = collect(net, mapped, batch_size=4)
+    assert read == [4, 4, 2]
+    np.testing.assert_array_equal(table.logits, collect(net, data, batch_size=4).logits)

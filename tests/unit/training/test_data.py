@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from eesearch.core.errors import DataError
+from eesearch.training.checks import ROWS
 from eesearch.training.data import Calibration, Split, digits, digits_views, load_dataset, make_dataset
 
 
@@ -84,6 +85,7 @@ def test_record_names_sizes_seed_and_hashes():
         ({"x_cal": np.zeros((2, 3))}, ["lacks y_cal"]),
         ({"x_train": np.full((40, 3), np.nan)}, ["x_train", "120 NaN or infinite of 120"]),
         ({"x_test": np.full((20, 3), 1e300)}, ["x_test", "60 NaN or infinite"]),
+        ({"x_train": np.full((2 * ROWS + 1, 3), np.nan)}, [f"{6 * ROWS + 3} NaN or infinite of {6 * ROWS + 3}"]),
         ({"y_train": np.arange(40) % 2 + 0.5}, ["y_train", "float64", "integers"]),
         ({"y_test": np.arange(20) % 3}, ["test split are out of range", "got 2", "0..1"]),
         ({"y_train": np.arange(40) % 3 - 1}, ["train split are out of range", "got -1"]),

@@ -4,6 +4,7 @@ import torch
 from eesearch.core.design import Design, ExitSpec, HeadSpec, TrainSpec
 from eesearch.nets.exitnet import ExitNet
 from eesearch.training.bank import build_heads, train_bank
+from eesearch.training.cache import CACHING, NO_CACHING
 from eesearch.training.checkpoint import Checkpoint, weights_hash
 from eesearch.training.fitting import fit_heads
 from eesearch.training.taps import Tap, cache_taps
@@ -45,7 +46,7 @@ def test_a_head_is_the_same_whichever_others_there_are_and_whatever_was_cached(b
     crowd = untrained(backbone, LINEAR, TREE, SVM)
     fit_heads(crowd, data, 0)
     alone, told = untrained(backbone, SVM), []
-    fit_heads(alone, data, 0, max_cache_gb=0.0, progress=lambda *event: told.append(event[0]))
+    fit_heads(alone, data, 0, caching=NO_CACHING, progress=lambda *event: told.append(event[0]))
     assert told == ["cache hidden states", "fit heads"] * 2
     known = untrained(backbone, SVM)
     taps = [Tap.of(cut, SVM.tap) for cut in backbone.cuts]
@@ -81,14 +82,14 @@ def test_a_bank_of_fitted_heads_trains_nothing(backbone, data):
     assert weights_hash(net.heads) != weights_hash(untrained(backbone, TREE).heads)
 
 
-@pytest.mark.parametrize("max_cache_gb", [1.0, 0.0])
-def test_a_bank_fits_after_training(backbone, data, max_cache_gb):
+@pytest.mark.parametrize("caching", [CACHING, NO_CACHING])
+def test_a_bank_fits_after_training(backbone, data, caching):
     mixed, told = design(backbone, LINEAR, TREE), []
-    net = train_bank(backbone, mixed, data, max_cache_gb=max_cache_gb, progress=lambda label, *_: told.append(label))
+    net = train_bank(backbone, mixed, data, caching=caching, progress=lambda label, *_: told.append(label))
     assert told[-1] == "fit heads"
     alone = train_bank(backbone, design(backbone, TREE), data)
     for place in alone.places:
         assert weights_hash(net.head(*place)) == weights_hash(alone.head(*place))
-    plain = train_bank(backbone, design(backbone, LINEAR), data, max_cache_gb=max_cache_gb)
+    plain = train_bank(backbone, design(backbone, LINEAR), data, caching=caching)
     for place in plain.places:
         assert weights_hash(net.head(*place)) == weights_hash(plain.head(*place))

@@ -6,6 +6,7 @@ from eesearch.nets.split import split
 from eesearch.nets.zoo import residual_cnn
 from eesearch.training import models
 from eesearch.training.bank import build_heads
+from eesearch.training.cache import CACHING, Caching
 from eesearch.training.checkpoint import weights_hash
 from eesearch.training.models import Alone, Stretch, Taught, embed
 from eesearch.training.samples import Batches, Samples
@@ -63,14 +64,16 @@ class TestStretch:
         last = len(net.backbone.segments)
         for first, end, heads in ((1, 2, (2, 3)), (2, last, ())):
             stretch = Stretch(net, first, end, heads)
-            ((batch, _),) = Batches(embed(net.backbone, raw, 1.0, segments=first), design(("a", LINEAR)).train).epoch(0)
+            ((batch, _),) = Batches(
+                embed(net.backbone, raw, CACHING, segments=first), design(("a", LINEAR)).train
+            ).epoch(0)
             ((plain, _),) = Batches(raw, design(("a", LINEAR)).train).epoch(0)
             assert all(map(torch.equal, stretch(batch), stretch(plain)))
 
 
 class TestEmbeddings:
     def test_they_are_the_carry_and_keep_labels_and_seed(self, net, raw):
-        made = embed(net.backbone, raw, 1.0, segments=2)
+        made = embed(net.backbone, raw, CACHING, segments=2)
         assert list(made.inputs) == [(2, place) for place in range(len(made.inputs))]
         carry = net.backbone.run(net.backbone.start(raw.inputs), 0, 2)
         assert all(map(torch.equal, made.inputs.values(), carry))
@@ -79,30 +82,33 @@ class TestEmbeddings:
         assert not any(tensor.requires_grad for tensor in made.inputs.values())
 
     def test_they_are_made_from_embeddings_of_fewer_segments(self, net, raw):
-        once = embed(net.backbone, raw, 1.0, segments=2)
-        twice = embed(net.backbone, embed(net.backbone, raw, 1.0, segments=1), 1.0, segments=2)
+        once = embed(net.backbone, raw, CACHING, segments=2)
+        twice = embed(net.backbone, embed(net.backbone, raw, CACHING, segments=1), CACHING, segments=2)
         assert once.inputs.keys() == twice.inputs.keys()
         assert all(map(torch.equal, once.inputs.values(), twice.inputs.values()))
 
     def test_more_samples_than_one_pass_takes(self, net, raw, monkeypatch):
-        whole = embed(net.backbone, raw, 1.0, segments=1)
+        whole = embed(net.backbone, raw, CACHING, segments=1)
         monkeypatch.setattr(models, "PASS_BATCH", 3)
         for one, other in zip(
-            whole.inputs.values(), embed(net.backbone, raw, 1.0, segments=1).inputs.values(), strict=True
+            whole.inputs.values(), embed(net.backbone, raw, CACHING, segments=1).inputs.values(), strict=True
         ):
             torch.testing.assert_close(one, other)
 
     def test_the_network_runs_in_eval_mode_and_stays_as_it_is(self, net, raw):
-        expected, before = embed(net.backbone, raw, 1.0, segments=2), weights_hash(net)
+        expected, before = embed(net.backbone, raw, CACHING, segments=2), weights_hash(net)
         net.train()
-        made = embed(net.backbone, raw, 1.0, segments=2)
+        made = embed(net.backbone, raw, CACHING, segments=2)
         assert all(map(torch.equal, made.inputs.values(), expected.inputs.values()))
         assert weights_hash(net) == before
         assert all(module.training for module in net.modules())
 
     def test_what_is_too_large_is_not_cached(self, net, raw):
-        made = embed(net.backbone, raw, 1.0, segments=1)
+        made = embed(net.backbone, raw, CACHING, segments=1)
         size = sum(tensor.numel() * tensor.element_size() for tensor in made.inputs.values())
-        assert embed(net.backbone, raw, size / 1e9, segments=1) is not raw
-        assert embed(net.backbone, raw, (size - 1) / 1e9, segments=1) is raw
-        assert embed(net.backbone, made, (size - 1) / 1e9, segments=3) is not made, "deeper, maps are smaller"
+        assert embed(net.backbone, raw, Caching(size / 1e9), segments=1) is not raw
+        assert embed(net.backbone, raw, Caching((size - 1) / 1e9), segments=1) is raw
+        assert made.cached_bytes == size
+        both = size + embed(net.backbone, made, CACHING, segments=3).cached_bytes
+        assert embed(net.backbone, made, Caching(both / 1e9), segments=3) is not made
+        assert embed(net.backbone, made, Caching((both - 1) / 1e9), segments=3) is made, "one is made from the other"

@@ -105,7 +105,7 @@ def test_epochs_are_counted_over_all_phases(registered):
 def test_a_phase_learns_from_what_the_phase_before_learnt_from(registered):
     seen = []
 
-    def shifted(given, max_cache_gb):
+    def shifted(given, caching):
         seen.append(given.inputs[0, 0].item())
         return replace(given, inputs=given.inputs + 1.0)
 

@@ -4,7 +4,7 @@ import torch
 
 from eesearch.core.design import TrainSpec
 from eesearch.core.errors import InputError
-from eesearch.training.data import Split
+from eesearch.training.data import Split, make_dataset
 from eesearch.training.samples import PADDING, Batches, Samples, derive_seed, transform
 
 
@@ -90,3 +90,16 @@ def test_seeds_are_of_their_own():
     seeds = {derive_seed("order", 0, 1), derive_seed("order", 1, 0), derive_seed("dropout", 0, 1)}
     assert len(seeds) == 3
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_mapped_samples_are_not_copied(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(40, dtype=np.float32).reshape(10, 4))
+    x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(10) % 2
+    dataset = make_dataset(
+        {f"{kind}_{name}": {"x": x, "y": y}[kind] for kind in "xy" for name in ("train", "cal", "test")}
+    )
+    samples = Samples.of(dataset.train)
+    assert samples.inputs.data_ptr() == x.ctypes.data
+    order = torch.cat([labels for _, labels in Batches(samples, TrainSpec(batch_size=4)).epoch(0)])
+    seen = torch.cat([batch for batch, _ in Batches(samples, TrainSpec(batch_size=4)).epoch(0)])
+    assert torch.equal((seen[:, 0] / 4).long() % 2, order)
