@@ -190,8 +190,8 @@ def test_refuses_a_single_array_and_python_objects(tmp_path):
 def test_refuses_sources_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         load_dataset(str(tmp_path / "none.npz"))
-    with pytest.raises(DataError, match=r"data.csv.*expected a .npz file or"):
-        load_dataset("data.csv")
+    with pytest.raises(DataError, match=r"data.parquet; expected a .npz or .csv file, a folder of images"):
+        load_dataset("data.parquet")
     with pytest.raises(DataError, match="is a file"):
         load_dataset(saved(tmp_path), {"fold": 1})
 
