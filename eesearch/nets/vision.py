@@ -1,7 +1,8 @@
-"""torchvision, where it is installed."""
+"""torchvision, and what imports it, beside whatever torch is installed."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ _declared: list[torch.library.Library] = []
 def torchvision(error: type[InputError] = DataError) -> Any:
     """The module `torchvision`.
 
-    Beside a torch built without CUDA, the usual torchvision cannot load its compiled part; then its import stops at
-    operators that were to come from there (of detection, which nothing here runs). They are declared first.
+    Beside a torch built without CUDA, a torchvision built with it cannot load its compiled part; then its import stops
+    at operators that were to come from there (of detection, which nothing here runs). They are declared, and it is
+    imported again. One that fits its torch declares them itself, and would stop at ours: so it is tried first.
 
     Args:
         error: What to raise.
@@ -36,3 +38,19 @@ def torchvision(error: type[InputError] = DataError) -> Any:
     for name in ("nms", "qnms"):
         library.define(f"{name}{_SIGNATURE}")
     return torchvision(error)
+
+
+def need_vision(module: str, extra: str, error: type[InputError] = InputError) -> Any:
+    """Import an optional library that imports torchvision, now or later, if it is there (timm, transformers).
+
+    Args:
+        module: Its import path.
+        extra: The extra of eesearch that installs it.
+        error: What to raise.
+
+    Raises:
+        InputError: the class given: it is not installed, or torchvision cannot be imported.
+    """
+    if find_spec("torchvision") is not None:
+        torchvision(error)
+    return need(module, extra, error)

@@ -44,6 +44,15 @@ def test_operators_are_declared_once_where_they_are_missing(monkeypatch):
     assert declared == [("torchvision", "DEF"), "nms", "qnms"]
 
 
+def test_what_imports_torchvision_finds_it_imported(monkeypatch):
+    assert vision.need_vision("json", "hf") is __import__("json")
+    assert "torchvision" in sys.modules
+    with pytest.raises(ModelError, match=r"nosuch is not installed.*pip install 'eesearch\[hf\]'"):
+        vision.need_vision("nosuch", "hf", ModelError)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    assert vision.need_vision("json", "hf") is __import__("json"), "where there is none, none is needed"
+
+
 @pytest.mark.parametrize("message", ["operator torchvision::roi_align does not exist", "another"])
 def test_what_declaring_does_not_mend_is_told(message, monkeypatch):
     def need(*_):
