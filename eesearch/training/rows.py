@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -64,7 +64,7 @@ def dataset_arrays(given: Mapping[str, Any] | Sequence[Any], wanted: Wanted) -> 
     """
     splits = _by_name(given, wanted.source)
     check_test("test" in splits, wanted)
-    columns = {name: _columns(split, wanted) for name, split in splits.items()}
+    columns = {name: _columns(name, split, wanted) for name, split in splits.items()}
     parts: dict[str, tuple[Any, list[Any]]] = {}
     frame: Frame | None = None
     for name, split in splits.items():
@@ -104,11 +104,21 @@ def _is_table(split: Any) -> bool:
     return hasattr(split, "column_names") and hasattr(split, "select_columns")
 
 
-def _columns(split: Any, wanted: Wanted) -> tuple[str, str] | None:
+def _row(rows: Any, number: int, where: str) -> Any:
+    try:
+        return rows[number]
+    except Exception as error:  # the user's code, or a decoder, may fail in any way: say where, keep the cause
+        raise DataError(f"cannot read row {number} of {where}", got=f"{type(error).__name__}: {error}") from error
+
+
+def _columns(name: str, split: Any, wanted: Wanted) -> tuple[str, str] | None:
     """Columns of samples and labels; None: rows are pairs."""
-    first = split.column_names if _is_table(split) else split[0] if len(split) else None
-    if not _is_table(split) and not isinstance(first, Mapping):
-        return None
+    if _is_table(split):
+        first = split.column_names
+    else:
+        first = _row(split, 0, f"the {name} split of {wanted.source}") if len(split) else None
+        if not isinstance(first, Mapping):
+            return None
     there = list(first or ())
     return (
         find_column(there, wanted.columns.sample, SAMPLES, f"the samples of {wanted.source}"),
@@ -135,12 +145,9 @@ def find_column(there: Sequence[str], asked: str | None, known: Sequence[str], w
 
 def _pairs(split: Any, columns: tuple[str, str] | None, where: str) -> Iterator[tuple[Any, Any]]:
     """Sample and label of every row."""
-    rows: Iterable[Any] = split.select_columns(list(columns)) if _is_table(split) and columns else split
+    rows = split.select_columns(list(columns)) if _is_table(split) and columns else split
     for number in range(len(split)):
-        try:
-            row = rows[number]  # type: ignore[index]
-        except Exception as error:  # the user's code, or a decoder, may fail in any way: say where, keep the cause
-            raise DataError(f"cannot read row {number} of {where}", got=f"{type(error).__name__}: {error}") from error
+        row = _row(rows, number, where)
         if columns is not None and isinstance(row, Mapping) and set(columns) <= row.keys():
             yield row[columns[0]], row[columns[1]]
         elif columns is None and isinstance(row, tuple | list) and len(row) == 2:

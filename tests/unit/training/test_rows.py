@@ -157,15 +157,16 @@ class TestRefuses:
     def test_an_empty_split(self):
         refused((Rows(), pairs(0)), "the train split of mine is empty")
 
-    def test_a_row_that_fails(self):
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_a_row_that_fails(self, number):
         class Broken(Rows):
             def __getitem__(self, row):
-                if row == 1:
+                if row == number:
                     raise OSError("damaged")
                 return super().__getitem__(row)
 
         rows = Broken((np.zeros(2), 0), (np.zeros(2), 1))
-        refused((rows, rows), "cannot read row 1 of the train split of mine", "got OSError: damaged")
+        refused((rows, rows), f"cannot read row {number} of the train split of mine", "got OSError: damaged")
 
     def test_classes_that_train_does_not_know(self):
         with pytest.raises(DataError, match=r"mine has a class that train lacks; got eel; expected among cat"):
