@@ -61,9 +61,11 @@ def search(
 
     Args:
         model: Maps raw samples [N, ...] to logits [N, C]. Stays as it is.
-        data: The arrays `x_train y_train x_test y_test [x_cal y_cal]`, or an `.npz` file that holds them. Without
-            `x_cal`, one half of test calibrates and the other is reported (`study={"data": {"calibration": ...}}`
-            says otherwise): the model has learnt the training split, and thresholds chosen there are worth nothing.
+        data: The arrays `x_train y_train x_test y_test [x_cal y_cal]`; or data sets of rows, torch's or Hugging Face's,
+            by split: `{"train": ..., "test": ...}`; or what a study's `data.source` may be, such as an `.npz` file.
+            Without a calibration split, one half of test calibrates and the other is reported
+            (`study={"data": {"calibration": ...}}` says otherwise): the model has learnt the training split, and
+            thresholds chosen there are worth nothing.
             `study={"data": {"certification": 0.5}}` sets a share of the calibration samples aside for risk control.
         device: Whose cost is minimised: `macs`, `cpu:eager:t1:b1`, or a profile's JSON file.
         max_drop: How far below the backbone's accuracy points still count, such as `"2%"`; None: 5 points.
@@ -104,9 +106,13 @@ def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: dict[str, A
         return data
     given = {"calibration": {"from": "test", "share": 0.5}, **fields.pop("data", {}), "source": "given:arrays"}
     spec, seed = validate(DataSpec, given, "the study's data"), int(fields.get("seed", 0))
-    if isinstance(data, Mapping):
-        return make_dataset(data, calibration=spec.calibration, certification=spec.certification, seed=seed)
-    return load_dataset(str(data), calibration=spec.calibration, certification=spec.certification, seed=seed)
+    chosen: dict[str, Any] = {
+        "calibration": spec.calibration,
+        "certification": spec.certification,
+        "tokenizing": spec.tokenizing,
+        "seed": seed,
+    }
+    return make_dataset(data, **chosen) if isinstance(data, Mapping) else load_dataset(str(data), spec.args, **chosen)
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,26 @@ from typing import Any
 
 from eesearch.core.errors import InputError
 
+PREFIX = "import:"
+"""May stand before an import path, where other prefixes mean other things."""
+
+
+def plain_path(path: str) -> str:
+    """An import path without the prefix that may stand before it."""
+    return path.removeprefix(PREFIX)
+
 
 def import_object(path: str, error: type[InputError] = InputError) -> object:
     """The object that `package.module:name` names.
 
     Args:
-        path: The import path.
+        path: The import path, with or without `import:` before it.
         error: What to raise.
 
     Raises:
         InputError: the class given: no such path, module or name, or the module failed to import.
     """
-    module_name, mark, name = path.partition(":")
+    module_name, mark, name = plain_path(path).partition(":")
     if not mark or not module_name or not name:
         raise error(f"'{path}' is no import path", expected="package.module:name")
     try:

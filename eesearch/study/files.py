@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from eesearch.core.errors import StudyError
 from eesearch.core.store import write_atomic
-from eesearch.study.question import Study
+from eesearch.study.question import DataSpec, Study
 from eesearch.study.systems import SystemSpec
+from eesearch.training.sources import Source
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -59,17 +60,33 @@ def resolve(fields: dict[str, Any], overrides: Sequence[str], file: Path) -> Stu
 
 def _absolute(study: Study) -> Study:
     """With the paths of files made absolute, so that a run can be continued and used from another directory."""
-    data = study.data
-    if data.source.endswith(".npz"):
-        data = data.model_copy(update={"source": str(Path(data.source).expanduser().absolute())})
     networks = tuple(
         spec.model_copy(update={"weights": str(Path(spec.weights).expanduser().absolute())}) if spec.weights else spec
         for spec in study.backbones
     )
     devices = tuple(str(Path(d).absolute()) if d.endswith(".json") else d for d in study.devices)
     systems = {name: _absolute_system(system) for name, system in study.systems.items()}
-    places = {"data": data, "backbones": networks, "devices": devices, "systems": systems}
+    places = {"data": _absolute_data(study.data), "backbones": networks, "devices": devices, "systems": systems}
     return study.model_copy(update=places)
+
+
+def _absolute_data(data: DataSpec) -> DataSpec:
+    kind, name = Source.of(data.source)
+    source, args, tokenizer = data.source, dict(data.args), data.tokenizer
+    if kind in ("npz", "csv", "folder"):
+        source = _absolute_path(name)
+    elif kind == "hf" and Path(name).expanduser().is_dir():
+        source = f"hf:{_absolute_path(name)}"
+    for arg in {"torchvision": ("root",), "csv": ("test", "cal")}.get(kind, ()):
+        if isinstance(args.get(arg), str):
+            args[arg] = _absolute_path(args[arg])
+    if tokenizer and Path(tokenizer).expanduser().is_dir():
+        tokenizer = _absolute_path(tokenizer)
+    return data.model_copy(update={"source": source, "args": args, "tokenizer": tokenizer})
+
+
+def _absolute_path(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _absolute_system(system: SystemSpec) -> SystemSpec:

@@ -41,6 +41,7 @@ from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Calibration, Dataset, load_dataset
 from eesearch.training.loop import train_backbone
 from eesearch.training.samples import Samples
+from eesearch.training.texts import check_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -196,6 +197,7 @@ def load_study_data(study: Study) -> Dataset:
         data.args,
         calibration=calibration_of(study),
         certification=data.certification,
+        tokenizing=data.tokenizing,
         seed=study.seed,
     )
 
@@ -217,12 +219,15 @@ def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Modul
 
     Raises:
         ModelError: it cannot be imported, built or loaded.
+        DataError: the tokenizer of the data gives tokens that it has no embedding for.
         SplitError: it cannot be cut.
     """
     if model is None:
         model = build_model(study.backbone, study.seed)
         if study.backbone.weights is not None:
             load_weights(model, Path(study.backbone.weights).expanduser())
+    if study.data.tokenizer:
+        check_vocabulary(model, np.asarray(example), study.data.tokenizer)
     given, classes = study.input, study.backbone.classes
     first: nn.Module = (NormalizeViews if given.views else Normalize)(given.scale, given.mean, given.std)
     if given.resize is not None:
@@ -241,11 +246,15 @@ def _check_order(network: nn.Module, x: Tensor, classes: Sequence[int]) -> None:
 
 
 def check_classes(backbone: Backbone, dataset: Dataset) -> None:
-    """Refuse a network whose outputs are not the classes of the data.
+    """Refuse a network whose outputs are not the classes of the data, or that has no embedding for some token.
 
     Raises:
-        ModelError: so.
+        ModelError: other outputs.
+        DataError: a token without an embedding.
     """
+    if dataset.tokenizer:
+        for each in dataset.splits:
+            check_vocabulary(backbone, each.x, dataset.tokenizer)
     if backbone.classes != dataset.classes:
         raise ModelError(
             f"network {backbone.name} does not fit the data" if backbone.name else "the model does not fit the data",

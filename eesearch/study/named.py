@@ -15,7 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eesearch.core.errors import InputError
+from eesearch.core.imports import plain_path
 from eesearch.study.question import Study
+from eesearch.training.sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +36,14 @@ Named = tuple[str, str]
 
 
 def named_paths(study: Study) -> list[Named]:
-    """What the study has imported and called: its model, and its data if they are no file."""
+    """What the study has imported and called: its model, and its data unless they are plain files."""
     data = study.data
     calls = [
         *((spec.model, spec.args) for spec in study.networks),
-        *([] if data.source.endswith(".npz") else [(data.source, data.args)]),
+        *([(data.source, data.args)] if Source.of(data.source).runs_code else []),
     ]
-    return [(path, json.dumps(args, sort_keys=True)) for path, args in calls if not path.startswith("given:")]
+    paths = [(plain_path(path), args) for path, args in calls if not path.startswith("given:")]
+    return [(path, json.dumps(args, sort_keys=True)) for path, args in paths]
 
 
 def remember(study: Study) -> None:

@@ -24,24 +24,37 @@ from eesearch.study.space import SearchSpace
 from eesearch.study.systems import SystemSpec
 from eesearch.study.units import Duration, Share
 from eesearch.training.data import Calibration
+from eesearch.training.texts import Tokenizing
 
 SAMPLERS = ("auto", "tpe", "nsga2", "nsga3", "gp", "random")
 """Names of samplers; any other by its import path."""
 
 
 class DataSpec(Value):
-    """The data: `source` is an `.npz` file, or `package.module:function` that returns the same arrays.
+    """The data.
 
     Attributes:
+        source: An `.npz` or `.csv` file; a folder of images; `package.module:function` that returns arrays or data
+            sets; `torchvision:NAME`; `hf:FOLDER` or `hf:NAME`.
+        args: Of the function, or what the source knows.
         calibration: Where the calibration split comes from if the data have none of their own; by default a fifth of
             the training split, or, for a network that comes with weights, one half of the test split.
         certification: Share of the calibration samples, wherever they come from, that `eesearch certify` alone reads.
+        tokenizer: Of texts: a folder that `save_pretrained` wrote, or a name in the hub's cache.
+        max_tokens: The rest of a longer text is cut off.
     """
 
     source: str
     args: dict[str, Any] = Field(default_factory=dict)
+    tokenizer: str = Field(default="", exclude_if=partial(eq, ""))
+    max_tokens: int = Field(default=128, ge=1, exclude_if=partial(eq, 128))
     calibration: Calibration | None = None
     certification: float | None = Field(default=None, gt=0.0, lt=1.0)
+
+    @property
+    def tokenizing(self) -> Tokenizing | None:
+        """How texts become token ids; None: samples are no texts."""
+        return Tokenizing(self.tokenizer, self.max_tokens) if self.tokenizer else None
 
 
 class Training(TrainSpec):

@@ -12,6 +12,9 @@ from eesearch.core.errors import DataError
 
 ROWS = 1024
 """Samples that are looked at together: of all, the answers alone would take a quarter of their memory."""
+FORMAT = "x_train y_train x_test y_test [x_cal y_cal] [class_names] [text_test]"
+"""The arrays of a data set, by name: samples `x` [N, ...] and labels `y` [N]; `text_test` [N]: what a person reads
+where samples are not images."""
 
 
 def read_split(name: str, x: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -63,13 +66,40 @@ def read_text(key: str, given: Any, samples: int) -> NDArray[np.str_]:
         DataError: another number of texts, or anything but texts.
     """
     array = np.asarray(given)
-    if array.dtype.kind != "U" or array.shape != (samples,):
+    if not is_text(array) or len(array) != samples:
         raise DataError(f"{key} holds no texts", got=f"{array.dtype} {array.shape}", expected=f"strings [{samples}]")
     return array
 
 
+def is_text(array: Any) -> bool:
+    """Whether it holds one string per sample. [N]"""
+    return isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "UT"
+
+
+def refuse_kind(where: str, got: str, *, many: bool) -> DataError:
+    """The error for labels of another task than telling classes apart.
+
+    Args:
+        where: What holds them.
+        got: What they are.
+        many: Whether there are several per sample; otherwise they are no whole numbers.
+    """
+    kind = "several per sample (multi-label)" if many else "no whole numbers (regression)"
+    turn = "Of one-hot rows give argmax(1)" if many else "If they are numbers of classes, give them as integers"
+    return DataError(
+        f"{where} holds labels that are {kind}",
+        got=got,
+        expected="the class of each sample, an integer 0 .. C - 1",
+        do=f"{turn}; other tasks than one class per sample cannot be searched.",
+    )
+
+
 def _labels(key: str, given: Any) -> NDArray[np.int64]:
     array = _array(key, given)
+    if array.dtype.kind == "f" and array.ndim == 1:
+        raise refuse_kind(key, f"{array.dtype} {array.shape}", many=False)
+    if array.dtype.kind in "biuf" and array.ndim == 2:
+        raise refuse_kind(key, f"{array.dtype} {array.shape}", many=True)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError(
             f"{key} holds no labels",

@@ -1,4 +1,4 @@
-"""The splits of a data set: loaded from a file or an import path, checked, hashed."""
+"""The splits of a data set: loaded from wherever they are, checked, hashed."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, ConfigDict, Field
 
-from eesearch.core.arrays import read_npz
 from eesearch.core.design import Value
 from eesearch.core.errors import DataError
-from eesearch.core.imports import import_object
+from eesearch.training.checks import FORMAT as FORMAT
 from eesearch.training.checks import check_classes, check_splits, read_classes, read_split, read_text
-
-FORMAT = "x_train y_train x_test y_test [x_cal y_cal] [class_names] [text_test]"
-"""The arrays of a data set, by name: samples `x` [N, ...] and labels `y` [N]; `text_test` [N]: what a person reads
-where samples are not images."""
+from eesearch.training.shares import Share, take_share
+from eesearch.training.sources import as_arrays, load_arrays
+from eesearch.training.texts import Tokenizing, tokenized
 
 
 class Calibration(Value):
@@ -54,7 +51,7 @@ class Split:
     name: str
     x: NDArray[Any]
     y: NDArray[np.int64]
-    text: NDArray[np.str_] | None = None
+    text: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -77,6 +74,7 @@ class Dataset:
         cal: Everything is chosen on it.
         seed: Decided which samples calibrate, and which certify.
         cert: The certification share: risk control reads it, and nobody else; None: none was reserved.
+        tokenizer: What made token ids of texts; "": samples were no texts.
     """
 
     train: Split
@@ -85,6 +83,7 @@ class Dataset:
     class_names: tuple[str, ...]
     seed: int
     cert: Split | None = None
+    tokenizer: str = ""
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -114,24 +113,27 @@ def load_dataset(
     *,
     calibration: Calibration | None = None,
     certification: float | None = None,
+    tokenizing: Tokenizing | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Load a data set, take the calibration split out if there is none, and check everything.
 
     Args:
-        source: A `.npz` file, or an import path `package.module:function`; either gives the arrays of `FORMAT`.
-        args: Arguments of the function.
+        source: As `eesearch.training.sources.SOURCES` lists them.
+        args: Arguments of the function, or what the source knows.
         calibration: Used when there is no `x_cal`.
         certification: Share of the calibration samples that is set aside for risk control, stratified by class,
             wherever they come from; None: nothing is.
+        tokenizing: How texts become token ids; None: samples are no texts.
         seed: Decides which samples calibrate, and which certify.
 
     Raises:
-        DataError: the source fails; NaN; labels that are not 0 .. C - 1; a class missing from a split; an empty split;
-            samples of different shapes; a share that leaves a split without a class.
+        DataError: the source fails; texts without a tokenizer, or the other way round; NaN; labels that are not
+            0 .. C - 1; a class missing from a split; an empty split; samples of different shapes; a share that leaves a
+            split without a class.
     """
-    arrays = _call(source, args or {}) if ":" in source and not source.endswith(".npz") else _read(source, args)
-    return make_dataset(arrays, calibration=calibration, certification=certification, seed=seed)
+    arrays = load_arrays(source, args or {})
+    return make_dataset(arrays, calibration=calibration, certification=certification, tokenizing=tokenizing, seed=seed)
 
 
 def make_dataset(
@@ -139,33 +141,36 @@ def make_dataset(
     *,
     calibration: Calibration | None = None,
     certification: float | None = None,
+    tokenizing: Tokenizing | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Turn the arrays of `FORMAT` into a checked data set; see `load_dataset`.
+    """Turn the arrays of `FORMAT`, or data sets by split, into a checked data set; see `load_dataset`.
 
     Raises:
         DataError: as `load_dataset`.
     """
+    arrays = tokenized(as_arrays(arrays, "the data"), tokenizing)
     given = ["train", "test", *(["cal"] if {"x_cal", "y_cal"} & set(arrays) else [])]
     missing = [key for name in given for key in (f"x_{name}", f"y_{name}") if key not in arrays]
     if missing:
         raise DataError(f"the data set lacks {', '.join(missing)}", got=", ".join(sorted(arrays)), expected=FORMAT)
     splits = {name: Split(name, *read_split(name, arrays[f"x_{name}"], arrays[f"y_{name}"])) for name in given}
-    if "text_test" in arrays:
+    if arrays.get("text_test") is not None:
         splits["test"] = replace(splits["test"], text=read_text("text_test", arrays["text_test"], len(splits["test"])))
     check_splits({name: split.x for name, split in splits.items()})
     names = read_classes(arrays.get("class_names"), splits["train"].y)
     check_classes({name: split.y for name, split in splits.items()}, names)
     if "cal" not in splits:
         chosen = calibration or Calibration()
-        share = _Share("cal", "calibration", chosen.share, "Change `calibration.share`, or give x_cal and y_cal.")
-        splits[chosen.origin], splits["cal"] = _take_share(splits[chosen.origin], share, len(names), seed)
+        share = Share("cal", "calibration", chosen.share, "Change `calibration.share`, or give x_cal and y_cal.")
+        splits[chosen.origin], splits["cal"] = _take_share(splits[chosen.origin], share, seed)
     if certification is not None:
         advice = "Change `data.certification`, or calibrate on more samples."
-        share = _Share("cert", "certification", certification, advice)
-        splits["cal"], splits["cert"] = _take_share(splits["cal"], share, len(names), seed)
+        share = Share("cert", "certification", certification, advice)
+        splits["cal"], splits["cert"] = _take_share(splits["cal"], share, seed)
     check_classes({name: split.y for name, split in splits.items()}, names)
-    return Dataset(splits["train"], splits["cal"], splits["test"], names, seed, splits.get("cert"))
+    made_by = tokenizing.tokenizer if tokenizing else ""
+    return Dataset(splits["train"], splits["cal"], splits["test"], names, seed, splits.get("cert"), made_by)
 
 
 def digits(*, test_share: float = 0.3, seed: int = 0) -> dict[str, Any]:
@@ -214,55 +219,8 @@ def digits_views(
     return arrays
 
 
-def _read(source: str, args: Mapping[str, Any] | None) -> dict[str, Any]:
-    path = Path(source).expanduser()
-    if path.suffix != ".npz":
-        raise DataError("the data source is not known", got=source, expected="a .npz file or `package.module:function`")
-    if args:
-        raise DataError(f"{path} is a file", got=f"arguments {sorted(args)}", expected="none")
-    return read_npz(path, FORMAT)
-
-
-def _call(source: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    function = import_object(source, DataError)
-    try:
-        arrays = function(**args)  # type: ignore[operator]
-    except Exception as error:  # the user's code may fail in any way: say where, keep the cause
-        raise DataError(
-            f"the data source {source} failed",
-            got=f"{type(error).__name__}: {error}",
-            expected=f"a function that returns a mapping with {FORMAT}",
-            do="Call it by hand with the same arguments, from the same directory.",
-        ) from error
-    if not isinstance(arrays, Mapping):
-        raise DataError(f"the data source {source}", got=type(arrays).__name__, expected=f"a mapping with {FORMAT}")
-    return arrays
-
-
-class _Share(NamedTuple):
-    """What is taken out of a split: its name as a split, what it is for, how much it is, what to do if it cannot be."""
-
-    name: str
-    purpose: str
-    size: float
-    advice: str
-
-
-def _take_share(split: Split, share: _Share, classes: int, seed: int) -> tuple[Split, Split]:
+def _take_share(split: Split, share: Share, seed: int) -> tuple[Split, Split]:
     """The rest, and a seeded stratified share as a split of its own; both keep the order of the samples."""
-    from sklearn.model_selection import train_test_split
-
-    size = round(share.size * len(split))
-    fewest = int(np.bincount(split.y).min())
-    if size < classes or len(split) - size < classes or fewest < 2:
-        raise DataError(
-            f"cannot take a stratified {share.purpose} share out of the {split.name} split",
-            got=f"{size} of {len(split)} samples for {share.purpose}, {fewest} in the rarest class",
-            expected=f"at least one sample of each of the {classes} classes on either side",
-            do=share.advice,
-        )
-    rest, taken = train_test_split(np.arange(len(split)), test_size=size, random_state=seed, stratify=split.y)
-    rest.sort()
-    taken.sort()
+    rest, taken = take_share(split.y, share, split.name, seed)
     text = None if split.text is None else split.text[rest]
     return Split(split.name, split.x[rest], split.y[rest], text), Split(share.name, split.x[taken], split.y[taken])

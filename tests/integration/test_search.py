@@ -137,6 +137,25 @@ def test_the_notebook_s_one_call(tiny, tmp_path, monkeypatch):
     assert Run.load(tmp_path / "runs" / "notebook").answers == run.answers
 
 
+def test_live_data_may_be_data_sets_of_rows(tmp_path, monkeypatch):
+    import torch
+    from torch.utils.data import TensorDataset
+
+    from eesearch.nets.zoo import mlp
+
+    monkeypatch.chdir(tmp_path)
+    made = torch.Generator().manual_seed(0)
+    splits = {}
+    for name, count in (("train", 120), ("test", 80)):
+        y = torch.arange(count) % 2
+        splits[name] = TensorDataset(torch.randn(count, 4, generator=made) + 2.0 * y[:, None], y)
+    brief = {"epochs": 1, "batch_size": 32}
+    study = {"name": "rows", "budget": {"trials": 1}, "training": {"heads": brief}}
+    study |= {"space": {"heads": [{"kind": "linear"}], "strategies": ["separate"], "levels": 6}}
+    run = search(mlp(features=4, hidden=(6, 6), classes=2), splits, device="macs", study=study)
+    assert run.answers.data["sizes"] == {"train": 120, "cal": 40, "test": 40}
+
+
 def test_front_json_reads_back(searched):
     text = (searched.directory.path / "front.json").read_text()
     assert json.loads(text)["version"] == 1

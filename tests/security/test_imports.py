@@ -127,6 +127,39 @@ class TestForeignRun:
         assert not marker.exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("evil_code:data", "evil_code:data"),
+        ("import:evil_code:data", "evil_code:data"),
+        ("torchvision:LSUN", "torchvision:LSUN"),
+        ("hf:someone/something", "hf:someone/something"),
+        ("evil://code", "evil://code"),
+    ],
+)
+def test_data_that_are_no_plain_file_are_named(run, evil, source, path, samples, cli):
+    fields = yaml.safe_load((run / "study.yaml").read_text())
+    fields["data"]["source"] = source
+    fields["backbones"][0]["model"] = f"import:{fields['backbones'][0]['model']}"
+    (run / "study.yaml").write_text(yaml.safe_dump(fields))
+    study = RunDir(run).study()
+    assert [each for each, _ in named.named_paths(study) if each not in named.OURS] == [path]
+    with pytest.raises(InputError, match="--trust"):
+        named.check_named(named.named_paths(study), "somewhere")
+    assert "--trust" in cli("predict", run, samples, "--pick", "point=0").output
+    assert not imported()
+    named.remember(study)
+    named.check_named(named.named_paths(study), "somewhere")
+
+
+@pytest.mark.parametrize("source", ["data.npz", "data.csv", "images", "/a:b/images"])
+def test_plain_files_of_data_name_nothing(run, source):
+    fields = yaml.safe_load((run / "study.yaml").read_text())
+    fields["data"]["source"] = source
+    (run / "study.yaml").write_text(yaml.safe_dump(fields))
+    assert all(path in named.OURS for path, _ in named.named_paths(RunDir(run).study()))
+
+
 class TestOwnRun:
     """Who searches a study of theirs names its code; nobody is asked again."""
 

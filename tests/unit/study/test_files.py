@@ -100,6 +100,35 @@ def test_examples_are_copied_with_their_space_and_run_as_they_are(tmp_path):
         copy_example("digits", tmp_path / "mine.yaml")
 
 
+@pytest.mark.parametrize(
+    ("data", "resolved"),
+    [
+        ({"source": "a.npz"}, {"source": "{here}/a.npz"}),
+        ({"source": "images"}, {"source": "{here}/images"}),
+        (
+            {"source": "a.csv", "args": {"test": "b.csv", "label": "x"}},
+            {"source": "{here}/a.csv", "args": {"test": "{here}/b.csv", "label": "x"}},
+        ),
+        (
+            {"source": "torchvision:CIFAR10", "args": {"root": "images"}},
+            {"source": "torchvision:CIFAR10", "args": {"root": "{here}/images"}},
+        ),
+        ({"source": "hf:images", "tokenizer": "images"}, {"source": "hf:{here}/images", "tokenizer": "{here}/images"}),
+        ({"source": "hf:user/name", "tokenizer": "user/name"}, {"source": "hf:user/name", "tokenizer": "user/name"}),
+        (
+            {"source": "import:pkg.mod:fn", "args": {"root": "a"}},
+            {"source": "import:pkg.mod:fn", "args": {"root": "a"}},
+        ),
+    ],
+)
+def test_data_are_found_from_any_directory(data, resolved, tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = load_study(write(tmp_path / "s.yaml", MINIMAL | {"data": data})).data.model_dump(exclude_unset=True)
+    expected = json.loads(json.dumps(resolved).replace("{here}", str(tmp_path)))
+    assert {key: found[key] for key in expected} == expected
+
+
 def test_schemas_are_json_and_refuse_unknown_fields():
     for kind in ("study", "space"):
         assert json.loads(json.dumps(schema(kind)))["additionalProperties"] is False

@@ -1,11 +1,17 @@
+import sys
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from eesearch.core.errors import HeadError
+from eesearch.core.errors import DataError, HeadError
 from eesearch.nets.split import split
 from eesearch.nets.zoo import mlp, residual_cnn
-from eesearch.study.materials import fitting_heads
+from eesearch.study.materials import check_classes, fitting_heads, load_backbone, load_study_data
+from eesearch.study.question import Study
 from eesearch.study.space import SearchSpace
+from eesearch.training.data import make_dataset
 
 
 def names(model, example, *heads):
@@ -29,3 +35,60 @@ def test_a_head_goes_where_it_fits():
     assert heads[-1] == ["tree5-avg1"]
     with pytest.raises(HeadError, match="fits no cut"):
         names(maps, torch.zeros(1, 1, 4, 4), {"kind": "tree"}, {"kind": "logistic", "pool": "none"})
+
+
+class TestTexts:
+    """A study of texts: the tokenizer has to match the model."""
+
+    @pytest.fixture
+    def study(self, tmp_path, monkeypatch):
+        from tokenizers import Tokenizer, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        words = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "good", "bad", "film"])}
+        plain = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+        plain.pre_tokenizer = pre_tokenizers.Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]").save_pretrained(tmp_path / "words")
+        lines = "text,label\n" + "good,1\nbad,0\n" * 10 + "good film,1\n"
+        (tmp_path / "texts.csv").write_text(lines)
+        (tmp_path / "small_model.py").write_text(
+            "from torch import nn\ndef build(words): return nn.Sequential(nn.Embedding(words, 4), nn.Flatten())\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        yield {
+            "name": "texts",
+            "backbone": {"model": "small_model:build", "args": {"words": 2}},
+            "data": {
+                "source": str(tmp_path / "texts.csv"),
+                "args": {"test_share": 0.3},
+                "tokenizer": str(tmp_path / "words"),
+                "max_tokens": 1,
+            },
+        }
+        sys.modules.pop("small_model", None)
+
+    def test_are_tokenized_as_the_study_says(self, study):
+        dataset = load_study_data(Study.model_validate(study))
+        assert dataset.train.x.shape[1] == 1
+        assert set(dataset.test.x.ravel()) == {2, 3}
+        assert set(dataset.test.text) >= {"good", "bad"}
+
+    def test_a_tokenizer_of_more_words_than_the_model_is_told_where_the_model_is_loaded(self, study):
+        study = Study.model_validate(study)
+        with pytest.raises(DataError, match=r"words does not match .* got a token of id 3; expected ids below 2"):
+            load_backbone(study, np.array([[2], [3]]))
+
+    def test_so_are_tokens_that_come_later(self, study):
+        study = Study.model_validate(study)
+        network = nn.Sequential(nn.Embedding(3, 2))
+        network.classes = 2
+        with pytest.raises(DataError, match=r"got a token of id 3"):
+            check_classes(network, load_study_data(study))
+
+    def test_numbers_are_not_compared_with_embeddings(self):
+        y = np.arange(20) % 2
+        network = nn.Sequential(nn.Embedding(3, 2))
+        network.classes = 2
+        check_classes(
+            network, make_dataset({"x_train": y[:, None] + 9, "y_train": y, "x_test": y[:, None], "y_test": y})
+        )

@@ -86,7 +86,10 @@ def test_record_names_sizes_seed_and_hashes():
         ({"x_train": np.full((40, 3), np.nan)}, ["x_train", "120 NaN or infinite of 120"]),
         ({"x_test": np.full((20, 3), 1e300)}, ["x_test", "60 NaN or infinite"]),
         ({"x_train": np.full((2 * ROWS + 1, 3), np.nan)}, [f"{6 * ROWS + 3} NaN or infinite of {6 * ROWS + 3}"]),
-        ({"y_train": np.arange(40) % 2 + 0.5}, ["y_train", "float64", "integers"]),
+        ({"y_train": np.arange(40) % 2 + 0.5}, ["y_train", "(regression)", "float64", "integers"]),
+        ({"y_train": np.eye(2, dtype=int)[[0, 1] * 20]}, ["y_train", "(multi-label)", "int64 (40, 2)", "argmax(1)"]),
+        ({"y_test": np.array(["a", "b"] * 10)}, ["y_test holds no labels", "<U1"]),
+        ({"text_test": np.array(["a"] * 19)}, ["text_test holds no texts", "strings [20]"]),
         ({"y_test": np.arange(20) % 3}, ["test split are out of range", "got 2", "0..1"]),
         ({"y_train": np.arange(40) % 3 - 1}, ["train split are out of range", "got -1"]),
         ({"y_train": np.arange(39) % 2}, ["train split", "40 samples and 39 labels"]),
@@ -192,8 +195,8 @@ def test_refuses_a_single_array_and_python_objects(tmp_path):
 def test_refuses_sources_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         load_dataset(str(tmp_path / "none.npz"))
-    with pytest.raises(DataError, match=r"data.csv.*expected a .npz file or"):
-        load_dataset("data.csv")
+    with pytest.raises(DataError, match=r"data.parquet; expected a .npz or .csv file, a folder of images"):
+        load_dataset("data.parquet")
     with pytest.raises(DataError, match="is a file"):
         load_dataset(saved(tmp_path), {"fold": 1})
 
