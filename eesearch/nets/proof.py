@@ -9,13 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from eesearch.core.errors import ModelError, SplitError
+from eesearch.nets.adapters import speaking, user_model
 from eesearch.nets.backbone import Backbone
-from eesearch.nets.inputs import Preprocessed
-
-
-def user_model(model: nn.Module) -> nn.Module:
-    """The user's model, without preprocessing."""
-    return model.model if isinstance(model, Preprocessed) else model
 
 
 def run_model(model: nn.Module, batch: Tensor) -> Tensor:
@@ -76,7 +71,7 @@ def prove_gradients(model: nn.Module, backbone: Backbone, batch: Tensor) -> None
     Raises:
         SplitError: they differ.
     """
-    whole, chained = copy.deepcopy(model).train(), copy.deepcopy(backbone).train()
+    whole, chained = speaking(model).train(), copy.deepcopy(backbone).train()
     expected = _gradients(whole, batch, dict(user_model(whole).named_parameters(remove_duplicate=False)))
     tensors = chained.tensors()
     got = _gradients(chained, batch, {name: tensors[inner] for name, inner in chained.origin.names})

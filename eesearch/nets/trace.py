@@ -93,6 +93,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         kept = module_qualified_name in self.whole or isinstance(m, Normalize)
+        kept = kept or (module_qualified_name != PREFIX and type(m).__module__.startswith("transformers."))
         return kept or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
