@@ -1,8 +1,8 @@
 """Adapters: how torch.fx follows networks whose own forward it cannot.
 
 An adapter is registered under the name of a class of networks, and serves those that inherit from it. It says what the
-network makes of raw samples, and the same once more as a forward over the same modules that torch.fx can follow: `split`
-proves that both agree. State dicts, names of modules and weights stay the network's own.
+network makes of raw samples, and the same once more as a forward over the same modules that torch.fx can follow;
+`split` proves that both agree. State dicts, names of modules and weights stay the network's own.
 """
 
 from __future__ import annotations

@@ -183,9 +183,7 @@ class Places:
         uses: dict[int, list[int]] = {}
         names: dict[int, str] = {}
         for position, node in enumerate(self.traced.nodes):
-            if node.op == "call_module" and isinstance(
-                attribute(self.traced.root, str(node.target)), self._may_share
-            ):
+            if node.op == "call_module" and isinstance(attribute(self.traced.root, str(node.target)), self._may_share):
                 continue
             # One node stands for all reads of a parameter by itself: they are its users.
             at = [self._index[user] for user in node.users] if node.op == "get_attr" else [position]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from eesearch.core.registry import ADAPTERS
-from eesearch.nets.adapters import Adapter, place
+from eesearch.nets.adapters import Adapter, Forward, place
 
 
 def _text(network: Any, ids: Tensor) -> Tensor:
@@ -84,18 +84,20 @@ def _deit_with_teacher(network: Any, x: Tensor) -> Tensor:
     return logits
 
 
-for _name, _traced in {
+_TEXT: dict[str, Forward] = {
     "BertForSequenceClassification": _bert,
     "RobertaForSequenceClassification": _roberta,
     "ElectraForSequenceClassification": _roberta,
     "DistilBertForSequenceClassification": _distilbert,
-}.items():
-    ADAPTERS.register(_name)(Adapter(_text, _traced, reads_tokens=True))
-for _name, _traced in {
+}
+_IMAGES: dict[str, Forward] = {
     "ViTForImageClassification": _vit,
     "DeiTForImageClassification": _vit,
     "DeiTForImageClassificationWithTeacher": _deit_with_teacher,
-}.items():
+}
+for _name, _traced in _TEXT.items():
+    ADAPTERS.register(_name)(Adapter(_text, _traced, reads_tokens=True))
+for _name, _traced in _IMAGES.items():
     ADAPTERS.register(_name)(Adapter(_image, _traced))
 
 

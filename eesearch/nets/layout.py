@@ -56,7 +56,7 @@ def layout_of(node: fx.Node, facts: Mapping[fx.Node, Fact], root: nn.Module) -> 
     if _is(node, "permute"):
         return _moved(node, facts, root, _dims(node, rank))
     if _is(node, "transpose"):
-        one, other = (dim % rank for dim in node.args[1:3])  # type: ignore[operator]
+        one, other = (int(dim) % rank for dim in node.args[1:3])  # type: ignore[arg-type]
         swapped = {one: other, other: one}
         return _moved(node, facts, root, [swapped.get(axis, axis) for axis in range(rank)])
     return _of_inputs(node, facts, root)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, cached_property, reduce
+from itertools import chain
 from typing import Any
 
 import torch
@@ -90,6 +91,24 @@ class _Tracer(fx.Tracer):
         self.owners: dict[str, str] = {}
         self.failed = PREFIX
         self._path = [""]
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """Identity of each parameter and buffer -> its name; torch.fx would go through all for each that is read."""
+        return {id(tensor): name for name, tensor in chain(self.root.named_buffers(), self.root.named_parameters())}
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, Tensor) and id(a) in self._names:
+            return self.create_node("get_attr", self._names[id(a)], (), {})
+        return super().create_arg(a)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if not isinstance(attr_val, nn.Parameter) or id(attr_val) not in self._names:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        name = self._names[id(attr_val)]
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         kept = module_qualified_name in self.whole or isinstance(m, Normalize)
@@ -221,7 +240,10 @@ def _setting(value: object) -> object:
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
-def _source(cls: type[nn.Module]) -> str:
+@cache
+def _source(cls: Hashable) -> str:
+    """Of a class; none of torch's own."""
+    assert isinstance(cls, type)
     if cls.__module__.startswith("torch."):
         return ""
     try:

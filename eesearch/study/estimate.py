@@ -161,7 +161,7 @@ def _planned(study: Study, spec: BackboneSpec, networks: Mapping[str, Network], 
     ]
     trained = samples * study.training.epochs
     seconds = {
-        "train backbone": 0.0 if spec.weights else step * trained,
+        "train backbone": 0.0 if spec.is_trained else step * trained,
         "profile": sum(timed),
         "bank (trial 0)": forward * (samples * bool(exits) + collected),
         DESIGNS: learning + forward * collected,
