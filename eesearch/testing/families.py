@@ -1,7 +1,7 @@
 """Families of networks that are known to work, and the table of them in `docs/models.md`.
 
-`python -m eesearch.testing.families` prints the table. Weights are random and inputs small: what is shown is how they are
-split, not what they know.
+`python -m eesearch.testing.families` prints the table. Weights are random and inputs small: what is shown is how they
+are split, not what they know.
 """
 
 from __future__ import annotations

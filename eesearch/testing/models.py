@@ -79,7 +79,8 @@ class ModelContract:
         loss.backward()
         optimizer.step()
         moved = [not torch.equal(a, b) for a, b in zip(before, net.heads.parameters(), strict=True)]
-        assert torch.isfinite(loss) and all(moved)
+        assert torch.isfinite(loss)
+        assert all(moved)
         self._compare(net.eval(), x, labels)
 
     def _with_heads(self, backbone: Backbone) -> ExitNet:
