@@ -227,7 +227,8 @@ def structure(traced: Traced) -> str:
     for target in sorted({str(node.target) for node in traced.nodes if node.op == "call_module"}):
         for path, module in attribute(traced.root, target).named_modules():
             settings = {k: _setting(v) for k, v in sorted(vars(module).items()) if k[0] != "_" and k != "training"}
-            parts.append(f"{target}.{path}: {type(module).__qualname__} {settings} {_source(type(module))}")  # type: ignore[arg-type]  # classes are hashable
+            cls: Any = type(module)
+            parts.append(f"{target}.{path}: {cls.__qualname__} {settings} {_source(cls)}")
     return "\n".join(parts)
 
 
