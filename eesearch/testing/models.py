@@ -105,5 +105,7 @@ class ModelContract:
         predicted = net.predict(x, Policy(stops=stops, criterion="max_prob"))
         sure = (np.abs(scores - np.array(thresholds)[:, None]) > 1e-5).all(0)
         np.testing.assert_array_equal(predicted.exit[sure], left[sure])
+        first, second = np.moveaxis(-np.partition(-table.logits, 1, axis=-1)[..., :2], -1, 0)  # [E, N]
+        sure &= first[left, np.arange(len(x))] - second[left, np.arange(len(x))] > 1e-5
         answers = table.logits.argmax(-1)[left, np.arange(len(x))]
         np.testing.assert_array_equal(predicted.answer[sure], answers[sure])
