@@ -153,8 +153,8 @@ def _run_networks(data: Path, models: Path, kept: Path) -> None:
     import torch
 
     from eesearch.costs.macs import count_macs
+    from eesearch.nets.sources import load_weights
     from eesearch.nets.zoo import cifar_resnet
-    from eesearch.study.materials import load_weights
 
     with np.load(data) as arrays:
         pixels, labels = arrays["x_test"], arrays["y_test"].astype(np.int64)

@@ -9,9 +9,10 @@ import logging
 import sys
 from pathlib import Path
 
-import eesearch.cli.certify
+import eesearch.cli.begin
+import eesearch.cli.certify  # verbs register themselves, in the order of `--help`
 import eesearch.cli.keep
-import eesearch.cli.search  # verbs register themselves, in the order of `--help`
+import eesearch.cli.search
 import eesearch.cli.show
 import eesearch.cli.take
 import eesearch.cli.verify  # noqa: F401

@@ -163,18 +163,6 @@ def _bundle(question: Study, out: Path, *, quiet: bool) -> None:
 
 
 @app.command()
-def init(
-    example: Annotated[str, typer.Option(help="A shipped study, such as digits.")],
-    out: Annotated[Path | None, typer.Option(help="File to write; NAME.yaml by default.")] = None,
-) -> None:
-    """Copy a shipped study, with its search space, to start from."""
-    from eesearch.study.files import copy_example
-
-    for path in copy_example(example, out or Path(f"{example}.yaml")):
-        print(path)
-
-
-@app.command()
 def schema(kind: Annotated[str, typer.Argument(metavar="study|space")]) -> None:
     """Print the JSON Schema of a study or search-space file."""
     import json

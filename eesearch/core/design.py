@@ -38,16 +38,20 @@ def content_key(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+Pool = Literal["none", "avg", "mixed", "first", "last"]
+
+
 class TapSpec(Value):
     """What a head reads of the hidden state at its cut.
 
     `pool="none"` is the tap as it is. `avg` pools a map [N, C, H, W] to [N, C, p, p]; `mixed` concatenates the average-
-    and the max-pooled map to [N, 2C, p, p]. A sequence [N, T, D] is pooled over its tokens, to [N, D, p] or [N, 2D, p].
-    A vector [N, D] is never pooled. Of several views [N, V, C, H, W] each map is pooled, to [N, V, ...]; if `joined`,
-    they are one map [N, V C, H, W] first.
+    and the max-pooled map to [N, 2C, p, p]. Tokens or a sequence [N, T, D] are pooled to [N, D, p] or [N, 2D, p]; where
+    p = 1, their average is that of the tokens that are there, which are not all 0. `first` reads the first token alone
+    (CLS), `last` the last time step: [N, D, 1]. A vector [N, D] is never pooled. Of several views [N, V, C, H, W] each
+    map is pooled, to [N, V, ...]; if `joined`, they are one map [N, V C, H, W] first.
     """
 
-    pool: Literal["none", "avg", "mixed"] = "avg"
+    pool: Pool = "avg"
     size: int = Field(default=1, ge=1, le=4)
     joined: bool = False
 
@@ -58,7 +62,8 @@ class HeadSpec(Value):
     Attributes:
         kind: A name in the HEADS registry: `linear`, `mlp`, `conv`, `dsconv`; fitted by scikit-learn rather than
             trained: `logistic`, `svm`, `tree`, `boosting`; `none` says nothing, and is never trained.
-        pool: How a map is pooled before the head reads it; `none` (conv and dsconv only) reads the full map.
+        pool: How a map, tokens or a sequence are pooled before the head reads them; `none` (conv and dsconv only) reads
+            the full map, `first` the first token, `last` the last step of a sequence.
         size: The side p of the pooled map, 1 to 4.
         hidden: Widths of the hidden layers (mlp: one or two).
         channels: Channels of the convolution (conv, dsconv).
@@ -72,7 +77,7 @@ class HeadSpec(Value):
     """
 
     kind: str = "linear"
-    pool: Literal["none", "avg", "mixed"] = "avg"
+    pool: Pool = "avg"
     size: int = Field(default=1, ge=1, le=4)
     hidden: tuple[int, ...] = ()
     channels: int = Field(default=32, ge=1)
@@ -84,7 +89,7 @@ class HeadSpec(Value):
     @property
     def tap(self) -> TapSpec:
         """What this head reads."""
-        size = 1 if self.pool == "none" else self.size
+        size = self.size if self.pool in ("avg", "mixed") else 1
         return TapSpec(pool=self.pool, size=size, joined=self.views == "concat")
 
     @property
@@ -99,7 +104,7 @@ class HeadSpec(Value):
         gate = {"none": "", "linear": "-gate", "mlp": "-mlpgate"}[self.gate]
         if self.kind == NOTHING:
             return NOTHING
-        pool = "map" if self.pool == "none" else f"{self.pool}{self.size}"
+        pool = {"none": "map", "first": "first", "last": "last"}.get(self.pool, f"{self.pool}{self.size}")
         views = "" if self.views == "max" else f"-{self.views}"
         return f"{self.kind}{widths.get(self.kind, '')}-{pool}{gate}{views}"
 

@@ -75,6 +75,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 # The entries' types live above core; each module named here states its signature.
 HEADS: Registry[Any] = Registry("head", builtin="eesearch.nets.fitted", group="eesearch.heads")
+ADAPTERS: Registry[Any] = Registry("adapter", builtin="eesearch.nets.recurrent", group="eesearch.adapters")
 CRITERIA: Registry[Any] = Registry("criterion", builtin="eesearch.exits.learned", group="eesearch.criteria")
 ANSWERS: Registry[Any] = Registry("answer", builtin="eesearch.exits.answers", group="eesearch.answers")
 STRATEGIES: Registry[Any] = Registry("strategy", builtin="eesearch.training.strategies", group="eesearch.strategies")

@@ -28,12 +28,13 @@ class Cut:
     Attributes:
         name: The module after which the cut lies, as the user knows it.
         shape: What a head reads there, without the batch: [C, H, W], [T, D] or [D]; [V, C, H, W] of V views.
-        kind: `map`, `sequence` (T tokens of D features), `vector`, or `views`: a map of each view of the sample.
+        kind: `map`; `tokens` (T tokens of D features; those that are not there are 0); `sequence` (D features at T
+            times); `vector`; or `views`: a map of each view of the sample.
     """
 
     name: str
     shape: tuple[int, ...]
-    kind: Literal["map", "sequence", "vector", "views"]
+    kind: Literal["map", "tokens", "sequence", "vector", "views"]
 
 
 @dataclass(frozen=True)

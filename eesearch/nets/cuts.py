@@ -17,12 +17,14 @@ from torch import fx, nn
 
 from eesearch.core.design import OUTPUT
 from eesearch.core.errors import SplitError
+from eesearch.nets.adapters import PLACE
 from eesearch.nets.facts import Fact
+from eesearch.nets.layout import layout_of
 from eesearch.nets.trace import PREFIX, Traced, attribute
 
-Kind = Literal["map", "sequence", "vector", "views"]
+Kind = Literal["map", "tokens", "sequence", "vector", "views"]
 
-KINDS: dict[int, Kind] = {1: "vector", 2: "sequence", 3: "map", 4: "views"}
+KINDS: dict[int, Kind] = {1: "vector", 2: "tokens", 3: "map", 4: "views"}
 """What a head reads, by the number of its dimensions without the batch; `views`: a map of each view of the sample."""
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -50,11 +52,30 @@ class Place:
 
 @dataclass(frozen=True)
 class Point:
-    """A chosen cut: its name, its position, and what travels over it, the tap first."""
+    """A chosen cut.
+
+    Attributes:
+        name: Of the place.
+        position: Index of the last node before it.
+        carry: What travels over it, the tap first.
+        kind: What the tap is.
+        axis: Of the tap's channels, with the batch counted; heads are given them behind the batch (maps) or last.
+    """
 
     name: str
     position: int
     carry: tuple[fx.Node, ...]
+    kind: Kind
+    axis: int
+
+    def moved(self, rank: int) -> tuple[int, ...] | None:
+        """The order of axes in which heads read a tap of so many, batch included; None: it is in that order."""
+        wanted = rank - 1 if self.kind in ("tokens", "sequence") else 1
+        if self.kind not in ("map", "tokens", "sequence") or self.axis == wanted:
+            return None
+        order = [axis for axis in range(rank) if axis != self.axis]
+        order.insert(wanted, self.axis)
+        return tuple(order)
 
 
 class Places:
@@ -64,12 +85,20 @@ class Places:
         traced: The model.
         facts: What its values are.
         views: Of a sample; 0 if it has none.
+        shared: Types of modules whose weights may be used before and after a cut.
     """
 
-    def __init__(self, traced: Traced, facts: dict[fx.Node, Fact], views: int = 0) -> None:
+    def __init__(
+        self,
+        traced: Traced,
+        facts: dict[fx.Node, Fact],
+        views: int = 0,
+        shared: tuple[type[nn.Module], ...] = (),
+    ) -> None:
         self.traced = traced
         self.facts = facts
         self.views = views
+        self._may_share = shared
         self._index = {node: i for i, node in enumerate(traced.nodes)}
         self._last_use = {node: max((self._index[u] for u in node.users), default=-1) for node in traced.nodes}
 
@@ -97,7 +126,7 @@ class Places:
         for position, node in enumerate(self.traced.nodes):
             if node.op in ("call_function", "call_method"):
                 free = node.name if node.name not in places else f"{node.name}@fx"
-                places[free] = Place(position, node)
+                places[node.meta.get(PLACE, free)] = Place(position, node)
         return places
 
     @cached_property
@@ -109,6 +138,9 @@ class Places:
         return names
 
     def _rank(self, name: str) -> tuple[int, int]:
+        tap = self.named[name].tap
+        if tap is not None and tap.meta.get(PLACE) == name:
+            return 3, 0
         if name in self._modules:
             return 2, name.count(".")
         return int(name.rpartition("@")[0] in self._modules), name.count(".")
@@ -116,6 +148,29 @@ class Places:
     @cached_property
     def _modules(self) -> set[str]:
         return {_own_name(path) for path, _ in self.traced.root.named_modules() if path.startswith(f"{PREFIX}.")}
+
+    @cached_property
+    def _prepared(self) -> set[fx.Node]:
+        """What is made of the sample without a convolution or matrix product, such as masks; it rides along."""
+        heavy = {self.traced.nodes[position] for position in self.heavy}
+        prepared: set[fx.Node] = set()
+        for node in self.traced.nodes:
+            if node.op == "placeholder" or (node not in heavy and prepared.issuperset(_made_of(node))):
+                prepared.add(node)
+        return prepared
+
+    def _point(self, name: str, place: Place) -> Point:
+        """A cut at a place where one can cut."""
+        assert place.tap is not None
+        rest = tuple(node for node in self.alive(place.position) if node is not place.tap)
+        shape = self.facts[place.tap].shape
+        layout = layout_of(place.tap, self.facts, self.traced.root)
+        kind = KINDS[len(shape)]
+        if kind == "tokens" and layout is not None and layout.series:
+            kind = "sequence"
+        usual = 1 if kind in ("map", "vector", "views") else len(shape)
+        axis = usual if layout is None or kind in ("vector", "views") else layout.axis
+        return Point(name, place.position, (place.tap, *rest), kind, axis)
 
     @cached_property
     def heavy(self) -> list[int]:
@@ -128,6 +183,8 @@ class Places:
         uses: dict[int, list[int]] = {}
         names: dict[int, str] = {}
         for position, node in enumerate(self.traced.nodes):
+            if node.op == "call_module" and isinstance(attribute(self.traced.root, str(node.target)), self._may_share):
+                continue
             # One node stands for all reads of a parameter by itself: they are its users.
             at = [self._index[user] for user in node.users] if node.op == "get_attr" else [position]
             for name, identity in _state_of(node, self.traced.root):
@@ -160,7 +217,7 @@ class Places:
         return None
 
     def auto(self) -> list[Point]:
-        """Between two heavy nodes, the last place where one single tensor is alive.
+        """Between two heavy nodes, the last place where one single tensor is alive, beside what was made of the sample.
 
         Nothing before the first heavy node, and nothing after which only the classifier (the last heavy node) remains:
         an exit there would be that classifier again.
@@ -171,10 +228,10 @@ class Places:
         points = []
         for before, after in list(pairwise(self.heavy))[:-1]:
             for position in reversed(range(before, after)):
-                alive = self.alive(position)
+                alive = [node for node in self.alive(position) if node not in self._prepared]
                 place = Place(position, alive[0] if len(alive) == 1 else None)
                 if place in self._names and self.problem(place) is None:
-                    points.append(Point(self._names[place], position, alive))
+                    points.append(self._point(self._names[place], place))
                     break
         if not points:
             raise SplitError(
@@ -204,9 +261,7 @@ class Places:
             if place.position in points:
                 other = points[place.position].name
                 raise SplitError(f"the cuts '{other}' and '{name}' are the same place", do="Leave one of them out.")
-            assert place.tap is not None  # or there would have been a problem
-            rest = tuple(node for node in self.alive(place.position) if node is not place.tap)
-            points[place.position] = Point(name, place.position, (place.tap, *rest))
+            points[place.position] = self._point(name, place)
         return [points[position] for position in sorted(points)]
 
     def _find(self, name: str) -> Place:
@@ -233,6 +288,11 @@ class Places:
 def _own_name(path: str) -> str:
     """A path as the user knows it, without the root's prefix."""
     return path.removeprefix(f"{PREFIX}.")
+
+
+def _made_of(node: fx.Node) -> list[fx.Node]:
+    """The values that a node reads, without weights."""
+    return [source for source in node.all_input_nodes if source.op != "get_attr"]
 
 
 def _is_heavy(node: fx.Node, root: nn.Module) -> bool:

@@ -34,6 +34,12 @@ def tap_shape(cut_shape: tuple[int, ...], tap: TapSpec) -> tuple[int, ...]:
         return cut_shape
     if len(cut_shape) == 2:
         return _sequence_shape(cut_shape, tap)
+    if tap.pool in ("first", "last"):
+        raise HeadError(
+            "there is no such token",
+            got=f"pool '{tap.pool}' on {list(cut_shape)}",
+            expected="tokens or a sequence [T, D]",
+        )
     if len(cut_shape) == 4:
         views, channels, *side = cut_shape
         if tap.joined:
@@ -75,12 +81,24 @@ def read_tap(hidden: Tensor, tap: TapSpec) -> Tensor:
     if hidden.dim() == 2 or tap.pool == "none":
         return hidden
     if hidden.dim() == 3:
-        features = hidden.transpose(1, 2)  # [N, D, T]
-        mean = F.adaptive_avg_pool1d(features, tap.size)
-        if tap.pool == "avg":
-            return mean
-        return torch.cat([mean, F.adaptive_max_pool1d(features, tap.size)], 1)  # [N, 2D, p]
+        return _read_sequence(hidden, tap)
     return _beside(_pooled(hidden, tap), 1)
+
+
+def _read_sequence(hidden: Tensor, tap: TapSpec) -> Tensor:
+    """Tokens or time steps [N, T, D] to [N, D, p] or [N, 2D, p]."""
+    if tap.pool in ("first", "last"):
+        at = 0 if tap.pool == "first" else hidden.shape[1] - 1
+        return hidden[:, at, :, None]
+    features = hidden.transpose(1, 2)  # [N, D, T]
+    if tap.size == 1:
+        there = (hidden != 0).any(2).sum(1).clamp(min=1)  # [N]
+        mean = features.sum(2, keepdim=True) / there[:, None, None]
+    else:
+        mean = F.adaptive_avg_pool1d(features, tap.size)
+    if tap.pool == "avg":
+        return mean
+    return torch.cat([mean, F.adaptive_max_pool1d(features, tap.size)], 1)  # [N, 2D, p]
 
 
 def _pooled(maps: Tensor, tap: TapSpec) -> list[Tensor]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from eesearch.core.errors import ModelError, SplitError
+from eesearch.nets.adapters import speaking, user_model
 from eesearch.nets.backbone import Backbone
-from eesearch.nets.inputs import Preprocessed
-
-
-def user_model(model: nn.Module) -> nn.Module:
-    """The user's model, without preprocessing."""
-    return model.model if isinstance(model, Preprocessed) else model
 
 
 def run_model(model: nn.Module, batch: Tensor) -> Tensor:
@@ -32,8 +28,7 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
         raise ModelError(
             f"{name} does not run on the example",
             got=f"{type(error).__name__} on {batch.dtype} {list(batch.shape)}: {error}",
-            do="Check that the data have the shape that the model expects, and the input section: scale, mean, std; "
-            "images of another size are brought to its own by input.resize.",
+            do=_remedy(str(error)),
         ) from error
     if isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(batch) and logits.shape[1] > 1:
         return logits
@@ -42,6 +37,18 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
         got=_describe(logits),
         expected=f"one tensor [N, C] (here N = {len(batch)})",
         do="Wrap it in a module whose forward returns the logits alone.",
+    )
+
+
+def _remedy(error: str) -> str:
+    if re.search(r"expected input.* to have \d+ channels", error):
+        return (
+            "Bring both to the same channels: the model's by its args (timm: in_chans: 1), or those of a folder of "
+            "images by the data's args (mode: RGB)."
+        )
+    return (
+        "Check that the data have the shape that the model expects, and the input section: scale, mean, std; "
+        "images of another size are brought to its own by input.resize."
     )
 
 
@@ -76,7 +83,7 @@ def prove_gradients(model: nn.Module, backbone: Backbone, batch: Tensor) -> None
     Raises:
         SplitError: they differ.
     """
-    whole, chained = copy.deepcopy(model).train(), copy.deepcopy(backbone).train()
+    whole, chained = speaking(model).train(), copy.deepcopy(backbone).train()
     expected = _gradients(whole, batch, dict(user_model(whole).named_parameters(remove_duplicate=False)))
     tensors = chained.tensors()
     got = _gradients(chained, batch, {name: tensors[inner] for name, inner in chained.origin.names})

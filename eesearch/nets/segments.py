@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, fx, nn
 
@@ -28,21 +28,39 @@ def make_segments(traced: Traced, facts: dict[fx.Node, Fact], points: Sequence[P
     """
     output = traced.nodes[-1]
     ends = [*(p.position for p in points), len(traced.nodes) - 2]
-    carries = [(traced.nodes[0],), *(p.carry for p in points), output.all_input_nodes]
+    orders = [p.moved(1 + len(facts[p.carry[0]].shape)) for p in points]
+    edges = [
+        _Edge((traced.nodes[0],)),
+        *(_Edge(p.carry, order) for p, order in zip(points, orders, strict=True)),
+        _Edge(output.all_input_nodes),
+    ]
     starts = [0, *(p.position for p in points)]
     return [
-        _segment(traced, facts, traced.nodes[start + 1 : end + 1], carries[k : k + 2])
+        _segment(traced, facts, traced.nodes[start + 1 : end + 1], edges[k : k + 2])
         for k, (start, end) in enumerate(zip(starts, ends, strict=True))
     ]
 
 
+class _Edge(NamedTuple):
+    """What is carried from one segment to the next, and the order of axes in which its first tensor travels."""
+
+    carry: Sequence[fx.Node]
+    order: tuple[int, ...] | None = None
+
+
 def _segment(
-    traced: Traced, facts: dict[fx.Node, Fact], span: Sequence[fx.Node], carries: Sequence[Sequence[fx.Node]]
+    traced: Traced, facts: dict[fx.Node, Fact], span: Sequence[fx.Node], edges: Sequence[_Edge]
 ) -> fx.GraphModule:
     graph = fx.Graph()
-    made: dict[fx.Node, Any] = {node: graph.placeholder(node.name) for node in carries[0]}
+    before, after = edges
+    carry = before.carry
+    made: dict[fx.Node, Any] = {node: graph.placeholder(node.name) for node in carry}
     first = next(iter(graph.nodes))
     parts: dict[str, Any] = {}
+    if before.order is not None:
+        back = tuple(before.order.index(axis) for axis in range(len(before.order)))
+        moved = graph.call_method("permute", (first, back))
+        made[carry[0]] = graph.call_method("contiguous", (moved,))
 
     def fetch(node: fx.Node) -> Any:
         if node not in made and node.op == "get_attr":
@@ -59,9 +77,12 @@ def _segment(
         made[node] = graph.node_copy(node, fetch)
         if node.op == "call_module":
             parts.setdefault(str(node.target), attribute(traced.root, str(node.target)))
-        if _overwritable(node, carries[0]):
+        if _overwritable(node, carry):
             _spare_input(made[node], parts)
-    graph.output(tuple(fetch(node) for node in carries[1]))
+    gives = [fetch(node) for node in after.carry]
+    if after.order is not None:
+        gives[0] = graph.call_method("permute", (gives[0], after.order))
+    graph.output(tuple(gives))
     return fx.GraphModule(parts, graph, class_name="Segment")
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from eesearch.core.errors import ModelError, SplitError
+from eesearch.nets.adapters import adapter_of, followed, speaking, user_model
 from eesearch.nets.backbone import Backbone, Carry, Cut, Origin
-from eesearch.nets.cuts import KINDS, Places, Point
+from eesearch.nets.cuts import Places, Point
 from eesearch.nets.facts import Fact, learn_facts
 from eesearch.nets.inputs import as_tensor, views_of
 from eesearch.nets.proof import prove_gradients, prove_outputs, run_model
@@ -53,14 +54,17 @@ def split(
     """
     twin = _copy(model)
     batch = _batch(example, twin)
-    views = views_of(twin, batch)
-    expected = {rows: run_model(twin, batch[:rows]) for rows in (len(batch), 1)}
+    views, adapter = views_of(twin, batch), adapter_of(twin)
+    whole = speaking(twin)
+    expected = {rows: run_model(whole, batch[:rows]) for rows in (len(batch), 1)}
     for module in twin.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
             hooks.clear()
-    traced = trace_model(twin)
+    traced = trace_model(followed(twin))
     facts = learn_facts(traced, batch)
-    places = Places(traced, facts, views)
+    places = Places(traced, facts, views, adapter.shared if adapter else ())
+    if cuts == "auto" and adapter and adapter.cuts:
+        cuts = adapter.cuts(user_model(twin))
     points = places.auto() if cuts == "auto" else places.chosen([cuts] if isinstance(cuts, str) else cuts)
     segments = make_segments(traced, facts, points)
     own = traced.root.get_submodule(PREFIX)
@@ -98,7 +102,8 @@ def _batch(example: Tensor | NDArray[np.generic], model: nn.Module) -> Tensor:
 
 def _cut(point: Point, facts: Mapping[fx.Node, Fact]) -> Cut:
     shape = facts[point.carry[0]].shape
-    return Cut(point.name, shape, KINDS[len(shape)])
+    order = point.moved(1 + len(shape))
+    return Cut(point.name, tuple(shape[axis - 1] for axis in order[1:]) if order else shape, point.kind)
 
 
 def _state_names(

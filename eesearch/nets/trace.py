@@ -11,7 +11,8 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, cached_property, reduce
+from itertools import chain
 from typing import Any
 
 import torch
@@ -91,8 +92,27 @@ class _Tracer(fx.Tracer):
         self.failed = PREFIX
         self._path = [""]
 
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """Identity of each parameter and buffer -> its name; torch.fx would go through all for each that is read."""
+        return {id(tensor): name for name, tensor in chain(self.root.named_buffers(), self.root.named_parameters())}
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, Tensor) and id(a) in self._names:
+            return self.create_node("get_attr", self._names[id(a)], (), {})
+        return super().create_arg(a)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if not isinstance(attr_val, nn.Parameter) or id(attr_val) not in self._names:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        name = self._names[id(attr_val)]
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         kept = module_qualified_name in self.whole or isinstance(m, Normalize)
+        kept = kept or (module_qualified_name != PREFIX and type(m).__module__.startswith("transformers."))
         return kept or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
@@ -207,7 +227,8 @@ def structure(traced: Traced) -> str:
     for target in sorted({str(node.target) for node in traced.nodes if node.op == "call_module"}):
         for path, module in attribute(traced.root, target).named_modules():
             settings = {k: _setting(v) for k, v in sorted(vars(module).items()) if k[0] != "_" and k != "training"}
-            parts.append(f"{target}.{path}: {type(module).__qualname__} {settings} {_source(type(module))}")
+            cls: Any = type(module)
+            parts.append(f"{target}.{path}: {cls.__qualname__} {settings} {_source(cls)}")
     return "\n".join(parts)
 
 
@@ -220,7 +241,8 @@ def _setting(value: object) -> object:
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
-def _source(cls: type[nn.Module]) -> str:
+@cache
+def _source(cls: Any) -> str:
     if cls.__module__.startswith("torch."):
         return ""
     try:

@@ -27,7 +27,7 @@ def profile_tables(profile: AnyProfile) -> list[Table]:
     if isinstance(profile, DeviceProfile):
         return [profile_table(profile)]
     measured = {tier.profile.device: tier.profile for tier in profile.tiers}
-    table = _table(profile.device, ("after", "carry (kB)", "in 8-bit codes (kB)"))
+    table = plain_table(profile.device, ("after", "carry (kB)", "in 8-bit codes (kB)"))
     for cut, size in {"input": profile.raw_bytes, **profile.carry_bytes}.items():
         coded = cost_words(profile.coded_bytes[cut], "bytes", unit=False) if cut in profile.coded_bytes else ""
         table.add_row(Text(cut), cost_words(size, "bytes", unit=False), coded)
@@ -38,7 +38,7 @@ def profile_tables(profile: AnyProfile) -> list[Table]:
 def profile_table(profile: DeviceProfile) -> Table:
     """Cost of every prefix and head of a device: MACs, and milliseconds where it was timed."""
     timed = profile.latency
-    table = _table(profile.device, ("after", "MACs (M)", "latency (ms)", "heads in place"))
+    table = plain_table(profile.device, ("after", "MACs (M)", "latency (ms)", "heads in place"))
     for k, name in enumerate((*profile.cuts, OUTPUT)):
         latency = f"{timed.prefix_ms[k]:.4f}" if timed else ""
         heads = (timed.head_ms if timed else profile.macs_head).get(name, {})
@@ -67,7 +67,7 @@ def _measured(profile: DeviceProfile, timed: LatencyProfile) -> Iterator[str]:
 
 def plan_table(plan: Plan) -> Table:
     """What a search would do: the cuts of each network with the heads that fit there, then totals."""
-    table = _table("cuts", ("after", "hidden state", "MACs so far", "heads"))
+    table = plain_table("cuts", ("after", "hidden state", "MACs so far", "heads"))
     for network in plan.networks:
         for cut in network.cuts:
             shape = "x".join(map(str, cut.shape))
@@ -105,7 +105,7 @@ def solved_table(rows: Sequence[Mapping[str, int | float | str]], certificate: s
         name for name in rows[0] if name.endswith(("_p95", "_worst"))
     }
     columns = tuple(name for name in rows[0] if name not in hidden)
-    table = _table("front, by rising cost", columns)
+    table = plain_table("front, by rising cost", columns)
     for row in rows:
         table.add_row(*(Text(_figure(row.get(name, ""))) for name in columns))
     table.caption = Text(certificate)
@@ -140,7 +140,8 @@ def estimate_words(seconds: Mapping[str, float]) -> str:
     return f"{duration(sum(seconds.values()))} ({parts})"
 
 
-def _table(title: str, columns: tuple[str, ...]) -> Table:
+def plain_table(title: str, columns: tuple[str, ...]) -> Table:
+    """An empty table in the style of all."""
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
     for name in columns:
         table.add_column(name, overflow="fold")

@@ -181,7 +181,7 @@ def _planned(
     ]
     trained = samples * study.training.epochs
     seconds = {
-        "train backbone": 0.0 if spec.weights else step * trained,
+        "train backbone": 0.0 if spec.is_trained else step * trained,
         "profile": sum(timed),
         "bank (trial 0)": forward * (passed + collected),
         DESIGNS: learning + forward * collected,

@@ -12,27 +12,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eesearch.core.costs import Profile
 from eesearch.core.design import HeadSpec, content_key
 from eesearch.core.errors import DataError, HeadError, ModelError, StoreError
-from eesearch.core.imports import import_object
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import TEXT, Store
 from eesearch.core.tables import ExitTable
 from eesearch.costs.devices import parse_device
 from eesearch.costs.profile import profile
+from eesearch.nets.adapters import adapter_of
 from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Normalize, NormalizeViews, Preprocessed, Resize
 from eesearch.nets.modes import evaluating
-from eesearch.nets.split import Backbone, split
+from eesearch.nets.sources import build_model, load_weights, normalization_of
+from eesearch.nets.split import Backbone, Cut, split
 from eesearch.seeding.placement import percentile
 from eesearch.study.named import remember
 from eesearch.study.profiling import any_profile
-from eesearch.study.question import BackboneSpec, Study
+from eesearch.study.question import InputSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
 from eesearch.study.warm import check_warm_starts, inherit_questions, warm_runs
@@ -146,7 +145,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
     heads = fitting_heads(study.space, backbone)
     with watch.phase("profile"):  # weights do not matter, and a device that cannot be measured is told at once
         profiles = tuple(any_profile(study, run, d, (backbone, heads), progress) for d in study.devices)
-    if study.backbone.weights is None and given is None:
+    if not study.backbone.is_trained and given is None:
         with watch.phase("train backbone"):
             trained = trained_backbone(study, dataset, untrained, run, progress)
         backbone = trained.keep([cut.name for cut in backbone.cuts])
@@ -175,7 +174,7 @@ def check_inputs(study: Study, run: RunDir, dataset: Dataset, networks: Mapping[
 
 def _fresh(study: Study, backbone: Backbone) -> Backbone:
     """The study's network, with the same cuts, before any training."""
-    plain = study.backbone.model_copy(update={"weights": None})
+    plain = study.backbone.bare
     untrained = load_backbone(study.model_copy(update={"backbones": (plain,)}), backbone.example.numpy())
     return untrained.keep([cut.name for cut in backbone.cuts])
 
@@ -204,7 +203,7 @@ def load_study_data(study: Study) -> Dataset:
 
 def calibration_of(study: Study) -> Calibration:
     """Where the calibration split comes from, if the data have none of their own; see `load_study_data`."""
-    learnt = any(spec.weights for spec in study.backbones)
+    learnt = any(spec.is_trained for spec in study.backbones)
     default = Calibration(origin="test", share=0.5) if learnt else Calibration()
     return study.data.calibration or default
 
@@ -223,19 +222,28 @@ def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Modul
         SplitError: it cannot be cut.
     """
     if model is None:
-        model = build_model(study.backbone, study.seed)
+        model = build_model(study.backbone.model, study.backbone.args, study.seed)
         if study.backbone.weights is not None:
             load_weights(model, Path(study.backbone.weights).expanduser())
     if study.data.tokenizer:
         check_vocabulary(model, np.asarray(example), study.data.tokenizer)
-    given, classes = study.input, study.backbone.classes
-    first: nn.Module = (NormalizeViews if given.views else Normalize)(given.scale, given.mean, given.std)
-    if given.resize is not None:
-        first = nn.Sequential(first, Resize(given.resize))
+    classes, first = study.backbone.classes, _preprocessing(study.input, model)
     cuts, x = study.space.cuts.candidates, torch.from_numpy(np.array(example))
     if classes:
         _check_order(Preprocessed(first, model), x, classes)
     return split(Preprocessed(first, model, classes), x, cuts if cuts == "auto" else list(cuts))
+
+
+def _preprocessing(spec: InputSpec, model: nn.Module) -> nn.Module:
+    """What is done to raw samples first; numbers of tokens stay as they are."""
+    adapter = adapter_of(model)
+    if spec.tokens or (adapter is not None and adapter.reads_tokens):
+        return nn.Identity()
+    scale, mean, std = spec.scale, spec.mean, spec.std
+    if spec.normalize == "model":
+        scale, (mean, std) = 1 / 255, normalization_of(model)
+    first: nn.Module = (NormalizeViews if spec.views else Normalize)(scale, mean, std)
+    return first if spec.resize is None else nn.Sequential(first, Resize(spec.resize))
 
 
 def _check_order(network: nn.Module, x: Tensor, classes: Sequence[int]) -> None:
@@ -261,56 +269,6 @@ def check_classes(backbone: Backbone, dataset: Dataset) -> None:
             got=f"{backbone.classes} outputs",
             expected=f"one for each of the {dataset.classes} classes",
         )
-
-
-def build_model(spec: BackboneSpec, seed: int) -> nn.Module:
-    """Call the function that the study names.
-
-    Raises:
-        ModelError: it cannot be imported, fails, or returns no module.
-    """
-    if spec.model.startswith("given:"):
-        raise ModelError(
-            f"the model {spec.model} was given as an object", do="Go on from where it is: eesearch.search."
-        )
-    build = import_object(spec.model, ModelError)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            model = build(**spec.args)  # type: ignore[operator]
-        except Exception as error:  # the user's code may fail in any way: say where, keep the cause
-            raise ModelError(
-                f"{spec.model} failed", got=f"{type(error).__name__}: {error}", do="Check its args, and vary."
-            ) from error
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"{spec.model} returned no model", got=type(model).__name__, expected="a torch.nn.Module")
-    return model
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors, or a state dict read with `weights_only`; never unpickles code.
-
-    Raises:
-        ModelError: unreadable, or of another architecture.
-    """
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"there is no weights file {path}", do="Check backbone.weights.") from None
-    except Exception as error:  # torch.load raises a dozen kinds on a file that is not its own
-        kinds = (SafetensorError, OSError, ValueError, RuntimeError, EOFError)
-        got = error if isinstance(error, kinds) else type(error).__name__
-        raise ModelError(
-            f"cannot read {path}", got=got, expected="safetensors, or a state dict of tensors only"
-        ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise ModelError(f"{path} holds no state dict", got=type(state).__name__, expected="names to tensors")
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(f"{path} holds weights of another architecture", got=error) from None
 
 
 def backbone_key(study: Study, untrained: Backbone, data: str) -> str:
@@ -347,6 +305,21 @@ def thinned(backbone: Backbone, max_cuts: int | None) -> Backbone:
     return backbone.keep([backbone.cuts[k].name for k in kept])
 
 
+_READS = {"first": "tokens", "last": "sequence"}
+"""Pooling -> the one kind of cut where it means something."""
+
+
+def refuse_kind(spec: HeadSpec, cut: Cut) -> None:
+    """Refuse the first token of what is no tokens, the last step of what is no sequence.
+
+    Raises:
+        HeadError: so.
+    """
+    if cut.kind in ("tokens", "sequence") and _READS.get(spec.pool, cut.kind) != cut.kind:
+        expected = f"a cut of {_READS[spec.pool]}"
+        raise HeadError(f"pool '{spec.pool}' means nothing there", got=f"{cut.kind} at '{cut.name}'", expected=expected)
+
+
 _MEANINGLESS: dict[str, dict[str, object]] = {"vector": {"pool": "none", "size": 1, "views": "max"}, "views": {}}
 """Kind of a cut -> fields of a head that mean nothing there, as heads are compared; at others views mean nothing."""
 
@@ -362,9 +335,10 @@ def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[Hea
     with torch.random.fork_rng(devices=[]):
         for cut in backbone.cuts:
             distinct: dict[HeadSpec, HeadSpec] = {}
-            for spec in space.heads:
+            for spec in space.heads_at(cut.kind):
                 same = spec.model_copy(update=_MEANINGLESS.get(cut.kind, {"views": "max"}))
                 try:
+                    refuse_kind(spec, cut)
                     build_head(spec, cut.shape, backbone.classes)
                 except HeadError as error:
                     refusals[spec.name] = error
@@ -376,6 +350,6 @@ def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[Hea
                 )
             fitting[cut.name] = tuple(distinct.values())
     never = set(refusals) - {h.name for heads in fitting.values() for h in heads}
-    if never:
+    if never and space.heads != "auto":
         raise HeadError(f"the head {min(never)} fits no cut", got=refusals[min(never)])
     return fitting

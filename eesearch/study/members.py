@@ -129,7 +129,7 @@ def prepare_members(study: Study, run: RunDir, *, progress: Progress = silent) -
     }
     with watch.phase("train backbone"):
         for spec in fixed:
-            if spec.weights is None:
+            if not spec.is_trained:
                 networks[spec.name] = makers[spec.name](), networks[spec.name][1]
     with watch.phase("compare networks"):
         right = {spec.name: _accuracy(networks[spec.name][0], dataset, progress) for spec in fixed}
@@ -181,7 +181,7 @@ def stored_cascade(store: Store, study: Study, cascade: Cascade, example: NDArra
         kept = store.get("weights", trained.key if trained else whole_key(cascade.whole[spec.name]))
         if kept is None:
             return None
-        plain = spec.model_copy(update={"weights": None})
+        plain = spec.bare
         backbone, _ = cut_member(study, plain, load_member(study, plain, example))
         nets[spec.name] = ExitNet.from_arrays(backbone, *kept)
     return CascadeNet(nets, cascade.reference)
@@ -203,7 +203,7 @@ def cascade_profile(
     Raises:
         CostError: the device cannot be measured here.
     """
-    plain = [spec.model_copy(update={"weights": None}) for spec in study.networks]
+    plain = [spec.bare for spec in study.networks]
     networks = {spec.name: profiled_member(study, spec, load_member(study, spec, example)) for spec in plain}
     return join_profiles(device, member_profiles(study, run, device, networks, progress), reference)
 

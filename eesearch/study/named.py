@@ -25,11 +25,15 @@ OURS = frozenset(
     {
         *(f"eesearch.nets.zoo:{name}" for name in ("residual_cnn", "scalable_cnn", "cifar_resnet", "tiny_resnet")),
         *(f"eesearch.nets.zoo:{name}" for name in ("mlp", "transformer", "views_cnn")),
+        *(f"eesearch.nets.series:{name}" for name in ("audio_cnn", "recurrent", "text_encoder")),
         "eesearch.training.data:digits",
         "eesearch.training.data:digits_views",
     }
 )
 """Functions that ship for studies; whatever their arguments, they only make a network or arrays."""
+
+NO_CODE = frozenset({"given", "timm", "torchvision", "hf"})
+"""What stands before the colon of what is no import path: live objects, and the networks of libraries."""
 
 Named = tuple[str, str]
 """An import path, and the arguments that it is called with, as JSON."""
@@ -42,8 +46,8 @@ def named_paths(study: Study) -> list[Named]:
         *((spec.model, spec.args) for spec in study.networks),
         *([(data.source, data.args)] if Source.of(data.source).runs_code else []),
     ]
-    paths = [(plain_path(path), args) for path, args in calls if not path.startswith("given:")]
-    return [(path, json.dumps(args, sort_keys=True)) for path, args in paths]
+    named = [(plain_path(path), json.dumps(args, sort_keys=True)) for path, args in calls]
+    return [(path, args) for path, args in named if path.partition(":")[0] not in NO_CODE]
 
 
 def remember(study: Study) -> None:

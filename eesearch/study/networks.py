@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from operator import eq
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -40,6 +40,9 @@ class InputSpec(Value):
         resize: Height and width that images are brought to then.
         views: Whether a sample is several views of one size, [V, C, H, W]; one whose values are all 0 is missing, and
             stays 0.
+        tokens: Whether samples are numbers of tokens, handed on as they are; text is that by itself.
+        normalize: `given`: by the fields above; `model`: 8-bit images as the network of timm, torchvision or
+            transformers was trained on them.
     """
 
     scale: float = 1.0
@@ -47,9 +50,13 @@ class InputSpec(Value):
     std: tuple[float, ...] = ()
     resize: tuple[PositiveInt, PositiveInt] | None = Field(default=None, exclude_if=partial(eq, None))
     views: bool = Field(default=False, exclude_if=partial(eq, False))
+    tokens: bool = Field(default=False, exclude_if=partial(eq, False))
+    normalize: Literal["given", "model"] = Field(default="given", exclude_if=partial(eq, "given"))
 
     @model_validator(mode="after")
     def _one_of_both(self) -> InputSpec:
+        if self.normalize == "model" and (self.scale, self.mean, self.std) != (1.0, (), ()):
+            raise ValueError("normalize: model says scale, mean and std: leave them out")
         if self.views and self.resize:
             raise ValueError("views are not resized: leave out resize, or bring them to one size in the data")
         return self
@@ -60,9 +67,12 @@ class BackboneSpec(Value):
 
     Attributes:
         name: Among several, it stands before the name of each cut: `resnet8/layer1.0`.
-        model: `package.module:function`; called with `args`, it returns an `nn.Module` that maps [N, ...] to [N, C].
+        model: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER-or-NAME`, or `package.module:function`; made with `args`, it
+            is an `nn.Module` that maps [N, ...] to [N, C].
         weights: A safetensors file, or a state dict that `torch.load(weights_only=True)` reads; none: the network is
-            trained first, by the study's `training` section.
+            trained first, by the study's `training` section, unless it `is_trained`.
+        trained: Whether it is trained as it is made, without a file of weights. `hf:` is, unless it has the argument
+            `pretrained: false`; `timm:` is with `pretrained: true`, `torchvision:` with `weights`.
         input: Its own preprocessing; the study's, where it has none.
         classes: Number, in the data, of the class that each output stands for, where they come in another order.
         cuts: Where its exits may hang; where the space says, unless it has cuts of its own.
@@ -75,6 +85,7 @@ class BackboneSpec(Value):
     model: str
     args: dict[str, Any] = Field(default_factory=dict)
     weights: str | None = None
+    trained: bool = Field(default=False, exclude_if=partial(eq, False))
     input: InputSpec | None = Field(default=None, exclude_if=partial(eq, None))
     classes: tuple[int, ...] = Field(default=(), exclude_if=partial(eq, ()))
     cuts: CutSpace | None = Field(default=None, exclude_if=partial(eq, None))
@@ -111,9 +122,23 @@ class BackboneSpec(Value):
         twice = sorted(self.vary.keys() & self.args.keys())
         if twice:
             raise ValueError(f"network '{self.name}': '{twice[0]}' stands in args and in vary; leave one of them out")
-        if self.vary and self.weights:
+        if self.vary and self.is_trained:
             raise ValueError(f"network '{self.name}' has weights: they would fit one variant only; leave out vary")
         return self
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it comes with weights, so that nothing trains it first."""
+        of_library = bool(self.args.get("pretrained", self.model.startswith("hf:")) or self.args.get("weights"))
+        return self.trained or self.weights is not None or of_library
+
+    @property
+    def bare(self) -> BackboneSpec:
+        """The same without weights of its own, if what makes it can do without."""
+        args = {name: value for name, value in self.args.items() if name not in ("pretrained", "weights")}
+        args |= {"pretrained": False} if self.model.startswith("hf:") else {}
+        of_library = self.model.partition(":")[0] in ("timm", "torchvision", "hf")
+        return self.model_copy(update={"weights": None, "args": args if of_library else self.args})
 
     @property
     def choices(self) -> tuple[Choice, ...]:

@@ -56,7 +56,7 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
     study = config.question()
     if asked.scratch is None:
         keeps = design.strategy == "separate" or (design.strategy == "distill" and design.loss.teacher == "backbone")
-        scratch = not keeps and study.backbone.weights is None
+        scratch = not keeps and not study.backbone.is_trained
     else:
         scratch = asked.scratch
     alone = scratch and "before" not in STRATEGIES[design.strategy].uses  # else the backbone learns first
@@ -64,7 +64,7 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
     spec = spec if asked.epochs is None else spec.model_copy(update={"epochs": asked.epochs})
     carried = {e.head.name for e in exits}
     # In the space's order: on a vector, the first of the heads that differ in pooling alone stands for all of them.
-    heads = [head.model_dump(mode="json") for head in study.space.heads if head.name in carried]
+    heads = [head.model_dump(mode="json") for head in study.space.offered if head.name in carried]
     fields: dict[str, Any] = study.model_dump(mode="json", exclude={"warm_start"})
     length = "" if asked.epochs is None else f"-{asked.epochs}-epochs"
     fields |= {"name": f"{study.name}-{config.key[:8]}{length}", "mode": "design"}

@@ -167,11 +167,11 @@ class Run:
         store, study = self.directory.store, self.directory.study() if self.backbone else self.question()
         design = point.cal.design
         if design:  # the store holds all weights: the file that the study names need not be there any more
-            plain = study.backbone.model_copy(update={"weights": None})
+            plain = study.backbone.bare
             study = study.model_copy(update={"backbones": (plain,)})
         untrained = self.backbone or load_backbone(study, example)
         if not design:  # the unmodified backbone
-            if self.backbone is None and study.backbone.weights is None:
+            if self.backbone is None and not study.backbone.is_trained:
                 kept = store.get("weights", backbone_key(study, untrained, self.answers.data["hashes"]["train"]))
                 if kept is None:
                     raise self._missing("the backbone")

@@ -151,11 +151,22 @@ def _middle(offered: Range | float | tuple[str, ...]) -> str | float:
     return offered[0] if isinstance(offered, tuple) else offered
 
 
+_POOLED = HeadSpec(pool="mixed", size=2)
+_HIDDEN = HeadSpec(kind="mlp", pool="mixed", size=2, hidden=(32,))
+FITTING: dict[str, tuple[HeadSpec, ...]] = {
+    **dict.fromkeys(("map", "views", "vector"), (HeadSpec(), _POOLED, _HIDDEN)),
+    "tokens": (HeadSpec(pool="first"), HeadSpec(), HeadSpec(kind="mlp", pool="first", hidden=(32,))),
+    "sequence": (HeadSpec(pool="last"), HeadSpec(), _POOLED),
+}
+"""Kind of a cut -> the head designs that are offered there if the space lists none."""
+
+
 class SearchSpace(Value):
     """A search-space file.
 
     Attributes:
-        heads: The head designs that every cut may carry.
+        heads: The head designs that every cut may carry; `auto`: those that fit its kind (`FITTING`): pooled maps, the
+            first or the mean token, the last or the pooled time step.
         strategies: How a design may be trained; `separate` is the bank and is always there as trial 0. The first other
             one trains the placements that rules propose.
         alpha: Weights of companion losses.
@@ -172,11 +183,7 @@ class SearchSpace(Value):
     """
 
     cuts: CutSpace = CutSpace()
-    heads: tuple[HeadSpec, ...] = (
-        HeadSpec(),
-        HeadSpec(pool="mixed", size=2),
-        HeadSpec(kind="mlp", pool="mixed", size=2, hidden=(32,)),
-    )
+    heads: Literal["auto"] | tuple[HeadSpec, ...] = "auto"
     strategies: tuple[str, ...] = ("separate", "mixed")
     alpha: AlphaRange = AlphaRange()
     loss: LossSpace = LossSpace()
@@ -189,7 +196,9 @@ class SearchSpace(Value):
 
     @field_validator("heads")
     @classmethod
-    def _heads_known(cls, heads: tuple[HeadSpec, ...]) -> tuple[HeadSpec, ...]:
+    def _heads_known(cls, heads: Literal["auto"] | tuple[HeadSpec, ...]) -> Literal["auto"] | tuple[HeadSpec, ...]:
+        if heads == "auto":
+            return heads
         if any(h.kind == NOTHING for h in heads):
             raise ValueError("head 'none' says nothing and is not trained: a system has it at every cut")
         _check_names("head", [h.kind for h in heads], [kind for kind in HEADS if kind != NOTHING])
@@ -267,9 +276,18 @@ class SearchSpace(Value):
         """Criteria with answers of designs trained so: those of the space, then the strategy's own."""
         return tuple(dict.fromkeys([*self.scorings, *STRATEGIES[strategy].scorings(loss)]))
 
+    def heads_at(self, kind: str) -> tuple[HeadSpec, ...]:
+        """The head designs that are offered at cuts of a kind, such as `map`."""
+        return FITTING[kind] if self.heads == "auto" else self.heads
+
+    @property
+    def offered(self) -> tuple[HeadSpec, ...]:
+        """All head designs that some cut may carry."""
+        return tuple(dict.fromkeys(chain(*map(self.heads_at, FITTING))))
+
     def head(self, name: str) -> HeadSpec:
         """The head design of this name."""
-        return next(h for h in self.heads if h.name == name)
+        return next(h for h in self.offered if h.name == name)
 
 
 def _check_names(kind: str, names: Sequence[str], registry: object) -> None:
@@ -287,7 +305,7 @@ def _check_listed(space: SearchSpace) -> None:
         raise ValueError("criterion 'gate' is learnt, not listed: write `gates: true`")
     if "combined" in space.answers:
         raise ValueError("answer 'combined' comes with the strategy `combined`, whose designs learn its weights")
-    without = [head.name for head in space.heads if head.gate == "none"]
+    without = [head.name for head in space.offered if head.gate == "none"]
     asking = ["criterion 'own_gate'"] if "own_gate" in space.criteria else []
     asking += ["strategy 'gated'"] if "gated" in space.strategies else []
     if asking and without:

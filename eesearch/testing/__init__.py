@@ -10,6 +10,7 @@ A test class inherits the kit and says what it is for:
 
 from eesearch.testing.backends import BackendContract
 from eesearch.testing.heads import FittedHeadContract, HeadContract
+from eesearch.testing.models import ModelContract
 from eesearch.testing.strategies import StrategyContract
 
-__all__ = ["BackendContract", "FittedHeadContract", "HeadContract", "StrategyContract"]
+__all__ = ["BackendContract", "FittedHeadContract", "HeadContract", "ModelContract", "StrategyContract"]

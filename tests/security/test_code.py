@@ -145,7 +145,7 @@ def test_only_one_place_follows_import_paths_and_few_call_it():
         if any(name.endswith("core.imports.import_object") for name, _ in uses(ast.parse(file.read_text())))
     }
     # A sampler is named by the study that is searched; model and data are guarded by study/named.py.
-    assert callers <= {"study/materials.py", "training/sources.py", "drivers/samplers.py"}
+    assert callers <= {"nets/sources.py", "training/sources.py", "drivers/samplers.py"}
 
 
 def test_nobody_names_all_addresses():

@@ -8,8 +8,8 @@ from eesearch.core.errors import InputError
 from eesearch.costs.profile import load_profile
 from eesearch.drivers.dashboard import dashboard_app
 from eesearch.exporters.torch_folder import MODEL, load_module
+from eesearch.nets.sources import load_weights
 from eesearch.study.config import ExportedConfig
-from eesearch.study.materials import load_weights
 from eesearch.study.rundir import RunDir
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import load_dataset

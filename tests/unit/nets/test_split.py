@@ -202,7 +202,7 @@ class TestByHand:
     def test_cuts_between_tokens(self):
         backbone = split(transformer(depth=2), torch.rand(2, 1, 8, 8))
         kinds = {cut.name: (cut.kind, cut.shape) for cut in backbone.cuts}
-        assert kinds["blocks.0"] == ("sequence", (16, 32))
+        assert kinds["blocks.0"] == ("tokens", (16, 32))
 
     def test_names_the_module_that_is_kept_whole_around_a_cut(self):
         class Branches(nn.Module):

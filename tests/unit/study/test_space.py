@@ -113,7 +113,7 @@ class TestLosses:
 
     def test_a_space_searches_what_its_strategies_use_between_strategy_and_exits(self):
         space = SearchSpace(strategies=("separate", "distill", "freezeout"), loss=LOSS)
-        names = [parameter.name for parameter in parameters(space, {"a": space.heads[:1]})]
+        names = [parameter.name for parameter in parameters(space, {"a": space.offered[:1]})]
         assert names == ["strategy", "loss:ramp", "loss:distill", "exit:a", "alpha:a"]
         assert space.used == {"alpha", "ramp", "distill", "temperature", "teacher", "freeze"}
 
@@ -129,7 +129,7 @@ class TestLosses:
     )
     def test_weights_are_searched_where_somebody_chooses_them(self, strategies, ramp, searched):
         space = SearchSpace(strategies=("separate", *strategies), loss=LossSpace(ramp=ramp))
-        names = {parameter.name for parameter in parameters(space, {"a": space.heads[:1]})}
+        names = {parameter.name for parameter in parameters(space, {"a": space.offered[:1]})}
         assert ("alpha:a" in names) == searched
 
     def test_parameters_become_a_loss_and_the_rest_is_what_is_fixed_or_lies_in_the_middle(self):

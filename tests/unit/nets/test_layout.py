@@ -1,0 +1,90 @@
+import pytest
+import torch
+from torch import nn
+
+from eesearch.nets.split import split
+
+
+class Moved(nn.Module):
+    """Convolutions between which channels are last, as in ConvNeXt and Swin."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.mixers = nn.ModuleList(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU()) for _ in range(3))
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.stem(x).permute(0, 2, 3, 1)
+        for mixer in self.mixers:
+            x = x + mixer(x)
+        return self.last(x.mean((1, 2)))
+
+
+def test_maps_with_channels_last_are_read_channels_first():
+    model, x = Moved(), torch.randn(3, 3, 8, 6)
+    backbone = split(model, x, check_gradients=True)
+    assert {(cut.shape, cut.kind) for cut in backbone.cuts} == {((8, 4, 3), "map")}
+    tap = backbone.tap(0, backbone.run(backbone.start(x), 0, 1))
+    hidden = model.stem(x)
+    torch.testing.assert_close(tap, hidden)
+    kept = backbone.keep([backbone.cuts[1].name])
+    torch.testing.assert_close(kept(x), model(x))
+
+
+def test_series_of_convolutions_are_sequences_and_tokens_are_tokens():
+    series = nn.Sequential(
+        nn.Conv1d(2, 4, 3),
+        nn.ReLU(),
+        nn.Conv1d(4, 6, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(6, 2),
+    )
+    backbone = split(series, torch.randn(3, 2, 12), ["1", "3"], check_gradients=True)
+    assert [(cut.shape, cut.kind) for cut in backbone.cuts] == [((10, 4), "sequence"), ((8, 6), "sequence")]
+    tokens = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 6), nn.GELU(), nn.Flatten(), nn.Linear(30, 2))
+    backbone = split(tokens, torch.randn(3, 5, 4), ["1"])
+    assert [(cut.shape, cut.kind) for cut in backbone.cuts] == [((5, 6), "tokens")]
+
+
+@pytest.mark.parametrize("move", [lambda x: x.transpose(1, 2), lambda x: torch.transpose(x, -1, -2)])
+def test_a_transposed_map_of_patches_is_tokens(move):
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 4, 4)
+            self.mixer = nn.Linear(8, 8)
+            self.last = nn.Linear(8, 2)
+
+        def forward(self, x):
+            tokens = move(self.patches(x).flatten(2))
+            return self.last(self.mixer(tokens).relu().mean(1))
+
+    backbone = split(Patches(), torch.randn(2, 3, 8, 8))
+    assert (backbone.cuts[0].shape, backbone.cuts[0].kind) == ((4, 8), "tokens")
+
+
+def test_a_mask_rides_along():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(9, 6)
+            self.blocks = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+            self.last = nn.Linear(6, 2)
+
+        def forward(self, ids):
+            there = (ids != 0)[:, :, None]
+            x = self.embed(ids)
+            for block in self.blocks:
+                x = block(x).relu() * there
+            return self.last(x.sum(1) / there.sum(1))
+
+    ids = torch.randint(1, 9, (4, 5))
+    ids[1, 2:] = 0
+    backbone = split(Masked(), ids, check_gradients=True)
+    assert [cut.kind for cut in backbone.cuts] == ["tokens"] * 3
+    carry = backbone.run(backbone.start(ids), 0, 2)
+    assert [tuple(tensor.shape[1:]) for tensor in carry] in ([(5, 6), (5, 1)], [(5, 6), (5, 1), (5,)])
+    assert not carry[0][1, 2:].any()
