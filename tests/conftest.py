@@ -19,6 +19,14 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True, scope="session")
+def optional_libraries():
+    """Tests import timm, torchvision and transformers by themselves, beside any torch."""
+    from eesearch.nets.vision import declare_operators
+
+    declare_operators()
+
+
+@pytest.fixture(autouse=True, scope="session")
 def own_state(tmp_path_factory):
     """What is remembered on this account: of the tests alone."""
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eesearch.costs.figures import Heads, build_for, head_name
 from eesearch.costs.macs import count_macs
@@ -44,7 +44,7 @@ def count_parts(backbone: Backbone, heads: Heads) -> Counted:
     with evaluating(backbone):
         carries = _carries(backbone)
         macs = _count(backbone, heads, count_macs, carries)
-        params = _count(backbone, heads, _count_params, carries)
+        params = _count(backbone, heads, _NewParameters(), carries)
         peaks = tuple(map(peak_bytes, backbone.segments, carries))
         held = tuple(map(tensor_bytes, carries))
     _, needs = _count(backbone, heads, _beyond_inputs, carries)
@@ -89,10 +89,17 @@ def _count(
     return steps, by_head
 
 
-def _count_params(module: nn.Module, _: Carry) -> float:
-    """All that was learnt: parameters, and the tensors of what was fitted."""
-    fitted = [part.state_dict(keep_vars=True).values() for part in module.modules() if isinstance(part, FittedBody)]
-    return float(sum(tensor.numel() for tensor in {*module.parameters(), *chain(*fitted)}))
+class _NewParameters:
+    """Counts all that was learnt: parameters, and the tensors of what was fitted; those of earlier parts once only."""
+
+    def __init__(self) -> None:
+        self._counted: set[Tensor] = set()
+
+    def __call__(self, module: nn.Module, _: Carry) -> float:
+        fitted = [part.state_dict(keep_vars=True).values() for part in module.modules() if isinstance(part, FittedBody)]
+        new = {*module.parameters(), *chain(*fitted)} - self._counted
+        self._counted |= new
+        return float(sum(tensor.numel() for tensor in new))
 
 
 def _beyond_inputs(module: nn.Module, args: Carry) -> float:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eesearch.core.imports import need
 from eesearch.nets.adapters import adapter_of
 from eesearch.nets.backbone import Backbone
 from eesearch.nets.sources import build_model
@@ -176,7 +175,7 @@ HEADER = """| family | network | followed | cuts | kinds | first | last | notes 
 
 def main() -> None:
     """Print the table."""
-    need("timm", "vision")
+    need_vision("timm", "vision")
     print(HEADER)  # noqa: T201
     for member in MEMBERS:
         print(row(member), flush=True)  # noqa: T201

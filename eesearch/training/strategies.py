@@ -148,7 +148,20 @@ def soft_and_hard(table: ExitTable, design: Design) -> dict[str, float]:
     return found
 
 
+def _refuse_shared(net: ExitNet, strategy: str) -> None:
+    """Layers that freeze one after the other must not share weights, as the time steps of recurrent networks do."""
+    held = [id(parameter) for segment in net.backbone.segments for parameter in segment.parameters()]
+    if len(set(held)) < len(held):
+        raise InputError(
+            f"the strategy '{strategy}' freezes layers one after the other",
+            got="segments that share weights",
+            expected="a network whose layers have weights of their own",
+            do="Train it by joint, mixed, distill, combined or gated.",
+        )
+
+
 def _layerwise(net: ExitNet, design: Design) -> list[Phase]:
+    _refuse_shared(net, "layerwise")
     answering = [(k, tuple(i for i, _ in heads)) for k, heads in groupby(enumerate(net.taps), key=lambda pair: pair[1])]
     trained = [any(True for i in heads for _ in net.heads[i].parameters()) for _, heads in answering]  # others: fitted
     ends = [(k + 1, heads) for (k, heads), learning in zip(answering, trained, strict=True) if learning]
@@ -176,6 +189,7 @@ def _layerwise(net: ExitNet, design: Design) -> list[Phase]:
 
 
 def _freezeout(net: ExitNet, design: Design) -> list[Phase]:
+    _refuse_shared(net, "freezeout")
     (joint,) = _joint(net, design)
     start, power = START_AND_POWER[design.loss.freeze]
     ends = sorted(set(net.taps))  # layers lie between exits: where else the backbone could be cut does not matter

@@ -4,9 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from eesearch.core.errors import ModelError, SplitError
-from eesearch.core.registry import ADAPTERS
+from eesearch.core.design import Design, ExitSpec, HeadSpec, TrainSpec
+from eesearch.core.errors import InputError, ModelError, SplitError
+from eesearch.core.registry import ADAPTERS, STRATEGIES
+from eesearch.costs.counting import count_parts
 from eesearch.nets.adapters import Adapter, adapter_of, followed, place, speaking
+from eesearch.nets.exitnet import ExitNet
+from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Preprocessed
 from eesearch.nets.recurrent import RecurrentClassifier
 from eesearch.nets.split import split
@@ -123,3 +127,21 @@ class TestRecurrent:
         model = nn.Sequential(part, nn.ReLU(), part, nn.ReLU(), nn.Linear(4, 2))
         with pytest.raises(SplitError, match="is used before and after it"):
             split(model, torch.randn(2, 4), ["1"])
+
+    @pytest.mark.parametrize("strategy", ["layerwise", "freezeout"])
+    def test_strategies_that_freeze_layers_are_refused(self, strategy):
+        backbone = split(recurrent(), torch.randn(2, 11, 5))
+        exits = [ExitSpec(cut="step.5", head=HeadSpec())]
+        net = ExitNet(backbone, {("step.5", HeadSpec().name): build_head(HeadSpec(), (8,), 3)})
+        design = Design(backbone="", data="", strategy=strategy, exits=tuple(exits), train=TrainSpec(epochs=1), seed=0)
+        with pytest.raises(
+            InputError, match=f"'{strategy}' freezes layers one after the other; got segments that share"
+        ):
+            STRATEGIES[strategy].phases(net, design)
+
+    def test_parameters_are_counted_once(self):
+        model = recurrent()
+        backbone = split(model, torch.randn(2, 11, 5))
+        counted = count_parts(backbone, {}).params_prefix
+        assert counted[-1] == sum(p.numel() for p in model.parameters())
+        assert len({*counted[:-1]}) == 1
