@@ -1,6 +1,15 @@
+import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
+
+# Tests, and the programs that they start, import lightning and transformers by themselves, beside any torchvision.
+SITE = str(Path(__file__).parent / "site")
+sys.path.insert(0, SITE)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SITE, os.environ.get("PYTHONPATH")]))
+import sitecustomize  # noqa: E402, F401
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -16,14 +25,6 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def optional_libraries():
-    """Tests import timm, torchvision and transformers by themselves, beside any torch."""
-    from eesearch.nets.vision import declare_operators
-
-    declare_operators()
 
 
 @pytest.fixture(autouse=True, scope="session")

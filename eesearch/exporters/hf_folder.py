@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
 from eesearch.exporters.apart import Reloaded, answering, package_apart
 from eesearch.exporters.cards import card
@@ -18,6 +17,7 @@ from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter
 from eesearch.exporters.learning import Learning, write_costs
 from eesearch.exporters.torch_folder import write_torch
+from eesearch.nets.vision import need_vision
 
 CONFIGURATION, MODELING = "configuration_eesearch", "modeling_eesearch"
 EESEARCH_CONFIG = "eesearch.json"
@@ -80,7 +80,7 @@ def reload_hf(out: Path) -> Reloaded:
     Raises:
         InputError: transformers is not installed.
     """
-    logging = need("transformers.utils.logging", "hf")
+    logging = need_vision("transformers.utils.logging", "hf")
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
 from eesearch.exporters.apart import Reloaded, answering, modules_apart
 from eesearch.exporters.cards import card
@@ -16,6 +15,7 @@ from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter
 from eesearch.exporters.learning import Learning, write_costs
 from eesearch.exporters.torch_folder import write_torch
+from eesearch.nets.vision import need_vision
 
 CODE = {"lit.py": "lightning_lit.py.txt", "data.py": "lightning_data.py.txt", "main.py": "lightning_main.py.txt"}
 """Files of the folder, and the texts beside this module that they are copies of."""
@@ -71,7 +71,7 @@ def reload_lightning(out: Path) -> Reloaded:
     Raises:
         InputError: Lightning is not installed.
     """
-    need("lightning", "lightning")
+    need_vision("lightning", "lightning")
     fields = yaml.safe_load((out / "config.yaml").read_text())
     with modules_apart(out):
         import lit

@@ -12,7 +12,7 @@ from torch import nn
 
 from eesearch.core.errors import DataError
 from eesearch.core.hub import ALLOW, hub_as_allowed, may_download
-from eesearch.core.imports import need
+from eesearch.nets.vision import need_vision
 from eesearch.training.checks import is_text
 
 AT_ONCE = 4096
@@ -99,7 +99,7 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         DataError: transformers is not installed, or there is no such tokenizer.
     """
-    auto = need("transformers", "hf", DataError).AutoTokenizer
+    auto = need_vision("transformers", "hf", DataError).AutoTokenizer
     folder = Path(name).expanduser()
     place = str(folder) if folder.is_dir() else name
     try:

@@ -1,5 +1,4 @@
 import json
-import os
 import sys
 
 import pytest
@@ -7,8 +6,7 @@ import torch
 from torch import nn
 
 from eesearch.core.errors import ModelError
-from eesearch.nets import sources
-from eesearch.nets.sources import build_model, is_offline, load_weights, normalization_of
+from eesearch.nets.sources import build_model, load_weights, normalization_of
 
 
 def refused(source, args=None):
@@ -100,17 +98,6 @@ class TestTransformers:
 def test_a_network_of_one_s_own_does_not_say_how_it_is_normalised():
     with pytest.raises(ModelError, match="does not say how its images are normalised"):
         normalization_of(nn.Linear(2, 2))
-
-
-@pytest.mark.parametrize(("said", "offline"), [(None, True), ("1", True), ("0", False), ("false", False)])
-def test_nothing_is_fetched_unless_it_is_allowed(said, offline, monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    if said is not None:
-        monkeypatch.setenv("HF_HUB_OFFLINE", said)
-    assert is_offline() is offline
-    with sources.offline():
-        assert os.environ["HF_HUB_OFFLINE"] == (said or "1")
-    assert os.environ.get("HF_HUB_OFFLINE") == said
 
 
 def test_weights_of_another_architecture(tmp_path):
