@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 SLOW := tests/services tests/chaos tests/contracts/test_backends.py tests/contracts/test_exporters.py \
+	tests/contracts/test_models.py \
 	tests/integration/test_cascade.py tests/integration/test_cascade_search.py tests/integration/test_cascade_tiers.py \
 	tests/integration/test_certify.py tests/integration/test_cli_searches.py tests/integration/test_interruptions.py \
 	tests/integration/test_kit.py tests/integration/test_ray.py tests/integration/test_report.py \

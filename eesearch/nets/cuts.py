@@ -150,14 +150,15 @@ class Places:
         return {_own_name(path) for path, _ in self.traced.root.named_modules() if path.startswith(f"{PREFIX}.")}
 
     @cached_property
-    def _prepared(self) -> set[fx.Node]:
-        """What is made of the sample without a convolution or matrix product, such as masks; it rides along."""
+    def _masks(self) -> set[fx.Node]:
+        """What tells of the sample only what is true of it, such as which tokens are there; it rides along."""
         heavy = {self.traced.nodes[position] for position in self.heavy}
-        prepared: set[fx.Node] = set()
+        masks: set[fx.Node] = set()
         for node in self.traced.nodes:
-            if node.op == "placeholder" or (node not in heavy and prepared.issuperset(_made_of(node))):
-                prepared.add(node)
-        return prepared
+            read = [source for source in node.all_input_nodes if source.op != "get_attr"]
+            if read and node not in heavy and (self.facts[node].boolean or masks.issuperset(read)):
+                masks.add(node)
+        return masks
 
     def _point(self, name: str, place: Place) -> Point:
         """A cut at a place where one can cut."""
@@ -217,7 +218,7 @@ class Places:
         return None
 
     def auto(self) -> list[Point]:
-        """Between two heavy nodes, the last place where one single tensor is alive, beside what was made of the sample.
+        """Between two heavy nodes, the last place where one single tensor is alive, beside masks.
 
         Nothing before the first heavy node, and nothing after which only the classifier (the last heavy node) remains:
         an exit there would be that classifier again.
@@ -228,7 +229,7 @@ class Places:
         points = []
         for before, after in list(pairwise(self.heavy))[:-1]:
             for position in reversed(range(before, after)):
-                alive = [node for node in self.alive(position) if node not in self._prepared]
+                alive = [node for node in self.alive(position) if node not in self._masks]
                 place = Place(position, alive[0] if len(alive) == 1 else None)
                 if place in self._names and self.problem(place) is None:
                     points.append(self._point(self._names[place], place))
@@ -288,11 +289,6 @@ class Places:
 def _own_name(path: str) -> str:
     """A path as the user knows it, without the root's prefix."""
     return path.removeprefix(f"{PREFIX}.")
-
-
-def _made_of(node: fx.Node) -> list[fx.Node]:
-    """The values that a node reads, without weights."""
-    return [source for source in node.all_input_nodes if source.op != "get_attr"]
 
 
 def _is_heavy(node: fx.Node, root: nn.Module) -> bool:

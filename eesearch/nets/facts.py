@@ -20,6 +20,7 @@ class Fact:
         shape: Of a tensor, without its first dimension.
         batched: Whether a tensor's first dimension is the batch.
         floating: Whether a tensor holds floating-point numbers.
+        boolean: Whether it holds truth values.
         size: The constant int; None where it is the batch size.
     """
 
@@ -27,6 +28,7 @@ class Fact:
     shape: tuple[int, ...] = ()
     batched: bool = False
     floating: bool = False
+    boolean: bool = False
     size: int | None = None
 
 
@@ -39,7 +41,7 @@ class _Recorder(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        kept = (tuple(value.shape), value.is_floating_point()) if isinstance(value, Tensor) else None
+        kept = (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else None
         self.seen[n.name] = kept or (value if isinstance(value, int) else None)
         return value
 
@@ -66,7 +68,7 @@ def _fact(small: object, large: object, batch: int) -> Fact:
             return Fact("size", size=small)
         return Fact("size") if (small, large) == (batch, batch + 1) else Fact("other")
     if isinstance(small, tuple) and isinstance(large, tuple):
-        shape, floating = small
+        shape, dtype = small
         batched = shape[:1] == (batch,) and large[0] == (batch + 1, *shape[1:])
-        return Fact("tensor", shape[1:], batched, floating)
+        return Fact("tensor", shape[1:], batched, dtype.is_floating_point, dtype == torch.bool)
     return Fact("other")

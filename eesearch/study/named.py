@@ -33,7 +33,7 @@ OURS = frozenset(
 """Functions that ship for studies; whatever their arguments, they only make a network or arrays."""
 
 NO_CODE = frozenset({"given", "timm", "torchvision", "hf"})
-"""What stands before the colon of what is no import path: live objects, and the networks of libraries."""
+"""What stands before the colon of a model that is no import path: a live object, or a network of a library."""
 
 Named = tuple[str, str]
 """An import path, and the arguments that it is called with, as JSON."""
@@ -42,12 +42,10 @@ Named = tuple[str, str]
 def named_paths(study: Study) -> list[Named]:
     """What the study has imported and called: its model, and its data unless they are plain files."""
     data = study.data
-    calls = [
-        *((spec.model, spec.args) for spec in study.networks),
-        *([(data.source, data.args)] if Source.of(data.source).runs_code else []),
-    ]
-    named = [(plain_path(path), json.dumps(args, sort_keys=True)) for path, args in calls]
-    return [(path, args) for path, args in named if path.partition(":")[0] not in NO_CODE]
+    models = [(spec.model, spec.args) for spec in study.networks if spec.model.partition(":")[0] not in NO_CODE]
+    runs_code = not data.source.startswith("given:") and Source.of(data.source).runs_code
+    calls = [*models, *([(data.source, data.args)] if runs_code else [])]
+    return [(plain_path(path), json.dumps(args, sort_keys=True)) for path, args in calls]
 
 
 def remember(study: Study) -> None:

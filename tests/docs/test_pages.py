@@ -15,7 +15,7 @@ from eesearch.study.files import shipped, validate
 from eesearch.study.question import Study
 
 ROOT = Path(__file__).parents[2]
-GROUPS = re.compile(r"eesearch\.(heads|criteria|answers|strategies|backends|drivers|exporters)")
+GROUPS = re.compile(r"eesearch\.(heads|adapters|criteria|answers|strategies|backends|drivers|exporters)")
 
 
 def named(path):

@@ -15,7 +15,7 @@ from eesearch.core.design import HeadSpec
 from eesearch.core.errors import InputError
 from eesearch.drivers.dashboard import dashboard_app
 from eesearch.exporters.formats import export
-from eesearch.nets import zoo
+from eesearch.nets import series, zoo
 from eesearch.study import named
 from eesearch.study.config import ExportedConfig
 from eesearch.study.files import load_study, shipped
@@ -261,9 +261,10 @@ def test_a_profile_names_nothing_that_is_imported(run, small, evil, cli, tmp_pat
 
 def test_ours_are_the_networks_of_the_zoo_and_the_data_that_ship():
     made_here = {
-        f"eesearch.nets.zoo:{name}"
-        for name, thing in vars(zoo).items()
-        if inspect.isfunction(thing) and thing.__module__ == zoo.__name__ and not name.startswith("_")
+        f"{module.__name__}:{name}"
+        for module in (zoo, series)
+        for name, thing in vars(module).items()
+        if inspect.isfunction(thing) and thing.__module__ == module.__name__ and not name.startswith("_")
     }
     assert {path for path in named.OURS if path.startswith("eesearch.nets")} == made_here
     for file in shipped("studies").values():
