@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both make .venv from the pins in constraints.txt.
 # `make test` leaves out what takes long or needs more than Python: services, exporters, ONNX graphs, a browser, Ray,
-# killed searches, retraining, most searches but the tiny one, whole walks through a run, what is measured end to end or
-# in a kit, the tutorial.
+# killed searches, retraining, families of networks, most searches but the tiny one, whole walks through a run, what is
+# measured end to end or in a kit, the tutorial.
 PYTHON ?= python3
 # What was compiled once is not compiled again by every process of a search or test.
 export PYTHONDONTWRITEBYTECODE :=
