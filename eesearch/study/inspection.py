@@ -8,7 +8,6 @@ from pathlib import Path
 
 from eesearch.core.cascades import CascadeProfile
 from eesearch.core.costs import DeviceProfile
-from eesearch.core.design import OUTPUT
 from eesearch.core.errors import StudyError
 from eesearch.core.progress import Progress, silent
 from eesearch.nets.split import Backbone
@@ -92,13 +91,10 @@ def _inspected(name: str, network: Network, profiles: Mapping[str, DeviceProfile
         name,
         tuple(
             InspectedCut(
-                name=place[0].rpartition("/")[2] if place[0].endswith(OUTPUT) else place[0],
-                kind=place[1],
-                shape=place[2],
-                stride=place[3],
+                *place,
                 macs=counted.macs_prefix[k],
                 params=counted.params_prefix[k],
-                latency_ms={d: p.latency.prefix_ms[k] for d, p in profiles.items() if p.latency is not None},
+                latency_ms={d: p.latency.prefix_ms[k] for d, p in profiles.items() if p.latency},
                 heads=tuple(spec.name for spec in heads.get(place[0], ())),
             )
             for k, place in enumerate(places)
