@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 # Tests, and the programs that they start, import lightning and transformers by themselves, beside any torchvision.
-SITE = str(Path(__file__).parent / "site")
-sys.path.insert(0, SITE)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SITE, os.environ.get("PYTHONPATH")]))
+STARTUP = str(Path(__file__).parent / "startup")
+sys.path.insert(0, STARTUP)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [STARTUP, os.environ.get("PYTHONPATH")]))
 import sitecustomize  # noqa: E402, F401
 
 
