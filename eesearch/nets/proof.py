@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
+from inspect import Parameter, signature
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
         ModelError: it does not run, or returns something else than logits [N, C].
     """
     name = type(user_model(model)).__name__
+    _refuse_several_inputs(user_model(model), name)
     try:
         with torch.no_grad():
             logits = model(batch)
@@ -38,6 +40,20 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
         expected=f"one tensor [N, C] (here N = {len(batch)})",
         do="Wrap it in a module whose forward returns the logits alone.",
     )
+
+
+def _refuse_several_inputs(model: nn.Module, name: str) -> None:
+    """A sample is one tensor; arguments with defaults keep them."""
+    given = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    arguments = signature(model.forward).parameters.values()
+    needed = [each.name for each in arguments if each.default is Parameter.empty and each.kind in given]
+    if len(needed) > 1:
+        raise ModelError(
+            f"{name} wants several inputs",
+            got=f"forward({', '.join(needed)})",
+            expected="one tensor of samples [N, ...]",
+            do="Wrap it in a module that takes one tensor and makes the others of it, or write an adapter for it.",
+        )
 
 
 def _remedy(error: str) -> str:

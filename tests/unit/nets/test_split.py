@@ -250,6 +250,21 @@ class TestUnusableModels:
         with pytest.raises(ModelError, match=says):
             split(Wrapped(), torch.rand(2, 4))
 
+    def test_a_model_with_two_inputs(self):
+        class Pair(nn.Module):
+            def forward(self, left, right, scale=1.0):
+                return scale * left * right
+
+        with pytest.raises(
+            ModelError, match=r"Pair wants several inputs; got forward\(left, right\); expected one tensor"
+        ):
+            split(Pair(), torch.rand(2, 4))
+
+    def test_gray_images_into_a_network_of_colours(self):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        with pytest.raises(ModelError, match=r"does not run on the example.*Bring both to the same channels"):
+            split(model, torch.rand(2, 1, 8, 8))
+
     def test_an_example_that_the_model_cannot_take(self):
         with pytest.raises(ModelError, match=r"does not run on the example; got .* on torch.float32 \[2, 5\]"):
             split(mlp(features=4), torch.rand(2, 5))
