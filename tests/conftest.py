@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 STARTUP = str(Path(__file__).parent / "startup")
 sys.path.insert(0, STARTUP)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [STARTUP, os.environ.get("PYTHONPATH")]))
-import sitecustomize  # noqa: E402, F401
+import_module("sitecustomize")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -87,7 +87,7 @@ def search(
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="What `export --to config` wrote.")],
     data: Annotated[
-        str | None, typer.Option(help="An .npz file or package.module:function; by default that of the configuration.")
+        str | None, typer.Option(help="A data source, as in a study; by default that of the configuration.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Any number; by default that of the configuration.")] = None,
     start: Annotated[

@@ -55,8 +55,8 @@ def layout_of(node: fx.Node, facts: Mapping[fx.Node, Fact], root: nn.Module) -> 
         return Layout(rank - 1, series=False)
     if _is(node, "permute"):
         return _moved(node, facts, root, _dims(node, rank))
-    if _is(node, "transpose"):
-        one, other = (int(dim) % rank for dim in node.args[1:3])  # type: ignore[arg-type]
+    if any(_is(node, name) for name in ("transpose", "swapaxes", "swapdims")):
+        one, other = _dims(node, rank)
         swapped = {one: other, other: one}
         return _moved(node, facts, root, [swapped.get(axis, axis) for axis in range(rank)])
     return _of_inputs(node, facts, root)
@@ -77,7 +77,9 @@ def _is(node: fx.Node, name: str) -> bool:
 
 
 def _dims(node: fx.Node, rank: int) -> list[int]:
-    given: Any = node.args[1:] or node.kwargs.get("dims", ())
+    """The axes that a node is given, one by one or together, by position or by name."""
+    named = [value for name, value in node.kwargs.items() if name not in ("input", "self")]
+    given: list[Any] = [*(value for value in node.args if not isinstance(value, fx.Node)), *named]
     dims = given[0] if given and isinstance(given[0], (tuple, list)) else given
     return [int(dim) % rank for dim in dims]
 

@@ -37,11 +37,11 @@ def build_model(source: str, args: Mapping[str, Any], seed: int) -> nn.Module:
         raise ModelError(f"'{source}' names no model", expected=FORMAT)
     if kind == "given":
         raise ModelError(f"the model {source} was given as an object", do="Go on from where it is: eesearch.search.")
-    build = SOURCES[kind](name) if kind in SOURCES else import_object(source, ModelError)
+    build: Any = SOURCES[kind](name) if kind in SOURCES else import_object(source, ModelError)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = build(**args)  # type: ignore[operator]
+            model = build(**args)
         except ModelError:
             raise
         except Exception as error:  # the library's or the user's code may fail in any way: say where, keep the cause

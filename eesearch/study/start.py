@@ -102,7 +102,8 @@ def _moments(x: NDArray[Any], scale: float) -> tuple[list[float], list[float]]:
     others = tuple(axis for axis in range(part.ndim) if axis != 1)
     deviation = part.std(others)
     deviation = np.where(deviation > 0.0, deviation, 1.0)
-    return [[float(f"{value:.4g}") for value in values] for values in (part.mean(others), deviation)]  # type: ignore[return-value]
+    mean, std = ([float(f"{value:.4g}") for value in values] for values in (part.mean(others), deviation))
+    return mean, std
 
 
 def _text(study: Study, fields: Mapping[str, Any], dataset: Dataset, network: InspectedNetwork) -> str:

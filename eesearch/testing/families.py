@@ -6,8 +6,10 @@ are split, not what they know.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -176,9 +178,9 @@ HEADER = """| family | network | followed | cuts | kinds | first | last | notes 
 def main() -> None:
     """Print the table."""
     need_vision("timm", "vision")
-    print(HEADER)  # noqa: T201
-    for member in MEMBERS:
-        print(row(member), flush=True)  # noqa: T201
+    for text in chain([HEADER], map(row, MEMBERS)):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -120,9 +120,9 @@ def _call(path: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
     if module.isidentifier() and module not in sys.modules and find_spec(module) is None:
         got, do = f"cannot import '{module}'", "Install it, or run eesearch in the directory that holds it."
         raise DataError(f"the data source {path} is not known", got=got, expected=SOURCES, do=do)
-    function = import_object(path, DataError)
+    function: Any = import_object(path, DataError)
     try:
-        given = function(**args)  # type: ignore[operator]
+        given = function(**args)
     except Exception as error:  # the user's code may fail in any way: say where, keep the cause
         raise DataError(
             f"the data source {path} failed",

@@ -49,7 +49,16 @@ def test_series_of_convolutions_are_sequences_and_tokens_are_tokens():
     assert [(cut.shape, cut.kind) for cut in backbone.cuts] == [((5, 6), "tokens")]
 
 
-@pytest.mark.parametrize("move", [lambda x: x.transpose(1, 2), lambda x: torch.transpose(x, -1, -2)])
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x: x.transpose(1, 2),
+        lambda x: torch.transpose(x, -1, -2),
+        lambda x: x.transpose(dim0=1, dim1=2),
+        lambda x: torch.swapaxes(x, 1, 2),
+        lambda x: torch.permute(input=x, dims=(0, 2, 1)),
+    ],
+)
 def test_a_transposed_map_of_patches_is_tokens(move):
     class Patches(nn.Module):
         def __init__(self):
