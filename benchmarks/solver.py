@@ -41,6 +41,7 @@ from eesearch.solve.kernel import pack
 from eesearch.solve.keys import ExitOutputs, leaving, outputs_of
 from eesearch.solve.levels import threshold_levels
 from eesearch.solve.table_file import Table, read_table
+from eesearch.solve.weighing import Weighing
 
 REPLAY = Path(__file__).parents[1] / "docs" / "results" / "replay"
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
@@ -81,9 +82,13 @@ class Game:
         """Pack a table."""
         outputs = outputs_of(table, Scoring())
         assert isinstance(outputs, ExitOutputs)
-        chosen = [threshold_levels(row, family.levels or row.size) for row in outputs.scores]
-        leaves = [leaving(row, levels) for row, levels in zip(outputs.scores, chosen, strict=True)]
-        everyone = pack(np.ones(outputs.correct.shape[1], np.bool_))
+        samples = outputs.correct.shape[1]
+        chosen, weighing = (
+            [threshold_levels(row, family.levels or samples) for row in outputs.scores],
+            Weighing(samples),
+        )
+        leaves = [leaving(row, levels, weighing) for row, levels in zip(outputs.scores, chosen, strict=True)]
+        everyone = pack(np.ones(samples, np.bool_))
         return cls(table, costs, family, leaves, pack(outputs.correct), everyone)
 
     @property
@@ -171,7 +176,8 @@ def kernel(game: Game, seconds: float) -> pd.DataFrame:
     """Policies a second of plain enumeration on one core: all levels along random paths to the own classifier."""
     most = max(map(len, game.leaves))
     leaves = np.stack([np.pad(levels, [(0, most - len(levels)), (0, 0)]) for levels in game.leaves])
-    keys = Keys(leaves=leaves, levels=np.array([len(levels) for levels in game.leaves]), right=game.right)
+    levels, units = np.array([len(levels) for levels in game.leaves]), np.ones(1, np.int64)
+    keys = Keys(leaves, levels, game.right, units, np.array([game.samples]))
     step, own, rng = game.costs.step, len(game.leaves) - 1, np.random.default_rng(0)
     policies, start, spent = 0, time.perf_counter(), 0.0
     while spent < seconds:

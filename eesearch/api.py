@@ -109,6 +109,7 @@ def _dataset(data: Dataset | Mapping[str, Any] | Path | str, fields: dict[str, A
     chosen: dict[str, Any] = {
         "calibration": spec.calibration,
         "certification": spec.certification,
+        "class_weights": spec.class_weights,
         "tokenizing": spec.tokenizing,
         "seed": seed,
     }

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
+from operator import is_
 from typing import TYPE_CHECKING
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from eesearch.core.costs import FOLDS, Axis
 from eesearch.core.design import Design, ExitId, Value
 from eesearch.core.errors import PickError
+from eesearch.core.paired import wilson
 from eesearch.core.policy import Policy
 
 if TYPE_CHECKING:
@@ -41,8 +44,9 @@ class Evaluation(Value):
     Attributes:
         design: Key of the design whose network it runs; "" for the unmodified backbone.
         strategy: How that network was trained; "backbone" for the unmodified backbone.
-        accuracy: Share of right answers.
+        accuracy: Share of right answers, by the weights of their classes if they have any.
         samples: Number of samples behind it.
+        as_sure_as: With class weights, how many samples of equal weight would tell the accuracy as surely.
         exit_rate: Share of the samples that leaves at each stop; sums to 1. [k]
         costs: Per axis.
         worst_recall: Share of right answers in the class that has the smallest; None if it was not evaluated.
@@ -56,11 +60,17 @@ class Evaluation(Value):
     exit_rate: tuple[float, ...]
     costs: dict[Axis, CostSummary]
     worst_recall: float | None = None
+    as_sure_as: float | None = Field(default=None, exclude_if=partial(is_, None))
 
     @property
     def error(self) -> float:
         """1 - accuracy."""
         return 1.0 - self.accuracy
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy."""
+        return wilson(self.accuracy, self.samples if self.as_sure_as is None else self.as_sure_as)
 
     def made_by(self, design: Design) -> Evaluation:
         """The same, marked with the design whose network it runs."""

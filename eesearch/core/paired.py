@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.design import Value
+from eesearch.core.weights import Weights, as_sure_as
 
 
 class Paired(Value):
     """On how many samples exactly one of the two is right; where both are right or both wrong, nothing is lost.
+
+    With class weights, these are the numbers among samples of equal weight that would tell the difference as surely.
 
     Attributes:
         lost: Number of samples that the policy gets wrong and the backbone right.
@@ -20,14 +23,24 @@ class Paired(Value):
         samples: Number of all samples.
     """
 
-    lost: int
-    gained: int
-    samples: int
+    lost: int | float
+    gained: int | float
+    samples: int | float
 
     @classmethod
-    def of(cls, right: NDArray[np.bool_], backbone: NDArray[np.bool_]) -> Paired:
-        """Compare who is right about each sample. Both [N]"""
-        return cls(lost=int((backbone & ~right).sum()), gained=int((right & ~backbone).sum()), samples=len(right))
+    def of(cls, right: NDArray[np.bool_], backbone: NDArray[np.bool_], weights: Weights | None = None) -> Paired:
+        """Compare who is right about each sample. All [N]"""
+        lost, gained = backbone & ~right, right & ~backbone
+        if weights is None:
+            return cls(lost=int(lost.sum()), gained=int(gained.sum()), samples=len(right))
+        samples = as_sure_as(lost | gained, weights)
+        each = samples / float(weights.sum())
+        return cls(lost=each * float(weights[lost].sum()), gained=each * float(weights[gained].sum()), samples=samples)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Lost, gained, samples: whole numbers where all samples count the same."""
+        return int(self.lost), int(self.gained), int(self.samples)
 
     @property
     def drop(self) -> float:
@@ -46,7 +59,7 @@ class Paired(Value):
         return max(-1.0, centre - half), min(1.0, centre + half)
 
 
-def wilson(accuracy: float, samples: int) -> tuple[float, float]:
+def wilson(accuracy: float, samples: float) -> tuple[float, float]:
     """The 95 % interval of an accuracy (Wilson 1927)."""
     z = NormalDist().inv_cdf(0.975)
     shrunk = 1.0 + z * z / samples

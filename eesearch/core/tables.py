@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from eesearch.core.design import ExitId, place_of, rows_of
 from eesearch.core.errors import PolicyError
+from eesearch.core.weights import Weights, mean_right
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class ExitTable:
         exits: Which exit each row is. [E]
         split: `train`, `cal` or `test`.
         samples: Content hash of the split's inputs and labels; tables with equal hashes may be joined.
+        weights: How much each sample counts; None: all the same. [N]
     """
 
     logits: NDArray[np.float32]
@@ -31,6 +33,7 @@ class ExitTable:
     exits: tuple[ExitId, ...]
     split: str
     samples: str
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 3 or self.logits.shape[:2] != (len(self.exits), len(self.labels)):
@@ -49,8 +52,13 @@ class ExitTable:
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """Share of samples that each exit gets right. [E]"""
-        return np.asarray(self.correct.mean(-1, dtype=np.float64))
+        """Share of samples that each exit gets right, by their weights. [E]"""
+        return mean_right(self.correct, self.weights)
+
+    @property
+    def weight(self) -> Weights:
+        """How much each sample counts. [N]"""
+        return np.ones(len(self.labels), np.int64) if self.weights is None else self.weights
 
     def row(self, exit_id: ExitId) -> int:
         """Index of an exit's row.
@@ -70,7 +78,7 @@ class ExitTable:
     def select(self, exits: Sequence[ExitId]) -> ExitTable:
         """The table of these exits only, in this order."""
         rows = [self.row(e) for e in exits]
-        return ExitTable(self.logits[rows], self.labels, tuple(exits), self.split, self.samples)
+        return replace(self, logits=self.logits[rows], exits=tuple(exits))
 
     @classmethod
     def join(cls, tables: Sequence[ExitTable]) -> ExitTable:
@@ -100,20 +108,22 @@ class ExitTable:
         if len(set(networks)) < len(networks):
             raise PolicyError("the same network cannot be joined with itself", got=networks)
         exits = tuple(e for table in tables for e in table.exits)
-        return cls(np.concatenate([t.logits for t in tables]), first.labels, exits, first.split, first.samples)
+        return replace(first, logits=np.concatenate([t.logits for t in tables]), exits=exits)
 
     def arrays(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
         """Arrays and text metadata, as the store keeps them."""
         exits = json.dumps([e.model_dump() for e in self.exits])
         meta = {"exits": exits, "split": self.split, "samples": self.samples}
-        return {"logits": self.logits, "labels": self.labels}, meta
+        weights = {} if self.weights is None else {"weights": self.weights}
+        return {"logits": self.logits, "labels": self.labels, **weights}, meta
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, str]) -> ExitTable:
         """Inverse of `arrays`."""
         exits = tuple(ExitId(**e) for e in json.loads(meta["exits"]))
         logits, labels = arrays["logits"].astype(np.float32), arrays["labels"].astype(np.int64)
-        return cls(logits, labels, exits, meta["split"], meta["samples"])
+        weights = arrays["weights"].astype(np.int64) if "weights" in arrays else None
+        return cls(logits, labels, exits, meta["split"], meta["samples"], weights)
 
 
 def best_per_cut(exits: Sequence[ExitId], right: NDArray[np.generic]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, inf
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from eesearch.core.design import ExitId
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
+from eesearch.core.weights import Weights, as_sure_as, mean_right
 from eesearch.exits.routing import exit_rate, path_outputs, route, stop_answer
 
 
@@ -27,6 +28,11 @@ class Answered(Protocol):
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
+        """[N]"""
+        ...
+
+    @property
+    def weights(self) -> Weights | None:
         """[N]"""
         ...
 
@@ -50,7 +56,7 @@ def evaluate(policy: Policy, table: ExitTable, costs: Sequence[StageCosts], fits
     """
     rows = [table.row(e) for e in policy.exits]
     scores, correct = path_outputs(table, rows, Scoring.of(policy, fits))
-    return tally(policy, scores, correct, costs, labels=table.labels)
+    return tally(policy, scores, correct, costs, table=table)
 
 
 def replay(policy: Policy, table: ExitTable, fits: Sequence[Fit] = ()) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -99,7 +105,7 @@ def tally(
     correct: NDArray[np.bool_],
     costs: Sequence[StageCosts],
     *,
-    labels: NDArray[np.int64] | None = None,
+    table: Answered | None = None,
 ) -> Evaluation:
     """The same from scores that are known already, for those who evaluate many policies on one table.
 
@@ -108,7 +114,7 @@ def tally(
         scores: Of its exits. [k, N]
         correct: Whether what is answered at each is right. [k, N]
         costs: As for `evaluate`.
-        labels: [N]; None: recalls are not evaluated.
+        table: Knows the labels and weights of the samples; None: no recalls, all samples count the same.
 
     Raises:
         CostError: an exit has no cost, or a sample cannot meet the exits in this order.
@@ -118,12 +124,28 @@ def tally(
     rate = exit_rate(stop, len(policy.stops))
     return Evaluation(
         policy=policy,
-        accuracy=float(right.mean()),
-        samples=len(stop),
         exit_rate=tuple(rate.tolist()),
         costs={cost.axis: _summary(stop, cost, policy.exits, rate) for cost in costs},
-        worst_recall=None if labels is None else _worst_recall(right, labels),
+        **_quality(right, table),
     )
+
+
+class _Quality(TypedDict):
+    accuracy: float
+    samples: int
+    as_sure_as: float | None
+    worst_recall: float | None
+
+
+def _quality(right: NDArray[np.bool_], table: Answered | None) -> _Quality:
+    """How good answers are, and how surely that is known. [N]"""
+    labels, weights = (None, None) if table is None else (table.labels, table.weights)
+    return {
+        "accuracy": float(mean_right(right, weights)),
+        "samples": len(right),
+        "as_sure_as": None if weights is None else as_sure_as(~right, weights),
+        "worst_recall": None if labels is None else _worst_recall(right, labels),
+    }
 
 
 def _worst_recall(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> float:
@@ -160,9 +182,7 @@ def backbone_evaluation(table: Answered, costs: Sequence[StageCosts], output: Ex
     return Evaluation(
         policy=Policy(stops=(Stop(exit=output, threshold=-inf),), criterion="max_prob"),
         strategy="backbone",
-        accuracy=float(right.mean()),
-        samples=len(right),
         exit_rate=(1.0,),
         costs={c.axis: CostSummary(mean=c.backbone, p95=c.backbone, worst=c.backbone) for c in costs},
-        worst_recall=None if table.labels is None else _worst_recall(right, table.labels),
+        **_quality(right, table),
     )

@@ -33,7 +33,7 @@ def with_last_resort(
     """
     answers = np.eye(table.logits.shape[-1], dtype=np.float32)[table.labels]  # [N, C]
     logits = np.concatenate([table.logits, answers[None]])
-    asked = ExitTable(logits, table.labels, (*table.exits, ASK), table.split, table.samples)
+    asked = replace(table, logits=logits, exits=(*table.exits, ASK))
     return asked, tuple(_priced(cost, price) for cost in costs)
 
 

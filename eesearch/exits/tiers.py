@@ -8,6 +8,7 @@ was collected so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def with_places(table: ExitTable, exits: Iterable[ExitId], coded: Mapping[str, E
     missing = [e for e in dict.fromkeys(exits) if e not in known and not e.is_last_resort]
     rows = [np.zeros_like(table.logits[0]) if e.is_none else _said(e, table, coded) for e in missing]
     logits = np.concatenate([table.logits, np.stack(rows)]) if rows else table.logits
-    return ExitTable(logits, table.labels, (*table.exits, *missing), table.split, table.samples)
+    return replace(table, logits=logits, exits=(*table.exits, *missing))
 
 
 def _said(exit_id: ExitId, table: ExitTable, coded: Mapping[str, ExitTable]) -> np.ndarray:
@@ -80,7 +81,7 @@ def tiered(
         crossings = [e for e in crossings if e.tier != system.names[0] or system.on_first(e)]
         exits += crossings
         parts.append(np.zeros((len(crossings), *table.logits.shape[1:]), np.float32))
-    return ExitTable(np.concatenate(parts), table.labels, tuple(exits), table.split, table.samples)
+    return replace(table, logits=np.concatenate(parts), exits=tuple(exits))
 
 
 def tiered_networks(

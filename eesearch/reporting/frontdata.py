@@ -11,7 +11,6 @@ import pandas as pd
 
 from eesearch.core.costs import Axis
 from eesearch.core.front import Front
-from eesearch.core.paired import wilson
 from eesearch.reporting.formats import in_unit
 from eesearch.study.answers import DeviceAnswer, SeedAnswer, StrategyAnswer
 from eesearch.study.points import Point
@@ -106,7 +105,7 @@ def _without_numbers(rule: str) -> str:
 
 def _numbers(device: DeviceAnswer, point: Point) -> dict[str, float]:
     accuracy = point.test.accuracy
-    low, high = wilson(accuracy, point.test.samples)
+    low, high = point.test.interval
     return {
         "cost": point.test.costs[device.axis].mean,
         "ratio": device.ratio(point),

@@ -46,7 +46,7 @@ def reference_thresholds(table: ExitTable, scores: NDArray[np.float32]) -> Float
     """
     if not table.exits[-1].is_output:
         raise PolicyError("the last row of the table is not a network's own classifier", got=table.exits[-1])
-    gain = table.correct.astype(np.int64) - table.correct[-1]  # [E, N]
+    gain = (table.correct.astype(np.int64) - table.correct[-1]) * table.weight  # [E, N]
     thresholds = [_lowest_safe(s.astype(np.float64), g) for s, g in zip(scores[:-1], gain[:-1], strict=True)]
     return np.array([*thresholds, -inf])
 

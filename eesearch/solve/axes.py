@@ -24,6 +24,7 @@ from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
+from eesearch.core.weights import Weights
 from eesearch.exits.evaluate import tally
 from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
@@ -135,7 +136,7 @@ def _evaluated(
     table: ExitTable | ScoreTable, costs: Sequence[StageCosts], scoring: Scoring, family: Family, progress: Progress
 ) -> list[Evaluation]:
     """All policies with at most two early stops."""
-    sets = _Sets(outputs_of(table, scoring), family.levels or 1)
+    sets = _Sets(outputs_of(table, scoring), family.levels or 1, table.weights)
     steps = [cost.select(table.exits).step for cost in costs]
     tree = PathTree(table.exits, steps[0], family.max_exits)
     paths = [tuple(path) for block in tree.blocks() for path in block.tolist()]
@@ -153,16 +154,17 @@ def _evaluated(
         stops = tuple(Stop(exit=table.exits[r], threshold=t) for r, t in zip(path, [*early, -inf], strict=True))
         policy = Policy(stops=stops, criterion=scoring.criterion, answer=scoring.answer, fits=scoring.keys)
         scores, correct = (np.stack(each) for each in zip(*said, strict=True))
-        points.append(tally(policy, scores, correct, costs, labels=table.labels))
+        points.append(tally(policy, scores, correct, costs, table=table))
     return points
 
 
 @dataclass(frozen=True, eq=False)
 class _Sets:
-    """Who leaves and who is wrong at a stop, as matrices of zeros and ones, whose products count samples."""
+    """Who leaves and who is wrong at a stop, as matrices whose products count samples and errors."""
 
     outputs: Outputs
     count: int
+    weights: Weights | None
 
     def thresholds(self, path: tuple[int, ...]) -> Floats:
         """Those tried at the last stop of a path; at the last of them nobody leaves."""
@@ -174,8 +176,9 @@ class _Sets:
         return (score >= self.thresholds(path)[:, None]).astype(np.float32)
 
     def wrong(self, path: tuple[int, ...]) -> NDArray[np.float32]:
-        """Who is answered wrongly. [N]"""
-        return (~self.outputs.at(path)[1]).astype(np.float32)
+        """Who is answered wrongly, by their weights; whole numbers below 2^24, so that sums are exact. [N]"""
+        wrong = ~self.outputs.at(path)[1]
+        return (wrong if self.weights is None else wrong * self.weights).astype(np.float32)
 
 
 def _all_thresholds(sets: _Sets, path: tuple[int, ...], number: int, paid_at: Sequence[Floats]) -> Pool:

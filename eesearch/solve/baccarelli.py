@@ -28,6 +28,7 @@ import numpy as np
 from eesearch.core.costs import StageCosts
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
+from eesearch.core.weights import mean_right
 from eesearch.exits.routing import route
 from eesearch.solve.placed import SDN_SHARES, Placed, near_shares
 
@@ -102,11 +103,11 @@ def baccarelli(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) ->
 
     def accuracy(position: int) -> float:
         stop = route(scores, [*[thresholds[position]] * six.early, -np.inf])
-        return float(six.correct[stop, np.arange(len(stop))].mean())
+        return float(mean_right(six.correct[stop, np.arange(len(stop))], six.weight))
 
     chosen, start = dict[int, None](), len(thresholds) // 2
     for drop in DROPS:
-        target = float(six.correct[-1].mean()) - drop - 1e-12
+        target = float(mean_right(six.correct[-1], six.weight)) - drop - 1e-12
         tuned = tune(accuracy, len(thresholds), target, start=start)
         if tuned.stop != "unattainable":
             chosen[tuned.position] = None

@@ -17,6 +17,7 @@ from eesearch.core.costs import StageCosts
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
+from eesearch.core.weights import Weights
 from eesearch.exits.evaluate import tally
 from eesearch.exits.routing import path_outputs
 from eesearch.solve.baccarelli import baccarelli
@@ -82,7 +83,7 @@ def shared_sweep(placed: Placed, thresholds: Floats) -> tuple[NDArray[np.int64],
         thresholds: As `Placed.shared_thresholds` gives them. [T]
 
     Returns:
-        Errors [T], cost summed over samples [T].
+        Errors, by the weights of samples [T], cost summed over samples [T].
     """
     samples = placed.scores.shape[1]
     sure = np.maximum.accumulate(placed.scores[:-1], axis=0)
@@ -91,15 +92,15 @@ def shared_sweep(placed: Placed, thresholds: Floats) -> tuple[NDArray[np.int64],
     ends = np.concatenate([above, np.full((1, samples), len(thresholds))])
     errors, cost = np.zeros(len(thresholds) + 1, np.int64), np.zeros(len(thresholds))
     for begin, end, right, paid in zip(begins, ends, placed.correct, placed.cumulative, strict=True):
-        cost += paid * _cover(begin, end, len(thresholds))[:-1]
-        errors += _cover(begin[~right], end[~right], len(thresholds))
+        cost += paid * _cover(begin, end, np.ones_like(placed.weight), len(thresholds))[:-1]
+        errors += _cover(begin, end, placed.weight * ~right, len(thresholds))
     return errors[:-1], cost
 
 
-def _cover(begin: NDArray[np.intp], end: NDArray[np.intp], length: int) -> NDArray[np.int64]:
-    """How many half-open intervals begin .. end hold each of 0 .. length. [length + 1]"""
-    opened, closed = (np.bincount(edge, minlength=length + 1) for edge in (begin, end))
-    return np.asarray((opened - closed).cumsum())
+def _cover(begin: NDArray[np.intp], end: NDArray[np.intp], weight: Weights, length: int) -> NDArray[np.int64]:
+    """What the half-open intervals begin .. end that hold each of 0 .. length count together. [length + 1]"""
+    opened, closed = (np.bincount(edge, weights=weight, minlength=length + 1) for edge in (begin, end))
+    return np.asarray(np.rint((opened - closed).cumsum()), np.int64)
 
 
 def non_dominated(errors: NDArray[np.int64], cost: Floats) -> list[int]:
@@ -198,5 +199,5 @@ def evaluations(
             rows = [table.row(e) for e in policy.exits]
             outputs = path_outputs(table, rows, Scoring.of(policy, fits))
             known[key] = (*outputs, [cost.select(policy.exits) for cost in costs])
-        found.append(tally(policy, *known[key], labels=table.labels))
+        found.append(tally(policy, *known[key], table=table))
     return found

@@ -39,11 +39,15 @@ class Keys(NamedTuple):
         leaves: Samples that would leave at a level; thresholds rise with the level, so sets shrink. [Q, L, W]
         levels: Number of levels of each key; what is in `leaves` beyond them is not used. [Q]
         right: Samples answered correctly there. [Q, W]
+        units: What a wrong sample counts, in each of G groups of samples that lie together; see `Weighing`. [G]
+        sizes: Samples of each group; the next one begins with a new word. [G]
     """
 
     leaves: Bits
     levels: Counts
     right: Bits
+    units: Counts
+    sizes: Counts
 
 
 class Paths(NamedTuple):
@@ -81,12 +85,20 @@ class Limits(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is searched."""
+    """What is searched.
+
+    Attributes:
+        samples: N.
+        total: What all samples count: errors are units, see `Keys`.
+        ends: First word behind each group of samples. [G]
+    """
 
     keys: Keys
     paths: Paths
     limits: Limits
     samples: int
+    total: int
+    ends: Counts
 
 
 class Desk(NamedTuple):
@@ -100,11 +112,11 @@ class Desk(NamedTuple):
         stops: Which stop of the path each of them is. [S]
         starts: First words of the bitsets of their first levels; for the last stop the words of a bitset. [S]
         rows: First words of the bitsets of the stops, and room, see `kernel`. [4 S - 3]
-        seen: See `kernel`. [S]
-        both: See `kernel`. [S + 1, S + 1]
-        pairs: f and g of every pair of stops f < g, by falling savings. [S (S - 1) / 2, 2]
-        savings: paid[g] - paid[f] of every pair.
-        moved: How many samples have this f and g.
+        counts: See `kernel`. [G, S + 2, S + 1]
+        seen: Of all groups together, samples that may leave at a stop up to each. [S]
+        pairs: f and g of every pair of stops f < g, and a group; by falling savings. [G S (S - 1) / 2, 3]
+        savings: paid[g] - paid[f] of every pair, for one unit of error.
+        moved: Errors of the samples of the group that have this f and g.
         torn: How many samples have this f and a later g. [S]
     """
 
@@ -112,8 +124,8 @@ class Desk(NamedTuple):
     stops: Counts
     starts: Bits
     rows: Bits
+    counts: Counts
     seen: Counts
-    both: Counts
     pairs: Counts
     savings: Floats
     moved: Counts
@@ -121,17 +133,17 @@ class Desk(NamedTuple):
 
 
 @inner
-def new_desk(stops: int) -> Desk:
+def new_desk(stops: int, groups: int) -> Desk:
     """An empty desk for paths of so many stops."""
-    pairs = stops * (stops - 1) // 2
+    pairs = groups * stops * (stops - 1) // 2
     return Desk(
         np.zeros(stops),
         np.zeros(stops, np.int64),
         np.zeros(stops, np.uint64),
         np.zeros(4 * stops - 3, np.uint64),
+        np.zeros((groups, stops + 2, stops + 1), np.int64),
         np.zeros(stops, np.int64),
-        np.zeros((stops + 1, stops + 1), np.int64),
-        np.zeros((pairs, 2), np.int64),
+        np.zeros((pairs, 3), np.int64),
         np.zeros(pairs),
         np.zeros(pairs, np.int64),
         np.zeros(stops, np.int64),
@@ -157,13 +169,24 @@ def lay_out(desk: Desk, problem: Problem, row: int) -> None:
     pairs = 0
     for g in range(stops):
         for f in range(g):
-            saving, i = desk.paid[g] - desk.paid[f], pairs
-            while i > 0 and desk.savings[i - 1] < saving:
-                desk.savings[i] = desk.savings[i - 1]
-                desk.pairs[i, 0], desk.pairs[i, 1] = desk.pairs[i - 1, 0], desk.pairs[i - 1, 1]
-                i -= 1
-            desk.savings[i], desk.pairs[i, 0], desk.pairs[i, 1] = saving, f, g
-            pairs += 1
+            for group in range(len(problem.keys.units)):
+                saving = (desk.paid[g] - desk.paid[f]) / problem.keys.units[group]
+                i = put_pair(desk.pairs, desk.savings, saving, pairs)
+                desk.pairs[i, 0], desk.pairs[i, 1], desk.pairs[i, 2] = f, g, group
+                pairs += 1
+
+
+@inner
+def put_pair(pairs: Counts, savings: Floats, saving: float, last: int) -> int:
+    """Make room for a pair among so many, which are sorted by falling savings; returns where it goes."""
+    i = last
+    while i > 0 and savings[i - 1] < saving:
+        savings[i] = savings[i - 1]
+        for column in range(pairs.shape[1]):
+            pairs[i, column] = pairs[i - 1, column]
+        i -= 1
+    savings[i] = saving
+    return i
 
 
 # The next functions run for every box. They take arrays, not tuples of arrays, whose members would each be counted as
@@ -189,17 +212,29 @@ def dearest(cost: float, savings: Floats, moved: Counts) -> float:
 
 
 @inner
-def count_pairs(pairs: Counts, both: Counts, moved: Counts, torn: Counts) -> int:
-    """Count samples by f and g, from the counts by stops; returns how many have a g later than their f."""
+def count_pairs(pairs: Counts, counts: Counts, units: Counts, moved: Counts, torn: Counts) -> int:
+    """Count samples by f and g, from the counts by stops; returns the errors of those with a g later than their f."""
     total = 0
     torn[:] = 0
     for i in range(len(moved)):
-        f, g = pairs[i, 0], pairs[i, 1]
-        number = both[f + 1, g + 1] - both[f + 1, g] - both[f, g + 1] + both[f, g]
-        moved[i] = number
+        f, g, group = pairs[i, 0], pairs[i, 1], pairs[i, 2]
+        number = counts[group, f + 1, g + 1] - counts[group, f + 1, g] - counts[group, f, g + 1] + counts[group, f, g]
+        moved[i] = number * units[group]
         torn[f] += number
-        total += number
+        total += moved[i]
     return total
+
+
+@inner
+def count_all(counts: Counts, units: Counts, seen: Counts) -> int:
+    """Add up who may leave where, over the groups; returns what those count who may be answered rightly."""
+    hit, stops = 0, len(seen)
+    seen[:] = 0
+    for group in range(len(units)):
+        hit += units[group] * counts[group, stops, stops]
+        for s in range(stops - 1):
+            seen[s] += counts[group, stops + 1, s]
+    return hit
 
 
 @compiled

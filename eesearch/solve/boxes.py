@@ -70,13 +70,13 @@ class Open(NamedTuple):
     floor: Floats
 
 
-def no_incumbents(samples: int, longest: int) -> Incumbents:
-    """Nothing found yet, on paths of at most so many thresholded stops."""
+def no_incumbents(most: int, longest: int) -> Incumbents:
+    """Nothing found yet, with at most so many errors, on paths of at most so many thresholded stops."""
     return Incumbents(
-        envelope=np.full(samples + 1, np.inf),
-        cost=np.full(samples + 1, np.inf),
-        path=np.zeros(samples + 1, np.int64),
-        levels=np.zeros((samples + 1, longest), np.int64),
+        envelope=np.full(most + 1, np.inf),
+        cost=np.full(most + 1, np.inf),
+        path=np.zeros(most + 1, np.int64),
+        levels=np.zeros((most + 1, longest), np.int64),
     )
 
 
@@ -116,7 +116,7 @@ def search_paths(
     Returns:
         What was not explored; nothing unless it was stopped.
     """
-    problem = Problem(_plain(keys), _plain(paths), _plain(limits), len(best.envelope) - 1)
+    problem = _problem(keys, paths, limits)
     flag = np.zeros(1, np.uint8)
     with _workers(threads, flag) as workers:
         crew = _Crew(workers, flag, stop)
@@ -126,6 +126,12 @@ def search_paths(
             _merge(best, hints)  # those not found again, had it been stopped before
         _lower_all(workers, problem, best, left, floor)
     return Open(np.minimum.accumulate(floor))
+
+
+def _problem(keys: Keys, paths: Paths, limits: Limits) -> Problem:
+    samples, total = int(keys.sizes.sum()), int(keys.units @ keys.sizes)
+    ends = np.cumsum(-(-keys.sizes // 64))
+    return Problem(_plain(keys), _plain(paths), _plain(limits), samples, total, ends)
 
 
 class _Crew(NamedTuple):
@@ -190,8 +196,8 @@ def _search_few_levels(crew: _Crew, problem: Problem, best: Incumbents, first: i
     chosen = (np.arange(FEW) + 0.5) * np.maximum(keys.levels, 1)[:, None] // levels.clip(1)[:, None]
     chosen = chosen.astype(np.int64).clip(0, keys.leaves.shape[1] - 1)  # [Q, FEW]
     leaves = np.take_along_axis(keys.leaves, chosen[:, :, None], 1)
-    few = problem._replace(keys=Keys(leaves, levels, keys.right))
-    hints = no_incumbents(problem.samples, best.levels.shape[1])
+    few = problem._replace(keys=keys._replace(leaves=leaves, levels=levels))
+    hints = no_incumbents(problem.total, best.levels.shape[1])
     hints.envelope[:] = best.envelope
     _search_all(crew, few, hints, first)
     np.minimum(best.envelope, np.nextafter(hints.envelope, np.inf), out=best.envelope)
@@ -236,7 +242,7 @@ class _Found(NamedTuple):
 
 def _block(problem: Problem, best: Incumbents, first: int, span: Span, flag: Flag) -> _Found:
     """Search the paths of a block as if they were alone."""
-    mine = no_incumbents(problem.samples, best.levels.shape[1])
+    mine = no_incumbents(problem.total, best.levels.shape[1])
     mine.envelope[:] = best.envelope
     job = Job(problem, mine, np.full(len(best.envelope), np.inf), first, flag)
     explored = search_range(job, *span)
@@ -287,14 +293,15 @@ def _lower_together(problem: Problem, left: Sequence[Span], floor: Floats) -> No
         stops = np.arange(paths.keys.shape[1]) <= paths.early[begin:end, None]
         np.minimum.at(price, paths.keys[begin:end][stops], paths.paid[begin:end][stops])
     order = np.argsort(price, kind="stable")[: np.isfinite(price).sum()]
-    rest, moved = np.full(keys.right.shape[1], ~np.uint64(0)), np.zeros(len(order), np.int64)
+    begins = np.concatenate([[0], problem.ends[:-1]])
+    rest, moved = np.full(keys.right.shape[1], ~np.uint64(0)), np.zeros((len(order), len(begins)), np.int64)
     for i, key in enumerate(order):
-        moved[i] = np.bitwise_count(rest & keys.right[key]).sum()
+        moved[i] = np.add.reduceat(np.bitwise_count(rest & keys.right[key]), begins, dtype=np.int64)
         rest &= ~keys.right[key]
     least = price[order[0]]
-    savings = price[order] - least
-    cost = samples * least + moved @ savings
-    lower(floor, samples - int(moved.sum()), float(cost), savings[::-1].copy(), moved[::-1].copy())
+    savings, units = ((price[order] - least)[:, None] / keys.units).ravel(), (moved * keys.units).ravel()
+    cost, largest = samples * least + units @ savings, np.argsort(-savings, kind="stable")
+    lower(floor, problem.total - int(units.sum()), float(cost), savings[largest], units[largest])
 
 
 def evaluate_all(keys: Keys, path: Sequence[int], samples: int) -> tuple[Counts, Counts]:

@@ -16,6 +16,7 @@ from eesearch.solve.bounds import (
     Problem,
     beaten,
     cheapest,
+    count_all,
     count_pairs,
     dearest,
     lay_out,
@@ -107,7 +108,7 @@ def put_root(stack: Counts, problem: Problem, row: int) -> bool:
 def search_range(job: Job, begin: int, end: int) -> int:
     """Search a range of paths, until told otherwise; returns the first that was not begun."""
     problem = job.problem
-    stack, desk = new_stack(problem), new_desk(stops_of(0))
+    stack, desk = new_stack(problem), new_desk(stops_of(0), len(problem.keys.units))
     for row in range(begin, end):
         early = problem.paths.early[row]
         if job.flag[0] == STOP:
@@ -116,7 +117,7 @@ def search_range(job: Job, begin: int, end: int) -> int:
             leave_at_once(job, desk, row)
         elif put_root(stack, problem, row):
             if len(desk.paid) != stops_of(early):
-                desk = new_desk(stops_of(early))
+                desk = new_desk(stops_of(early), len(problem.keys.units))
             lay_out(desk, problem, row)
             search_path(job, desk, stack, row)
     return end
@@ -128,19 +129,24 @@ def search_path(job: Job, desk: Desk, stack: Counts, row: int) -> None:
     problem, limits, best = job.problem, job.problem.limits, job.best
     early, limited = problem.paths.early[row], len(limits.late_share) + len(limits.at_most) + len(limits.need) > 0
     leaves, right, envelope, flag = problem.keys.leaves, problem.keys.right, best.envelope, job.flag
-    paid, stops, starts, rows, seen, both, pairs, savings, moved, torn = desk
+    paid, stops, starts, rows, counts, seen, pairs, savings, moved, torn = desk
+    units, ends = problem.keys.units, problem.ends
     top = 1
     while top > 0:
         top -= 1
         aim(rows, starts, stops, stack, top)
-        if len(paid) == 4:
-            overlaps_of_4(leaves, right, rows, seen, both)
-        elif len(paid) == 5:
-            overlaps_of_5(leaves, right, rows, seen, both)
-        else:
-            overlaps_of_any(leaves, right, rows, seen, both)
-        errors = problem.samples - both[len(paid), len(paid)]
-        most, least = errors + count_pairs(pairs, both, moved, torn), cheapest(paid, seen, problem.samples)
+        begin = np.int64(0)
+        for group in range(len(ends)):
+            span = (group, begin, ends[group])
+            if len(paid) == 4:
+                overlaps_of_4(leaves, right, rows, span, counts)
+            elif len(paid) == 5:
+                overlaps_of_5(leaves, right, rows, span, counts)
+            else:
+                overlaps_of_any(leaves, right, rows, span, counts)
+            begin = ends[group]
+        errors = problem.total - count_all(counts, units, seen)
+        most, least = errors + count_pairs(pairs, counts, units, moved, torn), cheapest(paid, seen, problem.samples)
         cost = dearest(least, savings, moved)
         hint = stack[top, 2 * early]
         if hint < errors or value_at(errors, cost, savings, moved, hint) >= envelope[hint]:
@@ -202,7 +208,11 @@ def leave_at_once(job: Job, desk: Desk, row: int) -> None:
     """Try the one policy of a path without thresholds."""
     problem, none = job.problem, job.problem.paths.early[:0]
     right = problem.keys.right[problem.paths.keys[row, 0]]
-    errors, cost = problem.samples - count_both(right, right), problem.samples * problem.paths.paid[row, 0]
+    errors, cost, begin = problem.total, problem.samples * problem.paths.paid[row, 0], np.int64(0)
+    for group in range(len(problem.ends)):
+        end = problem.ends[group]
+        errors -= problem.keys.units[group] * count_both(right[begin:end], right[begin:end])
+        begin = end
     if cost >= job.best.envelope[errors] or within(desk.seen, problem, row, none) != KEPT:
         return
     if job.flag[0] == SEARCH:

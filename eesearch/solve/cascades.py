@@ -83,7 +83,8 @@ def descend(placed: Placed, price: float) -> tuple[list[float], float]:
     Returns:
         Thresholds [k - 1], objective.
     """
-    loss = ~placed.correct + price * placed.cumulative[:, None]  # of leaving at each stop [k, N]
+    error = ~placed.correct * (placed.weight / placed.weight.mean())
+    loss = error + price * placed.cumulative[:, None]  # of leaving at each stop [k, N]
     thresholds, best = np.full(placed.early, inf), float(loss[-1].mean())
     while True:
         for k in range(placed.early)[::-1]:
@@ -168,7 +169,7 @@ def _most(stages: Placed, stage: int, here: NDArray[np.bool_], alpha: float) -> 
         return int(here.sum()), -inf
     surest = stages.order[stage][here[stages.order[stage]]]
     counts, thresholds = cuts_of(stages.scores[stage, surest])
-    margin = stages.correct[stage, surest] - alpha * stages.correct[-1, surest]
+    margin = (stages.correct[stage, surest] - alpha * stages.correct[-1, surest]) * stages.weight[surest]
     kept = np.concatenate([[0.0], margin.cumsum()])[counts] >= -1e-9
     most = int(np.flatnonzero(kept)[-1])
     return int(counts[most]), float(thresholds[most])

@@ -103,7 +103,7 @@ def _evaluated(
         policy = Policy(stops=stops, criterion=scoring.criterion, answer=scoring.answer, fits=scoring.keys)
         said = [search.question.outputs.at(tuple(rows[: k + 1])) for k in range(len(rows))]
         scores, correct = (np.stack(each) for each in zip(*said, strict=True))
-        points.append(tally(policy, scores, correct, axes, labels=table.labels))
+        points.append(tally(policy, scores, correct, axes, table=table))
     return points
 
 
@@ -121,7 +121,7 @@ def _refined(
     backbone, constraints = own_classifier(table, axes), question.family.constraints
 
     def accept(policy: Policy, scores: NDArray[np.float32], correct: NDArray[np.bool_]) -> bool:
-        return not constraints.broken(tally(policy, scores, correct, axes, labels=table.labels), backbone)
+        return not constraints.broken(tally(policy, scores, correct, axes, table=table), backbone)
 
     # No move adds errors, so a limit on the drop alone can be checked once, at the end.
     only_drop = not constraints.limits and constraints.min_recall is None
@@ -171,11 +171,12 @@ LEAST_SLACK, MOST_SLACK, SLACK_PRECISION = 1e-4, 1e4, 0.01
 def _certificate(search: Search, reached: Front, *, complete: bool, seconds: float) -> Certificate:
     """What the front is within, from the least cost of what was left unexplored."""
     question, backbone = search.question, reached.backbone
-    samples, paths, unit = question.samples, search.total, backbone.costs[reached.axis].mean
+    weighing, paths, unit = question.weighing, search.total, backbone.costs[reached.axis].mean
     found = np.where(np.isfinite(search.best.cost), search.best.cost, inf)
-    least = np.minimum.accumulate(np.minimum(found, search.floor))[: question.most_errors + 1] / (samples * unit)
+    least = np.minimum.accumulate(np.minimum(found, search.floor))[: question.most_errors + 1]
+    least = least / (weighing.samples * unit)
     corner = np.flatnonzero(least < np.append(inf, least[:-1]))
-    bound = np.column_stack([corner / samples, least[corner]])
+    bound = np.column_stack([corner / weighing.total, least[corner]])
     volumes = [max(0.0, hypervolume(front, backbone.error + MAX_DROP)) for front in (bound, reached.values)]
     gain = 0.0 if complete else max(0.0, volumes[0] - volumes[1])
     steps = tuple((float(error), float(cost)) for error, cost in bound)
@@ -206,6 +207,7 @@ def _question(
 ) -> Question:
     from eesearch.solve.paths import PathTree
     from eesearch.solve.search import Question
+    from eesearch.solve.weighing import Weighing
 
     by_axis = {cost.axis: cost.select(table.exits) for cost in axes}
     if family.constraints.min_recall is not None and table.labels is None:
@@ -216,26 +218,27 @@ def _question(
     for cost in by_axis.values():
         if not (cost.step >= 0.0).all():
             raise CostError("a step costs less than nothing, or is not a number", expected="steps >= 0, inf: forbidden")
-    samples, drop = outputs.at((0,))[0].shape[0], family.constraints.max_drop
-    most = inf if drop is None else (backbone.error + drop) * samples + 1e-6
+    weighing, drop = Weighing(outputs.at((0,))[0].shape[0], table.weights), family.constraints.max_drop
+    most = inf if drop is None else (backbone.error + drop) * weighing.total + 1e-6
     step = by_axis[axes[0].axis].step
     return Question(
         outputs=outputs,
         labels=table.labels,
-        samples=samples,
+        weighing=weighing,
         step=step,
         others=by_axis,
         tree=PathTree(table.exits, step, family.max_exits),
         family=family,
-        most_errors=int(min(samples, floor(most) if most < inf else samples)),
+        most_errors=int(min(weighing.total, floor(most) if most < inf else weighing.total)),
     )
 
 
 def _method(question: Question) -> str:
     """`exact` if that is expected to take less than about a minute."""
     keys = 0 if question.outputs.by_exit else question.tree.count()
-    boxes = question.tree.count() * BOXES_PER_PATH * (min(question.family.levels or inf, question.samples) / 24) ** 0.5
-    seconds = question.samples * (boxes * SECONDS_PER_BOX_AND_SAMPLE + keys * SECONDS_PER_KEY_AND_SAMPLE)
+    samples = 64 * question.weighing.words
+    boxes = question.tree.count() * BOXES_PER_PATH * (min(question.family.levels or inf, samples) / 24) ** 0.5
+    seconds = samples * (boxes * SECONDS_PER_BOX_AND_SAMPLE + keys * SECONDS_PER_KEY_AND_SAMPLE)
     return "exact" if seconds < EXACT_SECONDS else "anytime"
 
 

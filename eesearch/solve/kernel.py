@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Bits = NDArray[np.uint64]
 Counts = NDArray[np.int64]
+Span = tuple[Any, Any, Any]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -132,20 +133,23 @@ def meet(may: Any, lenient: Any, strict: Any, right: Any, before: tuple[Any, Any
 # keep all counters in registers and let the compiler use vector instructions: they are four times as fast as the loop.
 #
 # `rows` are the first words of bitsets in the flattened arrays: the lenient and the strict end of each thresholded
-# stop, then the right answers of every stop. `seen[j]` becomes the number of samples that may leave at a stop up to j
-# (but for the last stop, where everybody may), `both[j + 1, k + 1]`, j <= k, of those also right at a stop up to k.
+# stop, then the right answers of every stop. Counted are the words of `span`, a group of samples: its number g, its
+# first word and the one behind it. `counts[g, j + 1, k + 1]`, j <= k, becomes the number of samples that may leave at a
+# stop up to j and are right at one up to k; `counts[g, S + 1, j]` of those that may leave at a stop up to j, whether
+# right or not (but for the last stop, where everybody may).
 
 
 @compiled
-def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Counts) -> None:
+def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, span: Span, counts: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for three thresholded stops and a last one."""
-    words, leaves, right = right.shape[1], leaves.reshape(-1), right.reshape(-1)
+    (group, begin, end), leaves, right = span, leaves.reshape(-1), right.reshape(-1)
+    both, seen = counts[group], counts[group, counts.shape[1] - 1]
     a0, a1, a2, z0, z1, z2 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
     r0, r1, r2, r3 = rows[6], rows[7], rows[8], rows[9]
     zero = np.uint64(0)
     n0, n1, n2, b00, b01, b02, b03 = zero, zero, zero, zero, zero, zero, zero
     b11, b12, b13, b22, b23, b33 = zero, zero, zero, zero, zero, zero
-    for word in range(words):
+    for word in range(begin, end):
         w = np.uint64(word)
         may, s0, h0 = meet(~zero, leaves[a0 + w], leaves[z0 + w], right[r0 + w], (zero, zero))
         may, s1, h1 = meet(may, leaves[a1 + w], leaves[z1 + w], right[r1 + w], (s0, h0))
@@ -170,15 +174,16 @@ def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Cou
 
 
 @compiled
-def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Counts) -> None:
+def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, span: Span, counts: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for four thresholded stops and a last one."""
-    words, leaves, right = right.shape[1], leaves.reshape(-1), right.reshape(-1)
+    (group, begin, end), leaves, right = span, leaves.reshape(-1), right.reshape(-1)
+    both, seen = counts[group], counts[group, counts.shape[1] - 1]
     a0, a1, a2, a3, z0, z1, z2, z3 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7]
     r0, r1, r2, r3, r4 = rows[8], rows[9], rows[10], rows[11], rows[12]
     zero = np.uint64(0)
     n0, n1, n2, n3, b00, b01, b02, b03, b04 = zero, zero, zero, zero, zero, zero, zero, zero, zero
     b11, b12, b13, b14, b22, b23, b24, b33, b34, b44 = zero, zero, zero, zero, zero, zero, zero, zero, zero, zero
-    for word in range(words):
+    for word in range(begin, end):
         w = np.uint64(word)
         may, s0, h0 = meet(~zero, leaves[a0 + w], leaves[z0 + w], right[r0 + w], (zero, zero))
         may, s1, h1 = meet(may, leaves[a1 + w], leaves[z1 + w], right[r1 + w], (s0, h0))
@@ -211,20 +216,21 @@ def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Cou
 
 
 @compiled
-def overlaps_of_any(leaves: Bits, right: Bits, rows: Bits, seen: Counts, both: Counts) -> None:
+def overlaps_of_any(leaves: Bits, right: Bits, rows: Bits, span: Span, counts: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for any number of stops.
 
     Args:
         leaves: [Q, L, W]
         right: [Q, W]
         rows: See above; after them, room for a word per thresholded stop. [4 S - 3]
-        seen: See above. [S]
-        both: See above; row and column 0 stay 0. [S + 1, S + 1]
+        span: See above.
+        counts: See above; the rest stays 0. [G, S + 2, S + 1]
     """
-    words, leaves, right = right.shape[1], leaves.reshape(-1), right.reshape(-1)
-    early = len(seen) - 1
-    seen[:], both[:] = 0, 0
-    for word in range(words):
+    (group, begin, end), leaves, right = span, leaves.reshape(-1), right.reshape(-1)
+    both, seen = counts[group], counts[group, counts.shape[1] - 1]
+    early = counts.shape[2] - 2
+    both[:] = 0
+    for word in range(begin, end):
         w = np.uint64(word)
         may, now, hit = ~np.uint64(0), np.uint64(0), np.uint64(0)
         for k in range(early):

@@ -19,10 +19,10 @@ from eesearch.core.policy import Scoring
 from eesearch.core.tables import ExitTable
 from eesearch.exits.routing import score_table, stop_output
 from eesearch.solve.boxes import Keys
-from eesearch.solve.kernel import pack
 from eesearch.solve.levels import threshold_levels
 from eesearch.solve.paths import Rows
 from eesearch.solve.stream import ScoreTable
+from eesearch.solve.weighing import Weighing
 
 GIB = 2**30
 
@@ -106,6 +106,7 @@ class KeyMaker:
 
     Args:
         outputs: What stops say.
+        weighing: The samples.
         levels: Largest number of thresholds per key; None: all midpoints.
         never: Exits at which "nobody leaves" is worth trying, see `never_pays`; where stops speak for paths it always
             is, as an exit is heard whether anybody leaves there or not. [E]
@@ -116,11 +117,12 @@ class KeyMaker:
     """
 
     def __init__(
-        self, outputs: Outputs, *, samples: int, levels: int | None, never: NDArray[np.bool_], memory_gb: float
+        self, outputs: Outputs, *, weighing: Weighing, levels: int | None, never: NDArray[np.bool_], memory_gb: float
     ) -> None:
-        self.outputs, self.never = outputs, never | (not outputs.by_exit)
+        self.outputs, self.weighing, self.never = outputs, weighing, never | (not outputs.by_exit)
+        samples = weighing.samples
         self.count = samples if levels is None else levels
-        needed = (min(self.count, samples) + 1) * -(-samples // 64) * 8 / GIB
+        needed = (min(self.count, samples) + 1) * weighing.words * 8 / GIB
         self.most_keys = int(memory_gb / needed)
         rows = len(never)
         if self.most_keys < (rows if outputs.by_exit else 2 * rows):
@@ -170,25 +172,28 @@ class KeyMaker:
             score, correct = self.outputs.at(path)
             chosen = self._thresholds(path, score)
             thresholds.append(chosen)
-            rights.append(pack(correct))
-            sets.append(leaving(score, chosen))
+            rights.append(self.weighing.pack(correct))
+            sets.append(leaving(score, chosen, self.weighing))
         words = rights[0].shape[-1]
         leaves = np.zeros((len(stops), max(1, *map(len, thresholds)), words), np.uint64)
         for key, members in enumerate(sets):
             leaves[key, : len(members)] = members
             sets[key] = np.empty(0, np.uint64)  # each is held once
         counts = np.array([len(chosen) for chosen in thresholds])
-        return KeyRing(Keys(leaves=leaves, levels=counts, right=np.array(rights)), index, thresholds)
+        units, sizes = self.weighing.units, self.weighing.sizes
+        return KeyRing(Keys(leaves, counts, np.array(rights), units, sizes), index, thresholds)
 
 
-def leaving(score: NDArray[np.floating[Any]], thresholds: NDArray[np.float64]) -> NDArray[np.uint64]:
+def leaving(
+    score: NDArray[np.floating[Any]], thresholds: NDArray[np.float64], weighing: Weighing
+) -> NDArray[np.uint64]:
     """Bitsets of the samples that leave at each threshold; who has no score never leaves. [L, W]"""
     # Number of thresholds that a sample reaches: one comparison of small integers per sample and level.
     reached = np.searchsorted(thresholds, score.astype(np.float64), side="right")
     reached[np.isnan(score)] = 0
     levels = np.arange(len(thresholds))[:, None]
-    parts = [pack(reached > levels[at : at + 64]) for at in range(0, len(levels), 64)]
-    return np.concatenate([np.empty((0, -(-len(score) // 64)), np.uint64), *parts])
+    parts = [weighing.pack(reached > levels[at : at + 64]) for at in range(0, len(levels), 64)]
+    return np.concatenate([np.empty((0, weighing.words), np.uint64), *parts])
 
 
 def never_pays(step: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -42,9 +42,9 @@ class FoldPoints:
 
     Attributes:
         cost: Mean on the axis, on the other folds. [P]
-        lost: Errors beyond the backbone's on the other folds; below 0: fewer. [P]
+        lost: Errors beyond the backbone's on the other folds, by the weights of samples; below 0: fewer. [P]
         lost_in: The same, in the fold. [P]
-        samples: Numbers of samples: of the other folds, and of the fold. [2]
+        samples: Numbers of samples, by their weights: of the other folds, and of the fold. [2]
     """
 
     cost: NDArray[np.float64]
@@ -120,21 +120,22 @@ def fold_points(
             own_classifier(others, costs),
         )
         points = [p for p in front.points if not family.constraints.broken(p, own)]
-        right = np.array([round(p.accuracy * p.samples) for p in points], np.int64)
+        weighed = [table.weight[chosen] for chosen in (~inside, inside)]
+        right = np.array([round(p.accuracy * weighed[0].sum()) for p in points], np.int64)
         right_in = _right(points, *_part(table, scoring, inside))
         found.append(
             FoldPoints(
                 cost=np.array([p.costs[costs[0].axis].mean for p in points], np.float64),
-                lost=backbone[~inside].sum() - right,
-                lost_in=backbone[inside].sum() - right_in,
-                samples=np.array([(~inside).sum(), inside.sum()], np.int64),
+                lost=backbone[~inside] @ weighed[0] - right,
+                lost_in=backbone[inside] @ weighed[1] - right_in,
+                samples=np.array([each.sum() for each in weighed], np.int64),
             )
         )
     return tuple(found)
 
 
 def _right(points: Sequence[Evaluation], table: ExitTable, scoring: Scoring) -> NDArray[np.int64]:
-    """How many samples each policy answers rightly; every exit is scored once. [P]"""
+    """What the samples that each policy answers rightly count; every exit is scored once. [P]"""
     from eesearch.solve.keys import outputs_of  # loads numba
 
     outputs, right = outputs_of(table, scoring), np.empty(len(points), np.int64)
@@ -143,14 +144,15 @@ def _right(points: Sequence[Evaluation], table: ExitTable, scoring: Scoring) -> 
         said = [outputs.at(rows[: k + 1]) for k in range(len(rows))]
         scores, correct = (np.stack(each) for each in zip(*said, strict=True))
         stop = route(scores, point.policy.thresholds)
-        right[p] = correct[stop, np.arange(len(stop))].sum()
+        right[p] = correct[stop, np.arange(len(stop))] @ table.weight
     return right
 
 
 def _part(table: ExitTable, scoring: Scoring, chosen: NDArray[np.bool_]) -> tuple[ExitTable, Scoring]:
     """Some samples of a table, and how they are scored."""
     fits = tuple(replace(fit, fold=fit.fold[chosen]) if len(fit.fold) else fit for fit in scoring.fits)
-    part = ExitTable(table.logits[:, chosen], table.labels[chosen], table.exits, table.split, table.samples)
+    weights = None if table.weights is None else table.weights[chosen]
+    part = replace(table, logits=table.logits[:, chosen], labels=table.labels[chosen], weights=weights)
     return part, replace(scoring, fits=fits)
 
 
@@ -181,11 +183,12 @@ def fixed_points(
         CostError: an exit has no cost.
     """
     stop, right = outcomes(policy, table, fits)
-    lost, exits = backbone.astype(np.int64) - right, policy.exits
+    weight = table.weight
+    lost, exits = (backbone.astype(np.int64) - right) * weight, policy.exits
     found = []
     for v in range(int(fold.max()) + 1):
         inside = fold == v
-        numbers = np.array([(~inside).sum(), inside.sum()], np.int64)
+        numbers = np.array([weight[~inside].sum(), weight[inside].sum()], np.int64)
         cost = np.array([costs.mean(exits, exit_rate(stop[~inside], len(exits)))])
         beyond = np.array([lost[~inside].sum()])
         found.append(FoldPoints(cost, beyond, np.array([lost[inside].sum()]), numbers))

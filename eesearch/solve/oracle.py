@@ -25,6 +25,7 @@ from eesearch.core.design import ExitId
 from eesearch.core.front import Front
 from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable, best_per_cut, reference_row
+from eesearch.core.weights import Weights, mean_right
 from eesearch.exits.evaluate import tally
 from eesearch.exits.routing import exit_rate
 from eesearch.solve.exact import own_classifier
@@ -45,7 +46,7 @@ class OraclePoint:
 
     Attributes:
         exits: The active exits, the last stop included. [k]
-        error: Share of wrong answers.
+        error: Share of wrong answers, by the weights of samples.
         cost: Mean per sample.
         exit_rate: Share of the samples that leaves at each; sums to 1. [k]
     """
@@ -96,7 +97,7 @@ def stable_oracle(table: ExitTable | ScoreTable, costs: StageCosts, exits: Seque
         CostError: an exit has no cost, or a sample cannot meet the exits in this order.
     """
     correct = table.correct[[table.row(e) for e in exits]]
-    return _leaving(np.logical_and.accumulate(correct[::-1])[::-1], correct, costs, tuple(exits))
+    return _leaving(np.logical_and.accumulate(correct[::-1])[::-1], correct, costs, tuple(exits), table.weights)
 
 
 def plain_oracle(table: ExitTable | ScoreTable, costs: StageCosts, exits: Sequence[ExitId]) -> OraclePoint:
@@ -109,17 +110,21 @@ def plain_oracle(table: ExitTable | ScoreTable, costs: StageCosts, exits: Sequen
         CostError: an exit has no cost, or a sample cannot meet the exits in this order.
     """
     correct = table.correct[[table.row(e) for e in exits]]
-    return _leaving(correct, correct, costs, tuple(exits))
+    return _leaving(correct, correct, costs, tuple(exits), table.weights)
 
 
 def _leaving(
-    leaves: NDArray[np.bool_], correct: NDArray[np.bool_], costs: StageCosts, exits: tuple[ExitId, ...]
+    leaves: NDArray[np.bool_],
+    correct: NDArray[np.bool_],
+    costs: StageCosts,
+    exits: tuple[ExitId, ...],
+    weights: Weights | None,
 ) -> OraclePoint:
     """Samples leave at the first stop where they may, or at the last. [k, N], [k, N]"""
     samples = leaves.shape[1]
     stop = np.where(leaves.any(0), leaves.argmax(0), len(exits) - 1)
     rate = exit_rate(stop, len(exits))
-    error = 1.0 - float(correct[stop, np.arange(samples)].mean())
+    error = 1.0 - float(mean_right(correct[stop, np.arange(samples)], weights))
     return OraclePoint(exits, error, costs.mean(exits, rate), tuple(rate.tolist()))
 
 
@@ -170,7 +175,7 @@ def static_front(
         if np.isfinite(step[row]) and not (exit_.is_last_resort or exit_.is_none):
             policy = Policy(stops=(Stop(exit=exit_, threshold=-inf),), criterion=scoring.criterion, fits=scoring.keys)
             correct = table.correct[row : row + 1]
-            points.append(tally(policy, np.zeros(correct.shape, np.float32), correct, costs, labels=table.labels))
+            points.append(tally(policy, np.zeros(correct.shape, np.float32), correct, costs, table=table))
     backbone = own_classifier(table, costs)
     return Front(points, backbone=backbone, axis=costs[0].axis, device=device or costs[0].axis)
 

@@ -15,6 +15,7 @@ from eesearch.core.design import ExitId
 from eesearch.core.errors import PolicyError
 from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable, best_per_cut
+from eesearch.core.weights import Weights
 from eesearch.exits.routing import path_outputs
 from eesearch.solve.levels import threshold_levels
 
@@ -76,6 +77,7 @@ class Placed:
         scores: Below all others where a score is not a number: such a sample never leaves early. [k, N]
         correct: Whether what is answered there is right. [k, N]
         cumulative: Cost of leaving at each, rejected heads included. [k]
+        weight: How much each sample counts. [N]
     """
 
     exits: tuple[ExitId, ...]
@@ -83,6 +85,7 @@ class Placed:
     scores: Floats
     correct: NDArray[np.bool_]
     cumulative: Floats
+    weight: Weights
 
     @classmethod
     def of(cls, table: ExitTable, costs: StageCosts, rows: Sequence[int], scoring: Scoring) -> Placed:
@@ -102,7 +105,7 @@ class Placed:
         scores, correct = path_outputs(table, rows, scoring)
         sure = scores.astype(np.float64)
         sure[np.isnan(sure)] = np.fmin.reduce(sure, axis=None, initial=0.0) - 1.0
-        return cls(exits, scoring, sure, correct, costs.cumulative(exits))
+        return cls(exits, scoring, sure, correct, costs.cumulative(exits), table.weight)
 
     @property
     def early(self) -> int:

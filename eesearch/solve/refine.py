@@ -21,6 +21,7 @@ from eesearch.core.front import Evaluation
 from eesearch.core.policy import Policy
 from eesearch.core.progress import Progress, silent
 from eesearch.exits.evaluate import Answered, tally
+from eesearch.solve.weighing import Weighing
 
 if TYPE_CHECKING:
     from eesearch.solve.keys import Outputs
@@ -43,6 +44,7 @@ class Stops(NamedTuple):
         correct: Whether what is answered at each is right. [k, N]
         order: The samples by falling score; those whose score is not a number come last. [k, N]
         paid: Cost of leaving at each. [k]
+        weights: What each sample counts where it is wrong. [N]
         shared: With batches, cost of the step into each stop, summed over all samples, if 0 .. N of them take it; else
             empty. [k, N + 1]
     """
@@ -51,6 +53,7 @@ class Stops(NamedTuple):
     correct: NDArray[np.bool_]
     order: Ints
     paid: Floats
+    weights: Ints
     shared: Floats
 
 
@@ -59,7 +62,7 @@ class Positions(NamedTuple):
 
     Attributes:
         thresholds: Midpoints in float64 (why: see `threshold_levels`). [P]
-        errors: Wrong answers among all samples. [P]
+        errors: Wrong answers among all samples, by their weights. [P]
         cost: Summed over all samples. [P]
         errors_now: With the threshold as it is.
         cost_now: The same.
@@ -72,16 +75,22 @@ class Positions(NamedTuple):
     cost_now: float
 
 
-def stops_of(scores: Scores, correct: NDArray[np.bool_], cumulative: Floats) -> Stops:
+def stops_of(scores: Scores, correct: NDArray[np.bool_], cumulative: Floats, weights: Ints | None = None) -> Stops:
     """The stops of a path, with their scores sorted.
 
     Args:
         scores: Of the stops, on their path. [k, N]
         correct: Whether what is answered at each is right. [k, N]
         cumulative: Cost of leaving at each. [k]
+        weights: What each sample counts; None: all the same. [N]
     """
     order = np.stack([_falling(row) for row in scores])
-    return Stops(scores, correct, order, np.asarray(cumulative, np.float64), np.empty((0, 0)))
+    paid = np.asarray(cumulative, np.float64)
+    return Stops(scores, correct, order, paid, _counted(scores, weights), np.empty((0, 0)))
+
+
+def _counted(scores: Scores, weights: Ints | None) -> Ints:
+    return np.ones(scores.shape[-1], np.int64) if weights is None else weights
 
 
 def _falling(score: Scores) -> Ints:
@@ -143,7 +152,8 @@ def refine_front(
     """
     if not points:
         return []
-    paths, met = _Paths(table, outputs, costs), _Met(points[0].samples, costs[0].axis)
+    weighing = Weighing(points[0].samples, table.weights)
+    paths, met = _Paths(table, outputs, costs), _Met(weighing, costs[0].axis)
     for point in points:
         met.know(point)
     refined = list(points)
@@ -243,16 +253,16 @@ def _undominated(found: list[Evaluation], rivals: list[Evaluation], axis: Axis) 
 class _Met:
     """What the sweeps passed: for each number of errors the cheapest position that beat all that was known before."""
 
-    def __init__(self, samples: int, axis: Axis) -> None:
+    def __init__(self, weighing: Weighing, axis: Axis) -> None:
         self.axis: Axis = axis
-        self._least = np.full(
-            samples + 1, -np.inf
-        )  # minus the least cost with at most so many errors, so that it rises
+        self._total = weighing.total
+        # minus the least cost with at most so many errors, so that it rises
+        self._least = np.full(self._total + 1, -np.inf)
         self._kept: dict[int, tuple[float, Evaluation, Floats]] = {}
 
     def know(self, point: Evaluation) -> None:
         """This is known already."""
-        self._lower(round(point.error * point.samples), point.costs[self.axis].mean * point.samples)
+        self._lower(round(point.error * self._total), point.costs[self.axis].mean * point.samples)
 
     def _lower(self, errors: int, cost: float) -> None:
         dearer = int(np.searchsorted(self._least, -cost))  # those before it
@@ -306,13 +316,14 @@ class _Paths:
         shared = np.empty((0, 0))
         if cost.calls is not None:
             shared = samples * cost.arriving(exits, np.tile(np.arange(samples + 1) / samples, (len(exits), 1)))
-        return Stops(scores, correct, order, cost.cumulative(exits), shared)
+        weights = _counted(scores, self._table.weights)
+        return Stops(scores, correct, order, cost.cumulative(exits), weights, shared)
 
     def evaluate(self, point: Evaluation, thresholds: Floats) -> Evaluation:
         """The path of a point, with its design, at other thresholds."""
         stops, costs = self.stops(point.policy.exits), self._own_costs(point.policy.exits)
         policy = _moved(point.policy, thresholds)
-        found = tally(policy, stops.scores, stops.correct, costs, labels=self._table.labels)
+        found = tally(policy, stops.scores, stops.correct, costs, table=self._table)
         return found.model_copy(update={"design": point.design, "strategy": point.strategy})
 
 
@@ -329,8 +340,8 @@ def _sweep(stops: Stops, thresholds: Floats, at: int) -> tuple[Floats, Ints, Flo
             later[n] = stop
         count[stop] += 1
         count_now[now] += 1
-        errors += not stops.correct[stop, n]
-        errors_now += not stops.correct[now, n]
+        errors += stops.weights[n] * (not stops.correct[stop, n])
+        errors_now += stops.weights[n] * (not stops.correct[now, n])
     found_threshold = np.empty(samples)
     found_errors, found_cost = np.empty(samples, np.int64), np.empty(samples)
     found, above = 0, np.nan
@@ -345,7 +356,7 @@ def _sweep(stops: Stops, thresholds: Floats, at: int) -> tuple[Floats, Ints, Flo
         if later[n] >= 0:
             count[at] += 1
             count[later[n]] -= 1
-            errors += int(stops.correct[later[n], n]) - int(stops.correct[at, n])
+            errors += stops.weights[n] * (int(stops.correct[later[n], n]) - int(stops.correct[at, n]))
     cost_now = _total(count_now, stops.paid, stops.shared)
     return found_threshold[:found], found_errors[:found], found_cost[:found], errors_now, cost_now
 

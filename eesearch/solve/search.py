@@ -13,9 +13,9 @@ from eesearch.core.costs import FOLDS, Axis, StageCosts
 from eesearch.core.progress import Progress, silent
 from eesearch.solve.boxes import Incumbents, Keys, Limits, Paths, no_incumbents, search_paths
 from eesearch.solve.family import Effort, Family
-from eesearch.solve.kernel import pack
 from eesearch.solve.keys import ExitOutputs, KeyMaker, KeyRing, Outputs, never_pays
 from eesearch.solve.paths import PathTree, Rows, paid
+from eesearch.solve.weighing import Weighing
 
 Stop = Callable[[], bool]
 
@@ -27,7 +27,7 @@ class Question:
     Attributes:
         outputs: What stops say.
         labels: [N]; None if no recall is asked for.
-        samples: N.
+        weighing: The samples, and how much each counts.
         step: Steps of the axis that is minimised, or of a linear stand-in (`batched`). [E + 1, E]
         others: Of every axis with a limit, by its name, the minimised one included.
         tree: The paths.
@@ -37,7 +37,7 @@ class Question:
 
     outputs: Outputs
     labels: NDArray[np.int64] | None
-    samples: int
+    weighing: Weighing
     step: NDArray[np.float64]
     others: dict[Axis, StageCosts]
     tree: PathTree
@@ -46,7 +46,7 @@ class Question:
 
 
 class Search:
-    """Explores paths, and keeps the best policy for each number of errors.
+    """Explores paths, and keeps the best policy for each number of errors, in units of the samples' weights.
 
     Args:
         question: What is searched.
@@ -60,16 +60,16 @@ class Search:
     def __init__(self, question: Question, effort: Effort, progress: Progress = silent) -> None:
         self.question, self.effort, self.progress = question, effort, progress
         self.stop: Stop = lambda: False
-        samples, longest = question.samples, question.tree.longest
-        self.best: Incumbents = no_incumbents(samples, longest)
+        total, longest = question.weighing.total, question.tree.longest
+        self.best: Incumbents = no_incumbents(total, longest)
         self.best.envelope[question.most_errors + 1 :] = -inf  # nothing there is of any use
-        self.rows = np.full((samples + 1, longest), -1, np.int64)
-        self.floor = np.full(samples + 1, inf)
+        self.rows = np.full((total + 1, longest), -1, np.int64)
+        self.floor = np.full(total + 1, inf)
         self.total, self.done = question.tree.count(), 0
         self.all_begun = True  # whether the floor knows of all paths that `explore` was given last
         self.maker = KeyMaker(
             question.outputs,
-            samples=samples,
+            weighing=question.weighing,
             levels=question.family.levels,
             never=np.any([never_pays(cost.step) for cost in question.others.values()], axis=0),
             memory_gb=effort.memory_gb,
@@ -136,7 +136,7 @@ class Search:
 
 def _limits(question: Question, paths: Rows) -> Limits:
     """The constraints as the engine reads them, for these paths."""
-    samples, longest = question.samples, question.tree.longest
+    samples, longest = question.weighing.samples, question.tree.longest
     constraints = question.family.constraints
     means = [limit for limit in constraints.limits if limit.at == "mean"]
     tails = [limit for limit in constraints.limits if limit.at == "p95"]
@@ -155,13 +155,13 @@ def _limits(question: Question, paths: Rows) -> Limits:
         late_share=np.full(len(tails), samples - ceil(0.95 * samples - 1e-9), np.int64),
         paid=other,
         at_most=np.array([limit.at_most * samples * (1 + 1e-12) for limit in means]),
-        classes=pack(classes) if len(classes) else np.zeros((0, -(-samples // 64)), np.uint64),
+        classes=question.weighing.pack(classes) if len(classes) else np.zeros((0, question.weighing.words), np.uint64),
         need=need,
     )
 
 
 def floor_of_all(question: Question) -> NDArray[np.float64]:
-    """Least cost, summed over samples, that any policy with at most so many errors can have. [N + 1]
+    """Least cost, summed over samples, that any policy with at most so many errors can have. [errors + 1]
 
     Each sample pays the cheapest way to the cheapest exit that is right about it, and the cheapest of all where none
     is, or where an error is allowed; nobody pays for a head on the way. Loose, but known at once and never wrong.
@@ -173,14 +173,18 @@ def floor_of_all(question: Question) -> NDArray[np.float64]:
     )
     while (shorter < cost).any():
         cost, shorter = shorter, np.minimum(shorter, (shorter[:, None] + question.step[1:]).min(0))
-    cheapest, samples = cost.min(), question.samples
+    cheapest, weighing = cost.min(), question.weighing
+    samples, total = weighing.samples, weighing.total
     if not isinstance(question.outputs, ExitOutputs):
-        return np.full(samples + 1, samples * cheapest)
+        return np.full(total + 1, samples * cheapest)
     needed = np.full(samples, np.nan)
     for row in np.argsort(cost, kind="stable"):
         needed[np.isnan(needed) & question.outputs.correct[row]] = cost[row]
-    hopeless = int(np.isnan(needed).sum())
-    savings = np.sort(needed[~np.isnan(needed)] - cheapest)[::-1]
-    floor = np.full(samples + 1, inf)
-    floor[hopeless:] = samples * cheapest + savings.sum() - np.append(0.0, savings.cumsum())
+    some = ~np.isnan(needed)
+    weights = np.ones(samples, np.int64) if weighing.weights is None else weighing.weights
+    savings = (needed[some] - cheapest) / weights[some]  # of one unit of error
+    largest = np.argsort(-savings, kind="stable")
+    saved = np.repeat(savings[largest], weights[some][largest]).cumsum()
+    floor = np.full(total + 1, inf)
+    floor[weighing.count(~some) :] = samples * cheapest + saved[-1:].sum() - np.append(0.0, saved)
     return floor

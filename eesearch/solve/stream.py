@@ -15,6 +15,7 @@ from eesearch.core.design import ExitId
 from eesearch.core.errors import DataError, PolicyError
 from eesearch.core.policy import Fit, Scoring
 from eesearch.core.tables import ExitTable
+from eesearch.core.weights import Weights
 from eesearch.exits.routing import stop_output
 
 Block = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -33,6 +34,7 @@ class ScoreTable:
         split: `train`, `cal` or `test`.
         samples: Content hash of the split; tables with equal hashes are over the same samples.
         labels: Where they are known. [N]
+        weights: How much each sample counts; None: all the same. [N]
     """
 
     scores: NDArray[np.floating[Any]]
@@ -41,6 +43,7 @@ class ScoreTable:
     split: str = "cal"
     samples: str = ""
     labels: NDArray[np.int64] | None = None
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 2 or self.scores.shape != self.correct.shape or len(self.scores) != len(self.exits):

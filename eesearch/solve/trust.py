@@ -57,18 +57,18 @@ def p_value(paired: Paired, slack: float, *, gamma: float = GAMMA) -> float:
     Raises:
         PolicyError: there are no samples, the slack is below 0, or gamma is not between 0 and 1.
     """
-    _check(paired.samples, slack, gamma)
+    lost, gained, samples = paired.counts
+    _check(samples, slack, gamma)
     slack = min(slack, 1.0)
-    drop = paired.lost - paired.gained
-    low, high = (max(end, slack) for end in _share_interval(paired.lost + paired.gained, paired.samples, gamma))
+    low, high = (max(end, slack) for end in _share_interval(lost + gained, samples, gamma))
     grid = np.linspace(low, high, GRID if high > low else 1)
     for _ in range(ZOOMS):
-        tail = _tail(grid, slack, drop, paired.samples)
+        tail = _tail(grid, slack, lost - gained, samples)
         best = int(tail.argmax())
         below, above = max(best - 1, 0), min(best + 1, len(grid) - 1)
         fine = [np.linspace(grid[i], grid[j], ZOOM + 1)[:-1] for i, j in ((below, best), (best, above)) if i < j]
         grid = np.concatenate([*fine, grid[above : above + 1]])
-    tail = _tail(grid, slack, drop, paired.samples)
+    tail = _tail(grid, slack, lost - gained, samples)
     best = int(tail.argmax())
     # Between its neighbours a concave function is at most so much above the best point.
     sides = tail[best - 1 : best + 2] if 0 < best < len(tail) - 1 else tail[best : best + 1]

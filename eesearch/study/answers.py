@@ -10,7 +10,6 @@ from pydantic import Field
 from eesearch.core.costs import Axis
 from eesearch.core.design import AnyDesign, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
-from eesearch.core.paired import wilson
 from eesearch.core.timings import CONTENDED, NOISY
 from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, PickElsewhere, Point, Tried, is_backbone
 from eesearch.study.verified import Verified, policy_key, verified_words
@@ -272,7 +271,7 @@ class DeviceAnswer(Value):
             return ""
         worst = min(low, key=lambda key: low[key])
         cause = "early exits were paid for by the last one"
-        if low[worst] >= wilson(whole.accuracy, whole.samples)[0]:
+        if low[worst] >= whole.interval[0]:
             cause = f"with {whole.samples:,} samples that may be chance"
         others = f"; {len(low)} designs on the front lost more than {100.0 * LAST_LOST:g}" if len(low) > 1 else ""
         return (
@@ -365,7 +364,16 @@ class Answers(Value):
 
     def verdict(self) -> str:
         """One sentence per device."""
-        return " ".join(device.verdict() for device in self.devices)
+        return " ".join(device.verdict() for device in self.devices) + self._weighed()
+
+    def _weighed(self) -> str:
+        """What accuracies mean where classes have weights."""
+        weights = self.data.get("class_weights", {}).get("test")
+        if not weights:
+            return ""
+        told = [f"{name} {weight}" for name, weight in zip(self.class_names, weights, strict=True)]
+        rest = f" and {len(told) - 12} more" if len(told) > 12 else ""
+        return f" Accuracies are weighted by class: {', '.join(told[:12])}{rest}."
 
 
 def pays_for_exits(last_accuracy: float, backbone: Evaluation) -> bool:

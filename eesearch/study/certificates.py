@@ -300,7 +300,7 @@ def settle(
             query=query,
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             axis=axis,
-            samples=counts[0].samples,
+            samples=counts[0].counts[-1],
             candidates=tuple(tested),
         )
         after = Ledger(asked=(*before.asked, asked))

@@ -76,6 +76,7 @@ def certify(
         InputError: the samples were asked too often already, or what the study names cannot be loaded.
         RunError: the store lacks a network; the data have changed; the ledger is damaged or cannot be written.
     """
+    _refuse_weights(run)
     picked, drop = run.device(device), _drop(max_drop)
     query = Query(
         source=_share_key(run) if pool is None else pool.source,
@@ -110,6 +111,7 @@ def to_label(
         DataError: the pool is of another kind.
         RunError: the store lacks a network.
     """
+    _refuse_weights(run)
     _check_pool(run, pool)
     picked = run.device(device)
     points = [picked.points[c.number] for c in _candidates(run, picked, _drop(max_drop), progress)]
@@ -165,6 +167,15 @@ def _checked(confidence: float) -> float:
     if not 0.0 < confidence < 1.0:
         raise InputError("a confidence lies between 0 and 1", got=f"{confidence:g}", expected="such as 0.9")
     return confidence
+
+
+def _refuse_weights(run: Run) -> None:
+    if "class_weights" in run.answers.data:
+        raise DataError(
+            "a certificate counts samples, and the samples of this run count by their class",
+            got="data.class_weights",
+            do="Search without class weights in another run to certify one.",
+        )
 
 
 def _share_key(run: Run) -> str:

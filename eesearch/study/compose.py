@@ -253,7 +253,7 @@ def _facts_on_test(
         )
         for k, left in enumerate(here)
     )
-    return facts, Paired.of(right, problem.backbone_right("test"))
+    return facts, Paired.of(right, problem.backbone_right("test"), table.weights)
 
 
 def _on_bank(problem: BankProblem, profile: Profile) -> dict[str, object]:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from eesearch.core.costs import Axis
 from eesearch.core.front import describe
-from eesearch.core.paired import wilson
 from eesearch.study.answers import DeviceAnswer
 from eesearch.study.points import Point, is_backbone
 
@@ -47,7 +46,7 @@ def drop_interval(point: Point) -> tuple[float, float] | None:
 
 
 def _row(device: DeviceAnswer, name: int | str, point: Point) -> dict[str, object]:
-    low, high = wilson(point.test.accuracy, point.test.samples)
+    low, high = point.test.interval
     row: dict[str, object] = dict(describe(point.test))
     row |= {"point": name, "device": device.device, "accuracy_cal": point.cal.accuracy}
     row |= {"accuracy_test": point.test.accuracy, "accuracy_test_low": low, "accuracy_test_high": high}

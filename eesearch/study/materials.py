@@ -196,6 +196,7 @@ def load_study_data(study: Study) -> Dataset:
         data.args,
         calibration=calibration_of(study),
         certification=data.certification,
+        class_weights=data.class_weights,
         tokenizing=data.tokenizing,
         seed=study.seed,
     )

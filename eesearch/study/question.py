@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from itertools import chain
-from operator import eq
+from operator import eq, is_
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -15,6 +15,7 @@ from eesearch.core.design import ExitSpec, LossSpec, TrainSpec, Value
 from eesearch.core.front import MAX_DROP
 from eesearch.core.policy import decision_name, decision_named
 from eesearch.core.registry import DRIVERS, STRATEGIES
+from eesearch.core.weights import ClassWeights
 from eesearch.costs.devices import FORMAT, is_device_name
 from eesearch.costs.timer import Protocol
 from eesearch.study.networks import BackboneSpec as BackboneSpec
@@ -40,6 +41,8 @@ class DataSpec(Value):
         calibration: Where the calibration split comes from if the data have none of their own; by default a fifth of
             the training split, or, for a network that comes with weights, one half of the test split.
         certification: Share of the calibration samples, wherever they come from, that `eesearch certify` alone reads.
+        class_weights: Class -> what a sample of it counts in accuracies, 1 where nothing is said; or `balanced`: every
+            class counts the same in each split.
         tokenizer: Of texts: a folder that `save_pretrained` wrote, or a name in the hub's cache.
         max_tokens: The rest of a longer text is cut off.
     """
@@ -50,6 +53,13 @@ class DataSpec(Value):
     max_tokens: int = Field(default=128, ge=1, exclude_if=partial(eq, 128))
     calibration: Calibration | None = None
     certification: float | None = Field(default=None, gt=0.0, lt=1.0)
+    class_weights: ClassWeights | None = Field(default=None, exclude_if=partial(is_, None))
+
+    @model_validator(mode="after")
+    def _certifiable(self) -> DataSpec:
+        if self.certification is not None and self.class_weights:
+            raise ValueError("certification and class_weights exclude each other: certificates count samples")
+        return self
 
     @property
     def tokenizing(self) -> Tokenizing | None:

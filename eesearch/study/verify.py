@@ -20,6 +20,7 @@ from eesearch.core.errors import CostError, PickError, RunError
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
+from eesearch.core.weights import mean_right
 from eesearch.costs.deployed import lower_policy
 from eesearch.costs.devices import Device, parse_device
 from eesearch.costs.endtoend import Ran, Ride, run_rides, timing_order
@@ -63,6 +64,7 @@ class _Subject:
     """A point with all that is known about it before it runs.
 
     Attributes:
+        table: What its exits say of the test samples.
         stop: Where each test sample leaves, by the table. [N]
         answer: What it is answered. [N]
         near: Whether a score that it meets is next to a threshold. [N]
@@ -72,7 +74,7 @@ class _Subject:
     picked: Picked
     net: ExitNet | CascadeNet
     fits: tuple[Fit, ...]
-    labels: NDArray[np.int64]
+    table: ExitTable
     stop: NDArray[np.int64]
     answer: NDArray[np.int64]
     near: NDArray[np.bool_]
@@ -243,7 +245,7 @@ def _subject(
     stop, answer = replay(policy, table, fits)
     exits = [exit_id for exit_id in policy.exits if not exit_id.is_last_resort]
     costs = stage_costs(profile, exits, policy.decision, "latency_ms")
-    return _Subject(picked, net.eval(), fits, table.labels, stop, answer, _near(policy, table, fits, stop), costs)
+    return _Subject(picked, net.eval(), fits, table, stop, answer, _near(policy, table, fits, stop), costs)
 
 
 def _fits(run: Run, policy: Policy) -> tuple[Fit, ...]:
@@ -288,7 +290,7 @@ def _verified(subject: _Subject, ride: Ride, ran: Sequence[Ran], profile: Device
     answer, stop = (np.array(getattr(ran[0].said, name)) for name in ("answer", "stop"))
     compared = compare_blocks([_blocks(ride, each) for each in ran])
     other = (answer != subject.answer) | (stop != subject.stop)
-    right = (answer == subject.labels) | (answer == ABSTAINED)
+    right = (answer == subject.table.labels) | (answer == ABSTAINED)
     return Verified(
         device=profile.device,
         front=device.device,
@@ -305,7 +307,7 @@ def _verified(subject: _Subject, ride: Ride, ran: Sequence[Ran], profile: Device
         predicted=predicted_spent(predict_calls(subject.costs, subject.stop[ride.order].reshape(-1, batch))),
         predicted_backbone=subject.costs.backbone,
         **_measured(compared, profile.latency.noise),
-        accuracy=float(right.mean()),
+        accuracy=float(mean_right(right, subject.table.weights)),
         table_accuracy=point.test.accuracy,
         differing=int((other & ~subject.near).sum()),
         near=int((other & subject.near).sum()),

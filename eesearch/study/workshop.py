@@ -123,7 +123,8 @@ class Workshop:
             if shards and self.spread:
                 self.spread(shards)
                 logits = [np.asarray(self._take("shard", shard.key)[0]["logits"]) for shard in shards]
-                table = ExitTable(np.concatenate(logits, axis=1), data.y, net.exits, data.name, data.key)
+                joined = np.concatenate(logits, axis=1)
+                table = ExitTable(joined, data.y, net.exits, data.name, data.key, data.weights)
             else:
                 with placed(net, self._device):
                     table = collect(net, data, progress=self.progress)

@@ -48,4 +48,4 @@ def collect(
             got=", ".join(wrong),
             do="Lower the learning rate, or scale the input.",
         )
-    return ExitTable(joined, split.y, net.exits, split.name, split.key)
+    return ExitTable(joined, split.y, net.exits, split.name, split.key, split.weights)

@@ -14,6 +14,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 
 from eesearch.core.design import Value
 from eesearch.core.errors import DataError
+from eesearch.core.weights import ClassWeights, Weights, class_units
 from eesearch.training.checks import FORMAT as FORMAT
 from eesearch.training.checks import check_classes, check_splits, read_classes, read_split, read_text
 from eesearch.training.shares import Share, take_share
@@ -46,21 +47,28 @@ class Split:
         x: Raw samples, before any preprocessing: uint8, integer or float32. [N, ...]
         y: Labels 0 .. C - 1. [N]
         text: What a person reads of each sample, for the report; None: nothing was given. [N]
+        class_weights: What a sample of each class counts; None: all the same. [C]
     """
 
     name: str
     x: NDArray[Any]
     y: NDArray[np.int64]
     text: NDArray[Any] | None = None
+    class_weights: Weights | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def weights(self) -> Weights | None:
+        """What each sample counts; None: all the same. [N]"""
+        return None if self.class_weights is None else self.class_weights[self.y]
+
     @cached_property
     def key(self) -> str:
-        """Content hash of samples and labels; the name and the text do not count."""
+        """Content hash of samples, labels and weights; the name and the text do not count."""
         digest = hashlib.sha256()
-        for array in (self.x, self.y):
+        for array in (self.x, self.y, *([] if self.class_weights is None else [self.class_weights])):
             digest.update(f"{array.dtype.str}{array.shape};".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
@@ -97,7 +105,9 @@ class Dataset:
 
     def record(self) -> dict[str, Any]:
         """Sizes, seed, classes and content hashes, as a run records them."""
+        weighed = {split.name: split.class_weights.tolist() for split in self.splits if split.class_weights is not None}
         return {
+            **({"class_weights": weighed} if weighed else {}),
             "sizes": {split.name: len(split) for split in self.splits},
             "hashes": {split.name: split.key for split in self.splits},
             "sample_shape": list(self.train.x.shape[1:]),
@@ -113,6 +123,7 @@ def load_dataset(
     *,
     calibration: Calibration | None = None,
     certification: float | None = None,
+    class_weights: ClassWeights | None = None,
     tokenizing: Tokenizing | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -124,6 +135,7 @@ def load_dataset(
         calibration: Used when there is no `x_cal`.
         certification: Share of the calibration samples that is set aside for risk control, stratified by class,
             wherever they come from; None: nothing is.
+        class_weights: What the classes count where something is selected (calibration) or reported (test).
         tokenizing: How texts become token ids; None: samples are no texts.
         seed: Decides which samples calibrate, and which certify.
 
@@ -133,7 +145,14 @@ def load_dataset(
             split without a class.
     """
     arrays = load_arrays(source, args or {})
-    return make_dataset(arrays, calibration=calibration, certification=certification, tokenizing=tokenizing, seed=seed)
+    return make_dataset(
+        arrays,
+        calibration=calibration,
+        certification=certification,
+        class_weights=class_weights,
+        tokenizing=tokenizing,
+        seed=seed,
+    )
 
 
 def make_dataset(
@@ -141,6 +160,7 @@ def make_dataset(
     *,
     calibration: Calibration | None = None,
     certification: float | None = None,
+    class_weights: ClassWeights | None = None,
     tokenizing: Tokenizing | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -169,6 +189,9 @@ def make_dataset(
         share = Share("cert", "certification", certification, advice)
         splits["cal"], splits["cert"] = _take_share(splits["cal"], share, seed)
     check_classes({name: split.y for name, split in splits.items()}, names)
+    if class_weights:
+        for each in ("cal", "test"):
+            splits[each] = replace(splits[each], class_weights=class_units(class_weights, names, splits[each].y))
     made_by = tokenizing.tokenizer if tokenizing else ""
     return Dataset(splits["train"], splits["cal"], splits["test"], names, seed, splits.get("cert"), made_by)
 

@@ -40,7 +40,8 @@ def problems(draw):
     ids = (*(ExitId(network="n", cut=f"c{i}", head="h") for i in range(exits - 1)),)
     ids = (*ids, ExitId(network="n", cut=OUTPUT, head=OWN))
     logits = rng.integers(-2, 3, (exits, samples, 2)).astype(np.float32)
-    table = ExitTable(logits, rng.integers(0, 2, samples), ids, "cal", "s")
+    weights = rng.integers(1, 9, samples) if draw(st.booleans()) else None
+    table = ExitTable(logits, rng.integers(0, 2, samples), ids, "cal", "s", weights)
     axes = []
     for axis in ("macs", "latency_ms"):
         step = steps_of(np.cumsum(rng.integers(0, 9, exits)), [*rng.integers(0, 9, exits - 1), 0]).astype(float)
@@ -61,7 +62,7 @@ def brute_force(table, axes, family, scoring):
             paid = [np.cumsum([cost.step[i, j] for i, j in legs]) for cost in axes]
             for thresholds in product(*([*threshold_levels(row, family.levels or 99), inf] for row in scores[:-1])):
                 stop = np.array([next((s for s, t in enumerate(thresholds) if v[s] >= t), k - 1) for v in scores.T])
-                errors = int((~correct[stop, np.arange(len(stop))]).sum())
+                errors = int(~correct[stop, np.arange(len(stop))] @ table.weight)
                 found.add((errors, *(round(float(p[stop].sum()), 9) for p in paid)))
     return found
 
@@ -70,8 +71,9 @@ def undominated(found):
     return {p for p in found if not any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in found)}
 
 
-def values(points, samples):
-    return {(round(p.error * samples), *(round(c.mean * samples, 9) for c in p.costs.values())) for p in points}
+def values(points, table):
+    total, samples = table.weight.sum(), len(table.labels)
+    return {(round(p.error * total), *(round(c.mean * samples, 9) for c in p.costs.values())) for p in points}
 
 
 @settings(max_examples=150, deadline=None)
@@ -79,7 +81,7 @@ def values(points, samples):
 def test_up_to_two_early_exits_nothing_is_left_out(problem, max_exits, levels, scoring):
     table, axes = problem
     family = Family(max_exits, levels)
-    found = values(solve_axes(table, axes, scoring=scoring, family=family), len(table.labels))
+    found = values(solve_axes(table, axes, scoring=scoring, family=family), table)
     assert found == undominated(brute_force(table, axes, family, scoring))
 
 
@@ -89,7 +91,7 @@ def test_beyond_it_every_policy_has_a_point_within_epsilon(problem, epsilon):
     table, axes = problem
     family = Family(3, None)
     points = solve_axes(table, axes, family=family, epsilon=epsilon)
-    mine = values(points, len(table.labels))
+    mine = values(points, table)
     for error, first, second in brute_force(table, axes, family, Scoring()):
         assert any(e <= error and a <= first + 1e-6 and b <= second * (1.0 + epsilon) + 1e-6 for e, a, b in mine)
 

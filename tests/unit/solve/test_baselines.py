@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, product
 from math import inf
 
@@ -118,16 +119,20 @@ def test_many_policies_are_evaluated_as_one_by_one():
     assert together == [evaluate(p, table, [costs]) for p in policies]
 
 
+@pytest.mark.parametrize("weighed", [True, False])
 @pytest.mark.parametrize("ties", [True, False])
-def test_the_sweep_is_what_routing_says_at_every_threshold(ties):
+def test_the_sweep_is_what_routing_says_at_every_threshold(ties, weighed):
     table = random_table(3, cuts=4, samples=50, ties=ties)
+    table = replace(table, weights=np.arange(50) % 4 + 1) if weighed else table
     costs = chain_costs(table.exits)
     placed = Placed.of(table, costs, range(5), Scoring())
     thresholds = placed.shared_thresholds()
     errors, cost = shared_sweep(placed, thresholds)
     for t, threshold in enumerate(thresholds):
         policy = placed.policy([threshold] * 4)
-        assert figures(evaluate(policy, table, [costs])) == (errors[t], round(float(cost[t]), 9))
+        found = evaluate(policy, table, [costs])
+        assert round(found.error * table.weight.sum()) == errors[t]
+        assert figures(found)[1] == round(float(cost[t]), 9)
 
 
 def test_sdn_shares_one_threshold_and_none_is_better():

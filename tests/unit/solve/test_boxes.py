@@ -78,7 +78,8 @@ class Table:
             classes=pack(self.classes),
             need=self.need,
         )
-        return Keys(leaves, levels, pack(self.right)), paths, limits
+        keys = Keys(leaves, levels, pack(self.right), np.ones(1, np.int64), np.array([self.samples]))
+        return keys, paths, limits
 
     def outcome(self, number, levels):
         """Errors and cost of a policy, and whether it keeps the limits, from where each sample leaves."""

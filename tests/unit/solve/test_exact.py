@@ -61,7 +61,9 @@ def problems(draw, odd_costs=False):
     if odd_costs:  # no triangle inequality: a way through an exit that nobody leaves at may be the cheaper one
         step = np.where(np.isfinite(step), rng.integers(0, 20, step.shape), step)
     ids = exit_ids(depths)
-    return ExitTable(logits, labels, ids, "cal", "s"), StageCosts(step, ids, "macs", float(step[0, -1]) + 1.0)
+    weights = rng.integers(1, draw(st.sampled_from([2, 4, 30])), samples) if draw(st.booleans()) else None
+    table = ExitTable(logits, labels, ids, "cal", "s", weights)
+    return table, StageCosts(step, ids, "macs", float(step[0, -1]) + 1.0)
 
 
 def paths_of(table, costs, max_exits):
@@ -93,17 +95,18 @@ def all_policies(table, costs, family, scoring=MAX_PROB):
 
 
 def brute_force(table, costs, family, scoring=MAX_PROB, accept=lambda *_: True):
-    """Non-dominated (errors, total cost) by trying everything, sample by sample."""
+    """Non-dominated (errors by weight, total cost) by trying everything, sample by sample."""
     found = {
-        (int((~right).sum()), float(paid[stop].sum()))
+        (int(~right @ table.weight), float(paid[stop].sum()))
         for stop, paid, right, path in all_policies(table, costs, family, scoring)
         if accept(stop, paid, right, path)
     }
     return sorted(p for p in found if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in found))
 
 
-def solved(front, samples):
-    return sorted((round(e.error * samples), e.costs["macs"].mean * samples) for e in front.points)
+def solved(front, table):
+    total, samples = table.weight.sum(), len(table.labels)
+    return sorted((round(e.error * total), e.costs["macs"].mean * samples) for e in front.points)
 
 
 def solve(table, costs, family, scoring=MAX_PROB, **effort):
@@ -111,7 +114,7 @@ def solve(table, costs, family, scoring=MAX_PROB, **effort):
 
 
 def agrees(front, table, expected):
-    return np.allclose(solved(front, len(table.labels)), expected, rtol=0.0, atol=1e-9)
+    return np.allclose(solved(front, table), expected, rtol=0.0, atol=1e-9)
 
 
 families = st.builds(Family, max_exits=st.integers(0, 4), levels=st.sampled_from([1, 2, 3, None]))
@@ -262,7 +265,7 @@ def test_constraints_are_kept_exactly(problem, family, data):
         min_recall=data.draw(st.sampled_from([None, 0.3, 0.6])),
         max_drop=data.draw(st.sampled_from([None, 0.1, 0.3])),
     )
-    backbone = table.correct[-1].mean()
+    backbone = table.accuracy[-1]
 
     def broken(stop, right, path):
         """By how much each constraint is broken, relative to its bound."""
@@ -276,7 +279,8 @@ def test_constraints_are_kept_exactly(problem, family, data):
         if constraints.min_recall is not None:
             yield 1.0 - min(right[table.labels == c].mean() for c in np.unique(table.labels)) / constraints.min_recall
         if constraints.max_drop is not None:
-            yield (backbone - right.mean() - constraints.max_drop) / max(backbone, 1e-12)
+            accuracy = np.average(right, weights=table.weight)
+            yield (backbone - accuracy - constraints.max_drop) / max(backbone, 1e-12)
 
     def violation(stop, right, path):
         return max(broken(stop, right, path), default=0.0)
@@ -306,13 +310,14 @@ def test_a_certificate_holds_wherever_the_search_was_stopped(problem, family, as
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "clock", lambda _: lambda: next(calls, None) is None)
         front = solve(table, costs, family, method="anytime")
-    samples, unit = len(table.labels), costs.backbone
+    total, samples, unit = table.weight.sum(), len(table.labels), costs.backbone
     floor = np.array(front.certificate.floor).reshape(-1, 2)
     for errors, cost in expected:  # nothing lies below the floor
-        below = floor[floor[:, 0] <= errors / samples + 1e-12]
+        below = floor[floor[:, 0] <= errors / total + 1e-12]
         assert len(below)
         assert below[-1, 1] <= cost / samples / unit + 1e-9
-    best = hypervolume(np.array([(e / samples, c / samples / unit) for e, c in expected]), front.backbone.error + 0.05)
+    values = np.array([(e / total, c / samples / unit) for e, c in expected])
+    best = hypervolume(values, front.backbone.error + 0.05)
     assert front.hypervolume() + front.certificate.gain >= min(best, 1.0) - 1e-9 or best < 0.0
 
 
@@ -360,10 +365,27 @@ def test_two_exits_on_a_larger_table_are_brute_force(larger):
     table, costs = larger
     front = solve(table, costs, Family(2, 3))
     expected = np.array(brute_force(table, costs, Family(2, 3)))
-    got = np.array(solved(front, 150))
+    got = np.array(solved(front, table))
     covered = (got[:, None, :] <= expected[None] + 1e-9).all(-1).any(0)  # costs are sums of floats here
     assert covered.all()
     assert len(got) <= len(expected)
+
+
+@pytest.mark.parametrize("weights", [[1, 1, 1, 1], [1, 5, 1, 2], [70, 1, 23, 4]])
+def test_classes_of_any_weights_over_several_words(larger, weights):
+    """150 samples: each weight begins a word of its own."""
+    table, costs = larger
+    weighed = replace(table, weights=np.array(weights)[table.labels])
+    front = solve(weighed, costs, Family(2, 3))
+    expected, got = np.array(brute_force(weighed, costs, Family(2, 3))), np.array(solved(front, weighed))
+    assert (got[:, None, :] <= expected[None] + 1e-9).all(-1).any(0).all()
+    assert len(got) <= len(expected)
+    refined = solve_front(weighed, costs, family=Family(2, 3))
+    assert refined.hypervolume() >= front.hypervolume()
+    for point in refined.points:
+        assert point == evaluate(point.policy, weighed, [costs])
+    plain = solve(table, costs, Family(2, 3))
+    assert (solved(plain, table) == solved(front, weighed)) == (len(set(weights)) == 1)
 
 
 def test_exits_on_cuts_are_counted_wherever_everybody_leaves(larger):

@@ -80,7 +80,12 @@ def test_overlaps_count_who_may_leave_and_who_may_leave_rightly(stops, overlaps,
     rows = np.zeros(4 * stops - 3, np.uint64)
     rows[: 2 * (stops - 1)] = np.arange(2 * (stops - 1)) * words
     rows[2 * (stops - 1) : 3 * stops - 2] = np.arange(stops) * words
-    counts, both = np.zeros(stops, np.int64), np.zeros((stops + 1, stops + 1), np.int64)
-    overlaps(leaves, pack(right), rows, counts, both)
+    counts = np.zeros((2, stops + 2, stops + 1), np.int64)
+    middle = words // 2  # the words are counted in two groups
+    for group, (begin, end) in enumerate([(0, middle), (middle, words)]):
+        overlaps(leaves, pack(right), rows, (group, begin, end), counts)
+    both, may_leave = counts.sum(0)[:-1], counts.sum(0)[-1]
     assert [both[j, j:].tolist() for j in range(stops + 1)] == wanted
-    assert counts[:-1].tolist() == [s.sum() for s in seen[1:-1]]
+    assert may_leave[: stops - 1].tolist() == [s.sum() for s in seen[1:-1]]
+    if middle:
+        assert counts.any(axis=(1, 2)).all()

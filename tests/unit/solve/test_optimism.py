@@ -10,6 +10,7 @@ from eesearch.core.costs import StageCosts
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
+from eesearch.exits.evaluate import outcomes
 from eesearch.solve.exact import solve_front
 from eesearch.solve.family import Family
 from eesearch.solve.optimism import FoldPoints, fixed_points, fold_points, optimism
@@ -49,7 +50,7 @@ def test_is_what_picks_lose_on_new_samples():
     assert np.mean(estimated) == pytest.approx(np.mean(real), rel=0.12)
 
 
-def table_and_costs(samples=600, seed=0):
+def table_and_costs(samples=600, seed=0, weights=None):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, samples)
     exits = (
@@ -59,7 +60,8 @@ def table_and_costs(samples=600, seed=0):
     logits = rng.normal(size=(4, samples, 3)).astype(np.float32)
     for k, strength in enumerate((0.8, 1.4, 2.0, 2.6)):
         logits[k, np.arange(samples), labels] += strength
-    table = ExitTable(logits, labels, exits, "cal", "made up")
+    weights = None if weights is None else np.array(weights)[labels]
+    table = ExitTable(logits, labels, exits, "cal", "made up", weights)
     prefix, head = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.1, 0.1, 0.0])
     step = np.full((5, 4), np.inf)
     for start in range(5):
@@ -100,6 +102,26 @@ class TestFoldPoints:
         assert found[3].samples.tolist() == [480, 120]
         assert found[3].cost.tolist() == [p.costs["macs"].mean for p in front.points]
         assert found[3].lost.tolist() == [right - round(p.accuracy * 480) for p in front.points]
+
+    def test_count_errors_by_the_weights_of_samples(self):
+        table, costs = table_and_costs(weights=[1, 7, 3])
+        fold = np.arange(600).astype(np.int16) % FOLDS
+        found = fold_points(table, [costs], Scoring(), table.correct[-1], fold=fold, family=Family(2, 8))
+        outside, inside = fold != 3, fold == 3
+        weights = [table.weight[part] for part in (outside, inside)]
+        part = ExitTable(
+            table.logits[:, outside], table.labels[outside], table.exits, "cal", "part", table.weight[outside]
+        )
+        front = solve_front(part, costs, family=Family(2, 8))
+        own = table.correct[-1]
+        assert found[3].samples.tolist() == [w.sum() for w in weights]
+        wanted = [own[outside] @ weights[0] - round(p.accuracy * weights[0].sum()) for p in front.points]
+        assert found[3].lost.tolist() == wanted
+        right = [outcomes(p.policy, table)[1] for p in front.points]
+        assert found[3].lost_in.tolist() == [own[inside] @ weights[1] - r[inside] @ weights[1] for r in right]
+        policy = front.points[len(front.points) // 2].policy
+        fixed = fixed_points(policy, table, costs, (), own, fold=fold)[3]
+        assert (fixed.lost[0], fixed.lost_in[0]) == (wanted[len(wanted) // 2], found[3].lost_in[len(wanted) // 2])
 
     def test_what_they_lose_in_the_fold_is_told_by_replay(self):
         table, costs = table_and_costs()

@@ -28,13 +28,14 @@ def policies(draw):
     scores = rng.choice(SCORES, (k, samples), p=[0.1, *[0.15] * 6]).astype(np.float32)
     cumulative = np.cumsum(rng.integers(0, 5, k)).astype(float)
     thresholds = np.append(rng.choice([-1.0, -0.1, 0.1, 0.3, 0.6, 0.9, 2.0, inf], k - 1), -inf)
-    return scores, rng.random((k, samples)) < 0.6, cumulative, thresholds
+    weights = rng.integers(1, draw(st.sampled_from([2, 5])), samples)
+    return (scores, rng.random((k, samples)) < 0.6, cumulative, weights), thresholds
 
 
-def value(scores, correct, cumulative, thresholds):
-    """Errors and summed cost, by routing."""
+def value(scores, correct, cumulative, weights, thresholds):
+    """Errors by weight and summed cost, by routing."""
     stop = route(scores, thresholds)
-    return int((~correct[stop, np.arange(len(stop))]).sum()), float(cumulative[stop].sum())
+    return int(~correct[stop, np.arange(len(stop))] @ weights), float(cumulative[stop].sum())
 
 
 def midpoints(score):
@@ -52,35 +53,36 @@ def with_threshold(thresholds, at, threshold):
 @settings(max_examples=300, deadline=None)
 @given(policies())
 def test_a_sweep_tells_what_routing_says_of_every_midpoint(case):
-    scores, correct, cumulative, thresholds = case
+    path, thresholds = case
+    scores = path[0]
     for at in range(len(scores) - 1):
-        found = sweep(stops_of(scores, correct, cumulative), thresholds, at)
+        found = sweep(stops_of(*path), thresholds, at)
         np.testing.assert_array_equal(found.thresholds, midpoints(scores[at]))
-        expected = [value(scores, correct, cumulative, with_threshold(thresholds, at, t)) for t in found.thresholds]
+        expected = [value(*path, with_threshold(thresholds, at, t)) for t in found.thresholds]
         assert list(zip(found.errors.tolist(), found.cost.tolist(), strict=True)) == expected
-        assert (found.errors_now, found.cost_now) == value(scores, correct, cumulative, thresholds)
+        assert (found.errors_now, found.cost_now) == value(*path, thresholds)
 
 
 @settings(max_examples=300, deadline=None)
 @given(policies())
 def test_no_move_of_one_threshold_improves_what_is_refined_and_nothing_got_worse(case):
-    scores, correct, cumulative, thresholds = case
-    refined = refine(stops_of(scores, correct, cumulative), thresholds)
-    errors, cost = value(scores, correct, cumulative, refined)
-    errors_before, cost_before = value(scores, correct, cumulative, thresholds)
+    path, thresholds = case
+    scores, refined = path[0], refine(stops_of(*path), thresholds)
+    errors, cost = value(*path, refined)
+    errors_before, cost_before = value(*path, thresholds)
     assert errors <= errors_before
     assert cost <= cost_before
     for at in range(len(scores) - 1):
         for threshold in midpoints(scores[at]):
-            rival = value(scores, correct, cumulative, with_threshold(refined, at, threshold))
+            rival = value(*path, with_threshold(refined, at, threshold))
             assert rival == (errors, cost) or rival[0] > errors or rival[1] > cost
 
 
 @settings(max_examples=200, deadline=None)
 @given(policies())
 def test_thresholds_stay_or_come_to_lie_between_distinct_scores(case):
-    scores, correct, cumulative, thresholds = case
-    refined = refine(stops_of(scores, correct, cumulative), thresholds)
+    path, thresholds = case
+    scores, refined = path[0], refine(stops_of(*path), thresholds)
     for before, after, score in zip(thresholds, refined, scores, strict=True):
         assert after == before or after in midpoints(score)
 
@@ -91,7 +93,7 @@ def test_neighbouring_floats_are_kept_apart():
     correct = np.array([[False, True], [True, True]])
     refined = refine(stops_of(scores, correct, np.array([1.0, 3.0])), [0.95, -inf])
     assert low < refined[0] < float(scores[0, 1])
-    assert value(scores, correct, np.array([1.0, 3.0]), refined) == (0, 4.0)
+    assert value(scores, correct, np.array([1.0, 3.0]), np.ones(2, np.int64), refined) == (0, 4.0)
 
 
 def test_of_thresholds_that_come_to_the_same_it_takes_the_middle_one():
