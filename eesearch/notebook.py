@@ -81,7 +81,7 @@ class Run(study_run.Run):
 
     def _repr_html_(self) -> str:
         """The verdicts and every device's front."""
-        verdicts = "".join(f"<li>{escape(device.verdict())}</li>" for device in self.answers.devices)
+        verdicts = "".join(f"<li>{escape(each)}</li>" for each in self.answers.verdicts())
         fronts = "".join(device.front()._repr_html_() for device in self.answers.devices)
         title = escape(f"{self.answers.study}: {len(self.answers.trials)} trials in {self.directory.path}")
         return f"<p><b>{title}</b></p><ul>{verdicts}</ul>{fronts}"

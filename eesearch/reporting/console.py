@@ -40,7 +40,7 @@ PATIENCE = 2.0
 
 def verdict_text(answers: Answers) -> Text:
     """Do exits pay: a line per device. Print it first."""
-    return Text("\n".join(device.verdict() for device in answers.devices), style="bold")
+    return Text("\n".join(answers.verdicts()), style="bold")
 
 
 def front_table(device: DeviceAnswer, points: Sequence[int] | None = None, *, naive: bool = False) -> Table:

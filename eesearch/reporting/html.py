@@ -117,7 +117,7 @@ def render_html(answers: Answers, examples: Examples | None = None, *, run: str 
         answers=answers,
         shown=shown,
         packed=_packed(json.dumps(shown, allow_nan=False)),
-        verdicts=[device.verdict() for device in answers.devices],
+        verdicts=answers.verdicts(),
         devices=[_device_view(device, data) for device, data in fronts],
         trials=trial_rows(answers),
         failed=sum(trial.state == "failed" for trial in answers.trials),

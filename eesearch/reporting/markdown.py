@@ -42,7 +42,7 @@ Cells = Sequence[object]
 
 def markdown_report(answers: Answers) -> str:
     """Verdicts, then per device its front, who there is to compare with and the seeds, then the trials."""
-    parts = [f"# {escaped(answers.study)}", "\n".join(f"- {escaped(d.verdict())}" for d in answers.devices)]
+    parts = [f"# {escaped(answers.study)}", "\n".join(f"- {escaped(each)}" for each in answers.verdicts())]
     for device in answers.devices:
         parts += [f"## {escaped(device.device)}", _front(device)]
         parts += [f"### {TITLE}", _promises(device)] if promise_rows(device) else []

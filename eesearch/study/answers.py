@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -362,18 +363,24 @@ class Answers(Value):
         chosen = [[(p.cal.design, p.cal.policy.model_dump(mode="json")) for p in d.points] for d in self.devices]
         return content_key([d.device for d in self.devices], chosen)
 
-    def verdict(self) -> str:
-        """One sentence per device."""
-        return " ".join(device.verdict() for device in self.devices) + self._weighed()
-
-    def _weighed(self) -> str:
-        """What accuracies mean where classes have weights."""
+    def verdicts(self) -> list[str]:
+        """One sentence per device, and what accuracies mean where classes have weights."""
+        told = [device.verdict() for device in self.devices]
         weights = self.data.get("class_weights", {}).get("test")
-        if not weights:
-            return ""
-        told = [f"{name} {weight}" for name, weight in zip(self.class_names, weights, strict=True)]
-        rest = f" and {len(told) - 12} more" if len(told) > 12 else ""
-        return f" Accuracies are weighted by class: {', '.join(told[:12])}{rest}."
+        return told + ([_weighed(dict(zip(self.class_names, weights, strict=True)))] if weights else [])
+
+    def verdict(self) -> str:
+        """All of them."""
+        return " ".join(self.verdicts())
+
+
+def _weighed(weights: Mapping[str, int]) -> str:
+    """What each class counts, from those that count most."""
+    least = min(weights.values())
+    more = sorted(((w / least, name) for name, w in weights.items() if w > least), reverse=True)
+    told = [f"{name} counts {weight:.4g}" for weight, name in more[:12]]
+    told += ["..."] if len(more) > 12 else []
+    return f"Accuracies are weighted by class: {', '.join([*told, 'any other 1'])}."
 
 
 def pays_for_exits(last_accuracy: float, backbone: Evaluation) -> bool:

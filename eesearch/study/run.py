@@ -76,7 +76,7 @@ class Run:
         return study
 
     def __repr__(self) -> str:
-        devices = "\n".join(f"  {device.verdict()}" for device in self.answers.devices)
+        devices = "\n".join(f"  {each}" for each in self.answers.verdicts())
         return f"Run({str(self.directory.path)!r}, {len(self.answers.trials)} trials)\n{devices}"
 
     def device(self, name: str | None = None) -> DeviceAnswer:

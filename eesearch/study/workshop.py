@@ -123,7 +123,7 @@ class Workshop:
             if shards and self.spread:
                 self.spread(shards)
                 logits = [np.asarray(self._take("shard", shard.key)[0]["logits"]) for shard in shards]
-                joined = np.concatenate(logits, axis=1)
+                joined = np.concatenate(logits, axis=1).astype(np.float32, copy=False)
                 table = ExitTable(joined, data.y, net.exits, data.name, data.key, data.weights)
             else:
                 with placed(net, self._device):

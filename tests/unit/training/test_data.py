@@ -35,6 +35,18 @@ def test_npz_file_gives_checked_splits(tmp_path):
     assert np.bincount(data.cal.y).tolist() == [4, 4]
 
 
+def test_class_weights_are_those_of_calibration_and_test(tmp_path):
+    source = saved(tmp_path, class_names=np.array(["cat", "dog"]))
+    plain, weighed = (load_dataset(source, class_weights=weights) for weights in (None, {"dog": 3}))
+    assert weighed.cal.weights.tolist() == [(1, 3)[label] for label in weighed.cal.y]
+    assert weighed.test.weights.tolist() == [(1, 3)[label] for label in weighed.test.y]
+    assert weighed.train.weights is None, "training is not weighed"
+    assert weighed.train.key == plain.train.key
+    assert weighed.cal.key != plain.cal.key, "tables of other weights are not reused"
+    assert weighed.record()["class_weights"] == {"cal": [1, 3], "test": [1, 3]}
+    assert "class_weights" not in plain.record()
+
+
 def test_own_calibration_split_is_kept(tmp_path):
     source = saved(tmp_path, x_cal=np.zeros((4, 3)), y_cal=np.array([0, 1, 0, 1]))
     data = load_dataset(source, calibration=Calibration(origin="test", share=0.5))

@@ -1,0 +1,83 @@
+"""A search whose classes count differently: every accuracy is the weighted one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from eesearch.api import search, search_study
+from eesearch.core.errors import DataError, StudyError
+from eesearch.nets.zoo import residual_cnn
+from eesearch.study.certifying import certify, to_label
+from eesearch.study.files import validate
+from eesearch.study.materials import load_study_data
+from eesearch.study.pools import Pool
+from eesearch.study.question import DataSpec, Study
+from eesearch.study.verify import verify
+from eesearch.training.data import digits, make_dataset
+
+WEIGHTS = {"8": 6, "1": 2.5}
+
+
+@pytest.fixture(scope="module")
+def weighed(tiny_fields, tmp_path_factory):
+    data = tiny_fields["data"] | {"class_weights": {8: 6, 1: 2.5}}  # as YAML reads the keys
+    fields = tiny_fields | {"data": data, "devices": ["cpu:eager:t1:b1", "macs"], "budget": {"trials": 2}}
+    return search_study(Study.model_validate(fields), tmp_path_factory.mktemp("runs") / "weighed")
+
+
+def test_reported_accuracies_are_weighted_means_of_who_is_right(weighed):
+    test = load_study_data(weighed.directory.study()).test
+    weights = np.array([{"8": 6.0, "1": 2.5}.get(str(label), 1.0) for label in test.y])
+    rows = pd.read_csv(weighed.directory.path / "front.csv")
+    macs = rows[rows["device"] == "macs"]
+    for point, row in zip(weighed.device("macs").points, macs.itertuples(), strict=False):
+        net, fits = weighed.network(point, test.x)
+        answer = net.predict(test.x, point.cal.policy, fits).answer
+        assert np.average(answer == test.y, weights=weights) == pytest.approx(row.accuracy_test, abs=2e-3)
+        assert row.accuracy_test_low < row.accuracy_test < row.accuracy_test_high
+        assert point.test.as_sure_as < len(test)
+    assert len(macs) > 3
+
+
+def test_the_drop_of_a_point_is_that_of_the_weighted_accuracies(weighed):
+    device = weighed.device("macs")
+    for point in device.points:
+        assert point.paired.drop == pytest.approx(device.backbone.test.accuracy - point.test.accuracy, abs=1e-9)
+
+
+def test_whoever_reads_an_accuracy_is_told(weighed):
+    told = "Accuracies are weighted by class: 8 counts 6, 1 counts 2.5, any other 1."
+    assert told in weighed.answers.verdict()
+    assert told in (weighed.directory.path / "report.html").read_text()
+    assert weighed.answers.data["class_weights"]["test"] == [2, 5, 2, 2, 2, 2, 2, 2, 12, 2]
+
+
+def test_what_is_measured_is_weighted_too(weighed):
+    (found,) = verify(weighed, [weighed.pick("knee@macs")], "cpu:eager:t1:b1")
+    assert found.accuracy == pytest.approx(found.table_accuracy, abs=2e-3)
+
+
+def test_a_certificate_is_refused(weighed):
+    pool = Pool(np.zeros((3, 1, 8, 8), np.uint8), np.zeros(3, np.int64))
+    for ask in (lambda: certify(weighed, "1%"), lambda: to_label(weighed, "1%", pool)):
+        with pytest.raises(DataError, match="the samples of this run count by their class"):
+            ask()
+    with pytest.raises(StudyError, match="certification and class_weights exclude each other"):
+        validate(DataSpec, {"source": "x.npz", "certification": 0.5, "class_weights": "balanced"}, "data")
+
+
+def test_balanced_classes_by_the_api_are_the_mean_recall(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arrays = digits()
+    kept = (arrays["y_test"] != 3) | (np.arange(len(arrays["y_test"])) % 4 == 0)  # one class is rare
+    arrays |= {"x_test": arrays["x_test"][kept], "y_test": arrays["y_test"][kept]}
+    data = make_dataset(arrays, class_weights="balanced")
+    model = residual_cnn(channels=[4], blocks=1, classes=10, in_channels=1)
+    fields = {key: tiny[key] for key in ("training", "space", "input")}
+    run = search(model, data, device="macs", budget="5s", study=fields)
+    y, backbone = data.test.y, run.device("macs").backbone.test
+    said = model.eval()((torch.from_numpy(data.test.x).float() * 0.0625 - 0.3) / 0.37).argmax(-1).numpy()
+    recalls = [(said == y)[y == label].mean() for label in range(10)]
+    assert backbone.accuracy == pytest.approx(np.mean(recalls), abs=5e-3)
+    assert abs(np.mean(recalls) - (said == y).mean()) > 1e-4
