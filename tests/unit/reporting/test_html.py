@@ -323,7 +323,7 @@ def test_light_and_dark_follow_the_system(answers):
 
 
 def test_a_front_of_thousands_stays_under_6_mb_and_says_what_the_table_leaves_out(answers, monkeypatch):
-    monkeypatch.setattr("eesearch.reporting.frontdata.wilson", lambda accuracy, n: (accuracy - 0.01, accuracy + 0.01))
+    monkeypatch.setattr("eesearch.core.front.wilson", lambda accuracy, n: (accuracy - 0.01, accuracy + 0.01))
     device = answers.devices[0]
     points = []
     for number in range(2000):
