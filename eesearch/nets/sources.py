@@ -130,7 +130,8 @@ SOURCES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation per channel, of the images in [0, 1] that most networks of photographs were trained on."""
 
 
 def normalization_of(model: nn.Module) -> Normalization:
@@ -148,7 +149,7 @@ def normalization_of(model: nn.Module) -> Normalization:
     if config is None and file.is_file():
         config, names = json.loads(file.read_text()), ("image_mean", "image_std")
     if type(model).__module__.startswith("torchvision."):
-        return _IMAGENET
+        return IMAGENET
     if not isinstance(config, Mapping) or not all(config.get(name) for name in names):
         raise ModelError(
             f"{type(model).__name__} does not say how its images are normalised",

@@ -222,20 +222,34 @@ def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Modul
         SplitError: it cannot be cut.
     """
     if model is None:
-        model = build_model(study.backbone.model, study.backbone.args, study.seed)
-        if study.backbone.weights is not None:
-            load_weights(model, Path(study.backbone.weights).expanduser())
+        model = study_model(study)
     if study.data.tokenizer:
         check_vocabulary(model, np.asarray(example), study.data.tokenizer)
-    classes, first = study.backbone.classes, _preprocessing(study.input, model)
+    classes, first = study.backbone.classes, first_module(study.input, model)
     cuts, x = study.space.cuts.candidates, torch.from_numpy(np.array(example))
     if classes:
         _check_order(Preprocessed(first, model), x, classes)
     return split(Preprocessed(first, model, classes), x, cuts if cuts == "auto" else list(cuts))
 
 
-def _preprocessing(spec: InputSpec, model: nn.Module) -> nn.Module:
-    """What is done to raw samples first; numbers of tokens stay as they are."""
+def study_model(study: Study) -> nn.Module:
+    """The network that a study names, with its weights if it names any.
+
+    Raises:
+        ModelError: it cannot be imported, built or loaded.
+    """
+    model = build_model(study.backbone.model, study.backbone.args, study.seed)
+    if study.backbone.weights is not None:
+        load_weights(model, Path(study.backbone.weights).expanduser())
+    return model
+
+
+def first_module(spec: InputSpec, model: nn.Module) -> nn.Module:
+    """What is done to raw samples before a model reads them; numbers of tokens stay as they are.
+
+    Raises:
+        ModelError: the model is to say it, and does not.
+    """
     adapter = adapter_of(model)
     if spec.tokens or (adapter is not None and adapter.reads_tokens):
         return nn.Identity()
