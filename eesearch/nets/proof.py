@@ -25,7 +25,7 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
     _refuse_several_inputs(user_model(model), name)
     try:
         with torch.no_grad():
-            logits = model(batch)
+            logits = model(batch.clone())  # it may overwrite what it is given
     except Exception as error:  # a user's forward may raise anything
         raise ModelError(
             f"{name} does not run on the example",
@@ -44,7 +44,7 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
 
 def _refuse_several_inputs(model: nn.Module, name: str) -> None:
     """A sample is one tensor; arguments with defaults keep them."""
-    given = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    given = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     arguments = signature(model.forward).parameters.values()
     needed = [each.name for each in arguments if each.default is Parameter.empty and each.kind in given]
     if len(needed) > 1:
@@ -115,7 +115,7 @@ def prove_gradients(model: nn.Module, backbone: Backbone, batch: Tensor) -> None
 def _gradients(model: nn.Module, batch: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        logits = model(batch)
+        logits = model(batch.clone())
     if not logits.requires_grad:  # everything is frozen
         return {}
     model.zero_grad(set_to_none=True)

@@ -66,7 +66,7 @@ def split(
     if cuts == "auto" and adapter and adapter.cuts:
         cuts = adapter.cuts(user_model(twin))
     points = places.auto() if cuts == "auto" else places.chosen([cuts] if isinstance(cuts, str) else cuts)
-    segments = make_segments(traced, facts, points)
+    segments = make_segments(traced, facts, points, batch)
     own = traced.root.get_submodule(PREFIX)
     origin = Origin(structure(traced), expected[1].shape[1], *_state_names(own, segments), views)
     backbone = Backbone(segments, [_cut(p, facts) for p in points], batch[:1].clone(), origin).eval()
