@@ -19,9 +19,11 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
     """The model's logits on a batch.
 
     Raises:
-        ModelError: it does not run, or returns something else than logits [N, C].
+        ModelError: it wants several inputs, does not run, or returns something else than logits [N, C].
+        SplitError: it is compiled.
     """
     name = type(user_model(model)).__name__
+    refuse_compiled(user_model(model))
     _refuse_several_inputs(user_model(model), name)
     try:
         with torch.no_grad():
@@ -40,6 +42,21 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
         expected=f"one tensor [N, C] (here N = {len(batch)})",
         do="Wrap it in a module whose forward returns the logits alone.",
     )
+
+
+def refuse_compiled(model: nn.Module) -> None:
+    """Refuse what TorchScript made: there is no Python to follow.
+
+    Raises:
+        SplitError: so.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SplitError(
+            "cannot split a network that is compiled by TorchScript",
+            got=type(model).__name__,
+            expected="a module whose forward is Python",
+            do="Give the module that it was made of.",
+        )
 
 
 def _refuse_several_inputs(model: nn.Module, name: str) -> None:

@@ -183,4 +183,23 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(f"{path} holds weights of another architecture", got=error) from None
+        raise ModelError(
+            f"{path} holds weights of another architecture",
+            got=_differences(state, model.state_dict()) or error,
+            expected=f"the tensors of {type(model).__name__}",
+            do="Check backbone.model and its args, or name the file that was saved from this model.",
+        ) from None
+
+
+def _differences(given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """What a state dict lacks, has beside, or has in other shapes, with the first few names; "": nothing."""
+    here = {name: list(getattr(tensor, "shape", ())) for name, tensor in own.items()}
+    there = {name: list(getattr(tensor, "shape", ())) for name, tensor in given.items()}
+    both = [name for name in here if name in there and here[name] != there[name]]
+    differing = {
+        "missing": [name for name in here if name not in there and not name.endswith("num_batches_tracked")],
+        "unknown": [name for name in there if name not in here],
+        "of another shape": [f"{name} {there[name]} for {here[name]}" for name in both],
+    }
+    listed = {what: ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])]) for what, names in differing.items()}
+    return "; ".join(f"{len(differing[what])} {what}: {names}" for what, names in listed.items() if names)
