@@ -56,7 +56,10 @@ def init(
     )
     name = out.stem if out is not None else _name_of(model)
     file = out or Path(f"{name}.yaml")
-    _print_networks(write_study(begun, name, file))
+    written = write_study(begun, name, file)
+    _print_networks(written.networks)
+    if said := [text for text in (written.preprocessing.report, written.preprocessing.warning) if text]:
+        print(f"input: {'. '.join(said)}")
     print(f"{file} is written; search it: eesearch search {file}")
 
 

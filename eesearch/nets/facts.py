@@ -57,7 +57,7 @@ def learn_facts(traced: Traced, batch: Tensor) -> dict[fx.Node, Fact]:
     for x in (batch, torch.cat([batch, batch[:1]])):
         recorder = _Recorder(fx.GraphModule(traced.root, traced.graph))
         with torch.no_grad():
-            recorder.run(x)
+            recorder.run(x.clone())  # the first module may overwrite it
         runs.append(recorder.seen)
     return {node: _fact(runs[0][node.name], runs[1][node.name], len(batch)) for node in traced.nodes}
 

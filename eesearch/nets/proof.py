@@ -19,13 +19,15 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
     """The model's logits on a batch.
 
     Raises:
-        ModelError: it does not run, or returns something else than logits [N, C].
+        ModelError: it wants several inputs, does not run, or returns something else than logits [N, C].
+        SplitError: it is compiled.
     """
     name = type(user_model(model)).__name__
+    refuse_compiled(user_model(model))
     _refuse_several_inputs(user_model(model), name)
     try:
         with torch.no_grad():
-            logits = model(batch)
+            logits = model(batch.clone())  # it may overwrite what it is given
     except Exception as error:  # a user's forward may raise anything
         raise ModelError(
             f"{name} does not run on the example",
@@ -42,9 +44,24 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
     )
 
 
+def refuse_compiled(model: nn.Module) -> None:
+    """Refuse what TorchScript made: there is no Python to follow.
+
+    Raises:
+        SplitError: so.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SplitError(
+            "cannot split a network that is compiled by TorchScript",
+            got=type(model).__name__,
+            expected="a module whose forward is Python",
+            do="Give the module that it was made of.",
+        )
+
+
 def _refuse_several_inputs(model: nn.Module, name: str) -> None:
     """A sample is one tensor; arguments with defaults keep them."""
-    given = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    given = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     arguments = signature(model.forward).parameters.values()
     needed = [each.name for each in arguments if each.default is Parameter.empty and each.kind in given]
     if len(needed) > 1:
@@ -115,7 +132,7 @@ def prove_gradients(model: nn.Module, backbone: Backbone, batch: Tensor) -> None
 def _gradients(model: nn.Module, batch: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        logits = model(batch)
+        logits = model(batch.clone())
     if not logits.requires_grad:  # everything is frozen
         return {}
     model.zero_grad(set_to_none=True)

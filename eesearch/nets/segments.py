@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx, nn
 
 from eesearch.nets.cuts import Point
@@ -21,17 +22,35 @@ _OUT_OF_PLACE: dict[Any, Any] = {
 }
 
 
-def make_segments(traced: Traced, facts: dict[fx.Node, Fact], points: Sequence[Point]) -> list[fx.GraphModule]:
+def make_segments(
+    traced: Traced, facts: dict[fx.Node, Fact], points: Sequence[Point], batch: Tensor
+) -> list[fx.GraphModule]:
     """Cut the forward at `points`; each segment maps the values of one cut to a tuple of those of the next.
 
-    Modules keep their paths below the root, and are shared with it, not copied.
+    Modules keep their paths below the root, and are shared with it, not copied. No segment overwrites what it is given:
+    what works in place on that is told to make a new value or, where that cannot be told, gets a copy.
+
+    Args:
+        traced: The model.
+        facts: What its values are.
+        points: Where it is cut.
+        batch: Raw samples, to see what is overwritten. [N, ...]
     """
+    segments = _between(traced, facts, points, {})
+    copied = _overwritten(segments, batch)
+    return _between(traced, facts, points, copied) if copied else segments
+
+
+def _between(
+    traced: Traced, facts: dict[fx.Node, Fact], points: Sequence[Point], copied: Mapping[int, Sequence[int]]
+) -> list[fx.GraphModule]:
+    """The segments before, between and behind `points`; `copied`: see `_overwritten`."""
     output = traced.nodes[-1]
     ends = [*(p.position for p in points), len(traced.nodes) - 2]
     orders = [p.moved(1 + len(facts[p.carry[0]].shape)) for p in points]
     edges = [
-        _Edge((traced.nodes[0],)),
-        *(_Edge(p.carry, order) for p, order in zip(points, orders, strict=True)),
+        _Edge((traced.nodes[0],), None, copied.get(0, ())),
+        *(_Edge(p.carry, o, copied.get(k, ())) for k, (p, o) in enumerate(zip(points, orders, strict=True), start=1)),
         _Edge(output.all_input_nodes),
     ]
     starts = [0, *(p.position for p in points)]
@@ -42,10 +61,40 @@ def make_segments(traced: Traced, facts: dict[fx.Node, Fact], points: Sequence[P
 
 
 class _Edge(NamedTuple):
-    """What is carried from one segment to the next, and the order of axes in which its first tensor travels."""
+    """What is carried from one segment to the next.
+
+    Attributes:
+        carry: The tensors.
+        order: Of the axes, in which the first of them travels.
+        copied: Which of them the next segment has to copy first.
+    """
 
     carry: Sequence[fx.Node]
     order: tuple[int, ...] | None = None
+    copied: Sequence[int] = ()
+
+
+def _overwritten(segments: Sequence[nn.Module], batch: Tensor) -> dict[int, list[int]]:
+    """Number of a segment -> which tensors of its carry it overwrites, seen by their version counters.
+
+    It may do so through a view of them, within a module that is kept whole, or only in training mode, as dropout does.
+    What keeps statistics stays in eval mode.
+    """
+    found: dict[int, set[int]] = {k: set() for k in range(len(segments))}
+    learning = [m for segment in segments for m in segment.modules() if next(m.buffers(), None) is None]
+    for training in (False, True):
+        carry: tuple[Tensor, ...] = (batch.clone(),)
+        for module in learning:
+            module.training = training
+        with torch.random.fork_rng(), torch.no_grad():
+            for k, segment in enumerate(segments):
+                before = [tensor._version for tensor in carry]
+                made = segment(*carry)
+                found[k] |= {i for i, tensor in enumerate(carry) if tensor._version != before[i]}
+                carry = made
+    for module in learning:
+        module.training = False
+    return {k: sorted(which) for k, which in found.items() if which}
 
 
 def _segment(
@@ -61,6 +110,8 @@ def _segment(
         back = tuple(before.order.index(axis) for axis in range(len(before.order)))
         moved = graph.call_method("permute", (first, back))
         made[carry[0]] = graph.call_method("contiguous", (moved,))
+    for place in before.copied:
+        made[carry[place]] = graph.call_method("clone", (made[carry[place]],))
 
     def fetch(node: fx.Node) -> Any:
         if node not in made and node.op == "get_attr":

@@ -130,7 +130,8 @@ SOURCES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation per channel, of the images in [0, 1] that most networks of photographs were trained on."""
 
 
 def normalization_of(model: nn.Module) -> Normalization:
@@ -148,7 +149,7 @@ def normalization_of(model: nn.Module) -> Normalization:
     if config is None and file.is_file():
         config, names = json.loads(file.read_text()), ("image_mean", "image_std")
     if type(model).__module__.startswith("torchvision."):
-        return _IMAGENET
+        return IMAGENET
     if not isinstance(config, Mapping) or not all(config.get(name) for name in names):
         raise ModelError(
             f"{type(model).__name__} does not say how its images are normalised",
@@ -182,4 +183,23 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(f"{path} holds weights of another architecture", got=error) from None
+        raise ModelError(
+            f"{path} holds weights of another architecture",
+            got=_differences(state, model.state_dict()) or error,
+            expected=f"the tensors of {type(model).__name__}",
+            do="Check backbone.model and its args, or name the file that was saved from this model.",
+        ) from None
+
+
+def _differences(given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """What a state dict lacks, has beside, or has in other shapes, with the first few names; "": nothing."""
+    here = {name: list(getattr(tensor, "shape", ())) for name, tensor in own.items()}
+    there = {name: list(getattr(tensor, "shape", ())) for name, tensor in given.items()}
+    both = [name for name in here if name in there and here[name] != there[name]]
+    differing = {
+        "missing": [name for name in here if name not in there and not name.endswith("num_batches_tracked")],
+        "unknown": [name for name in there if name not in here],
+        "of another shape": [f"{name} {there[name]} for {here[name]}" for name in both],
+    }
+    listed = {what: ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])]) for what, names in differing.items()}
+    return "; ".join(f"{len(differing[what])} {what}: {names}" for what, names in listed.items() if names)

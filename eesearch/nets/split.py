@@ -18,7 +18,7 @@ from eesearch.nets.backbone import Backbone, Carry, Cut, Origin
 from eesearch.nets.cuts import Places, Point
 from eesearch.nets.facts import Fact, learn_facts
 from eesearch.nets.inputs import as_tensor, views_of
-from eesearch.nets.proof import prove_gradients, prove_outputs, run_model
+from eesearch.nets.proof import prove_gradients, prove_outputs, refuse_compiled, run_model
 from eesearch.nets.segments import make_segments
 from eesearch.nets.trace import PREFIX, structure, trace_model
 
@@ -66,7 +66,7 @@ def split(
     if cuts == "auto" and adapter and adapter.cuts:
         cuts = adapter.cuts(user_model(twin))
     points = places.auto() if cuts == "auto" else places.chosen([cuts] if isinstance(cuts, str) else cuts)
-    segments = make_segments(traced, facts, points)
+    segments = make_segments(traced, facts, points, batch)
     own = traced.root.get_submodule(PREFIX)
     origin = Origin(structure(traced), expected[1].shape[1], *_state_names(own, segments), views)
     backbone = Backbone(segments, [_cut(p, facts) for p in points], batch[:1].clone(), origin).eval()
@@ -77,6 +77,7 @@ def split(
 
 
 def _copy(model: nn.Module) -> nn.Module:
+    refuse_compiled(user_model(model))
     try:
         twin = copy.deepcopy(model).eval()
     except (RuntimeError, TypeError) as error:

@@ -183,8 +183,8 @@ def _trace(root: nn.Module, whole: dict[str, str]) -> Traced:
                 raise SplitError(
                     f"cannot split {type(root.get_submodule(PREFIX)).__name__}: its own forward cannot be traced",
                     got=reason,
-                    expected="a forward without control flow that depends on values",
-                    do="Move what depends on values into a submodule (it is kept whole then), "
+                    expected="a forward without control flow that depends on values, or assignment to parts of them",
+                    do="Move such code into a submodule (it is kept whole then), "
                     "or write the model as nn.Sequential of its blocks.",
                 ) from error
             whole[tracer.failed] = reason

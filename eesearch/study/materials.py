@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from eesearch.core.costs import Profile
 from eesearch.core.design import HeadSpec, content_key
@@ -38,7 +39,7 @@ from eesearch.study.warm import check_warm_starts, inherit_questions, warm_runs
 from eesearch.training.accelerator import CPU, find_device, placed
 from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Calibration, Dataset, load_dataset
-from eesearch.training.loop import train_backbone
+from eesearch.training.loop import one_sample_refused, train_backbone
 from eesearch.training.samples import Samples
 from eesearch.training.texts import check_vocabulary
 
@@ -138,6 +139,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         dataset = load_study_data(study) if given is None else given.dataset
         backbone = load_backbone(study, dataset.train.x[:2], model=given.model if given else None)
         check_classes(backbone, dataset)
+        check_batches(study, backbone, is_trained=study.backbone.is_trained or given is not None)
     if given is None:
         remember(study)
     check_inputs(study, run, dataset, {"network": backbone.key})
@@ -223,20 +225,34 @@ def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Modul
         SplitError: it cannot be cut.
     """
     if model is None:
-        model = build_model(study.backbone.model, study.backbone.args, study.seed)
-        if study.backbone.weights is not None:
-            load_weights(model, Path(study.backbone.weights).expanduser())
+        model = study_model(study)
     if study.data.tokenizer:
         check_vocabulary(model, np.asarray(example), study.data.tokenizer)
-    classes, first = study.backbone.classes, _preprocessing(study.input, model)
+    classes, first = study.backbone.classes, first_module(study.input, model)
     cuts, x = study.space.cuts.candidates, torch.from_numpy(np.array(example))
     if classes:
         _check_order(Preprocessed(first, model), x, classes)
     return split(Preprocessed(first, model, classes), x, cuts if cuts == "auto" else list(cuts))
 
 
-def _preprocessing(spec: InputSpec, model: nn.Module) -> nn.Module:
-    """What is done to raw samples first; numbers of tokens stay as they are."""
+def study_model(study: Study) -> nn.Module:
+    """The network that a study names, with its weights if it names any.
+
+    Raises:
+        ModelError: it cannot be imported, built or loaded.
+    """
+    model = build_model(study.backbone.model, study.backbone.args, study.seed)
+    if study.backbone.weights is not None:
+        load_weights(model, Path(study.backbone.weights).expanduser())
+    return model
+
+
+def first_module(spec: InputSpec, model: nn.Module) -> nn.Module:
+    """What is done to raw samples before a model reads them; numbers of tokens stay as they are.
+
+    Raises:
+        ModelError: the model is to say it, and does not.
+    """
     adapter = adapter_of(model)
     if spec.tokens or (adapter is not None and adapter.reads_tokens):
         return nn.Identity()
@@ -269,7 +285,29 @@ def check_classes(backbone: Backbone, dataset: Dataset) -> None:
             f"network {backbone.name} does not fit the data" if backbone.name else "the model does not fit the data",
             got=f"{backbone.classes} outputs",
             expected=f"one for each of the {dataset.classes} classes",
+            do="Make the model with so many outputs, by its args, or check the labels of the data.",
         )
+
+
+def check_batches(study: Study, backbone: nn.Module, *, is_trained: bool) -> None:
+    """Refuse trainings in batches of one sample where the network has batch normalisations; heads are seen later.
+
+    Args:
+        study: Says how the network is trained, and the designs that the search proposes.
+        backbone: The network.
+        is_trained: Whether it comes trained.
+
+    Raises:
+        InputError: so.
+    """
+    sections = {} if is_trained else {"training.batch_size": study.training.backbone}
+    if study.space.trained and study.mode != "design":
+        sections["training.joint.batch_size"] = study.training.joint
+    if study.design is not None and study.design.strategy != "separate":
+        sections["design.train.batch_size"] = study.design.train
+    alone = [field for field, spec in sections.items() if spec.batch_size == 1 and spec.epochs]
+    if alone and any(isinstance(module, _BatchNorm) for module in backbone.modules()):
+        raise one_sample_refused(f"{alone[0]}: 1", alone[0])
 
 
 def backbone_key(study: Study, untrained: Backbone, data: str) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import indent
+from textwrap import indent, wrap
 from typing import Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from eesearch.core.errors import StudyError
 from eesearch.core.store import write_atomic
 from eesearch.study.inspection import InspectedNetwork, inspect_study
 from eesearch.study.materials import load_study_data
+from eesearch.study.preprocessing import Choice, choose_preprocessing
 from eesearch.study.question import Study
 from eesearch.training.data import Dataset
 
@@ -49,16 +48,26 @@ class Begun:
     tokenizer: str | None = None
 
 
-def write_study(begun: Begun, name: str, out: Path) -> tuple[InspectedNetwork, ...]:
+@dataclass(frozen=True)
+class Written:
+    """What was found while a study was written.
+
+    Attributes:
+        networks: With their cuts.
+        preprocessing: What is done to raw samples first, and why.
+    """
+
+    networks: tuple[InspectedNetwork, ...]
+    preprocessing: Choice
+
+
+def write_study(begun: Begun, name: str, out: Path) -> Written:
     """Look at data and network, and write a study file that runs as it is.
 
     Args:
         begun: What is known.
         name: Of the study.
         out: The file; it must not be there.
-
-    Returns:
-        The network, as it was found.
 
     Raises:
         InputError: of the part that cannot be used; nothing is written then.
@@ -76,47 +85,27 @@ def write_study(begun: Begun, name: str, out: Path) -> tuple[InspectedNetwork, .
     argument = _CLASSES.get(begun.model.partition(":")[0])
     if argument is not None and not asked.backbone.is_trained:
         backbone["args"].setdefault(argument, dataset.classes)
-    fields["input"] = _input_of(begun.model, dataset)
+    preprocessing = choose_preprocessing(Study.model_validate(fields), dataset)
+    fields["input"] = dict(preprocessing.fields)
     fields["space"] = {"cuts": {"max_cuts": MOST_CUTS}}
     study = Study.model_validate(fields)
-    found = inspect_study(study, out.parent, ())
-    write_atomic(out, _text(study, fields, dataset, found[0]))
-    return found
+    written = Written(inspect_study(study, out.parent, ()), preprocessing)
+    write_atomic(out, _text(study, fields, dataset, written))
+    return written
 
 
-def _input_of(model: str, dataset: Dataset) -> dict[str, Any]:
-    """Preprocessing: the network's own if a library knows it, else mean and deviation of the training samples."""
-    x = dataset.train.x
-    if x.dtype == np.int64:
-        return {"tokens": True}
-    if x.dtype == np.uint8 and x.shape[1] == 3 and model.partition(":")[0] in ("timm", "torchvision", "hf"):
-        return {"normalize": "model"}
-    scale = 1.0 / 255.0 if x.dtype == np.uint8 and x.max() > 16 else 1.0
-    mean, std = _moments(x, scale)
-    return {"scale": scale, "mean": mean, "std": std}
-
-
-def _moments(x: NDArray[Any], scale: float) -> tuple[list[float], list[float]]:
-    """Mean and deviation per channel or feature (axis 1), of at most 4,096 samples, to four digits."""
-    part = x[:: max(1, len(x) // 4096)].astype(np.float64) * scale
-    others = tuple(axis for axis in range(part.ndim) if axis != 1)
-    deviation = part.std(others)
-    deviation = np.where(deviation > 0.0, deviation, 1.0)
-    mean, std = ([float(f"{value:.4g}") for value in values] for values in (part.mean(others), deviation))
-    return mean, std
-
-
-def _text(study: Study, fields: Mapping[str, Any], dataset: Dataset, network: InspectedNetwork) -> str:
+def _text(study: Study, fields: Mapping[str, Any], dataset: Dataset, written: Written) -> str:
     """The file, section by section, each with a word about it."""
     sizes = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
     sample = "x".join(map(str, dataset.train.x.shape[1:]))
     trained = "it comes trained" if study.backbone.is_trained else "it is trained first, as `training` says"
+    (network,) = written.networks
     cuts = ", ".join(cut.name for cut in network.cuts[:-1])
     comments = {
         "name": f"Search it: eesearch search {study.name}.yaml. See the cuts: eesearch inspect {study.name}.yaml",
         "backbone": f"The network: {network.cuts[-1].macs / 1e6:,.3f} M multiply-adds; {trained}.",
         "data": f"{dataset.classes} classes, samples {sample} {dataset.train.x.dtype}; {sizes}.",
-        "input": "What is done to raw samples first; part of the network.",
+        "input": _input_comment(written.preprocessing),
         "devices": "A front for each: macs is counted; cpu:eager:t1:b1 is measured here (also cpu:onnxruntime:t1:b1).",
         "space": f"Exits may hang after: {cuts}. Heads are those that fit each cut; list others under `heads`.",
     }
@@ -132,6 +121,13 @@ def _text(study: Study, fields: Mapping[str, Any], dataset: Dataset, network: In
         + _dump({"budget": {"trials": study.budget.trials}})
     )
     return "\n".join(parts)
+
+
+def _input_comment(choice: Choice) -> str:
+    """With what was compared, in lines that can be read."""
+    said = [text[:1].upper() + text[1:] + "." for text in (choice.report, choice.warning) if text]
+    lines = [line for text in said for line in wrap(text, 116, break_on_hyphens=False)]
+    return "\n# ".join(["What is done to raw samples first; part of the network.", *lines])
 
 
 def _dump(section: Mapping[str, Any]) -> str:

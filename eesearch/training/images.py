@@ -188,8 +188,9 @@ def _classes(folder: Path) -> list[str]:
         loose = _images(folder)
         raise DataError(
             f"the folder {folder} " + ("has no folders of classes" if loose else "is empty: there are no images"),
-            got=f"{len(loose)} images directly in it" if loose else None,
+            got=f"{len(loose)} images directly in it" if loose else "no folder in it",
             expected=LAYOUT,
+            do="Put the images there, in a folder for each class, or check data.source.",
         )
     return names
 

@@ -251,6 +251,19 @@ def _learning(model: nn.Module, learns: tuple[str, ...]) -> Iterator[dict[str, l
 
 def _check_normalisation(model: nn.Module, batches: Batches) -> None:
     if 1 in batches.sizes and any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
-        raise InputError(
-            "a batch normalisation cannot learn from one sample", got="batches of one sample", do="Raise batch_size."
-        )
+        raise one_sample_refused("batches of one sample", "batch_size")
+
+
+def one_sample_refused(got: str, field: str) -> InputError:
+    """The error for a batch normalisation that would learn from one sample at a time.
+
+    Args:
+        got: What would make it.
+        field: Of the study, that has to be raised.
+    """
+    return InputError(
+        "a batch normalisation cannot learn from one sample",
+        got=got,
+        expected="batches of at least 2 samples",
+        do=f"Raise {field}, or use a network without batch normalisation.",
+    )

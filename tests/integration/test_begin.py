@@ -1,14 +1,24 @@
 """`eesearch init` and `eesearch inspect`: a study for a network and data at hand, and a look at its cuts."""
 
+import re
+
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from eesearch.cli import app
+from eesearch.core.design import TrainSpec
+from eesearch.nets import split as splitting
+from eesearch.nets.inputs import Normalize, Preprocessed
+from eesearch.nets.zoo import residual_cnn
 from eesearch.study.files import load_study
-from eesearch.training.data import digits
+from eesearch.study.networks import InputSpec
+from eesearch.training.data import digits, make_dataset
+from eesearch.training.loop import train_backbone
+from eesearch.training.samples import Samples
 
 CNN = ("--model", "eesearch.nets.zoo:residual_cnn", "--arg", "channels=[8, 16]", "--arg", "in_channels=1")
 
@@ -79,6 +89,24 @@ def test_classes_and_normalisation_are_those_of_data_and_library(tmp_path):
     fields = yaml.safe_load(out.read_text())
     assert fields["backbone"]["args"] == {"num_classes": 3}
     assert fields["input"] == {"normalize": "model"}
+
+
+def test_a_trained_network_gets_the_input_that_it_was_trained_with(tmp_path):
+    arrays = digits()
+    dataset = make_dataset(arrays)
+    model = Preprocessed(Normalize(1 / 16, [0.5], [0.5]), residual_cnn(channels=(8, 16), in_channels=1))
+    backbone = splitting.split(model, arrays["x_train"])
+    spec = TrainSpec(epochs=3, batch_size=32, lr=0.01)
+    trained = train_backbone(backbone, Samples.of(dataset.train, 0), spec).original_state()
+    save_file({name: tensor.clone() for name, tensor in trained.items()}, tmp_path / "cnn.safetensors")
+    out = tmp_path / "trained.yaml"
+    options = ("--data", "eesearch.training.data:digits", "--device", "macs", "--out", out)
+    result = run("init", *CNN, "--weights", tmp_path / "cnn.safetensors", *options)
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("input: ")]
+    assert re.match(r"input: best of 4 on 270 calibration samples: -1 to 1 9\d\.\d% right, ", line)
+    assert load_study(out).input == InputSpec(scale=1 / 16, mean=(0.5,), std=(0.5,))
+    assert "# Best of 4 on 270 calibration samples: -1 to 1 9" in out.read_text()
 
 
 def test_inspect_shows_cuts_and_draws_them(written, tmp_path):
