@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+import cloudpickle
 import torch
 
 from eesearch.core.errors import DataError, InputError
@@ -38,6 +39,21 @@ def torchvision(error: type[InputError] = DataError) -> Any:
     for name in ("nms", "qnms"):
         library.define(f"{name}{_SIGNATURE}")
     return torchvision(error)
+
+
+def unpickled(payload: bytes) -> Any:
+    """What another process has sent; its classes may be of libraries that import torchvision.
+
+    Raises:
+        Exception: whatever the import of a class raises.
+    """
+    try:
+        return cloudpickle.loads(payload)
+    except RuntimeError as cause:
+        if "torchvision::" not in str(cause):
+            raise
+        torchvision()
+        return cloudpickle.loads(payload)
 
 
 def need_vision(module: str, extra: str, error: type[InputError] = InputError) -> Any:

@@ -167,13 +167,14 @@ def main(threads: int) -> None:
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the user's modules print must not run into the port
     payload = sys.stdin.buffer.read()
-    import cloudpickle
     import torch
+
+    from eesearch.nets.vision import unpickled
 
     torch.set_num_threads(threads)
     following: int | None
     part: Any
-    part, following, token = cloudpickle.loads(payload)
+    part, following, token = unpickled(payload)
     with ExitStack() as stack:
         listening = stack.enter_context(socket.create_server((HOST, 0), backlog=1))
         listening.settimeout(60)

@@ -1,5 +1,8 @@
+import os
+import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +14,26 @@ def test_torchvision_can_be_imported_beside_any_torch():
     module = vision.torchvision()
     assert module.datasets.FakeData(size=2)[0][1] in range(10)
     assert vision.torchvision() is module
+
+
+def test_a_network_that_imports_torchvision_is_measured_in_a_process_of_its_own(tmp_path):
+    """As a person starts it: tests start programs with torchvision's operators declared."""
+    (tmp_path / "text.yaml").write_text("""
+name: text
+backbone: {model: "eesearch.nets.series:text_encoder", args: {vocabulary: 8, tokens: 6, width: 8, depth: 1, heads: 2}}
+data: {source: data.npz}
+input: {tokens: true}
+devices: [cpu:eager:t1:b1]
+measuring: {processes: 1, warmup: 0.01, warmup_max: 0.02, round: 0.005, rounds_min: 2, rounds_max: 2}
+""")
+    y = np.arange(40) % 2
+    x = y[:, None] + np.ones((40, 6), int)
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "eesearch", "inspect", "text.yaml", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "bert." in done.stdout
 
 
 def test_a_missing_extra_says_how_to_install_it(monkeypatch):
