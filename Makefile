@@ -12,9 +12,9 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 SLOW := tests/services tests/chaos tests/contracts/test_backends.py tests/contracts/test_exporters.py \
 	tests/contracts/test_models.py \
 	tests/integration/test_cascade.py tests/integration/test_cascade_search.py tests/integration/test_cascade_tiers.py \
-	tests/integration/test_certify.py tests/integration/test_cli_searches.py tests/integration/test_interruptions.py \
+	tests/integration/test_certify.py tests/integration/test_class_weights.py tests/integration/test_cli_searches.py tests/integration/test_interruptions.py \
 	tests/integration/test_kit.py tests/integration/test_ray.py tests/integration/test_report.py \
-	tests/integration/test_searches.py tests/integration/test_show_and_take.py tests/integration/test_store.py \
+	tests/integration/test_searches.py tests/integration/test_show_and_take.py tests/integration/test_store.py tests/integration/test_texts.py \
 	tests/integration/test_tiers.py tests/integration/test_train.py tests/integration/test_verify.py \
 	tests/integration/test_views.py tests/docs/test_extending.py tests/docs/test_tutorial.py \
 	tests/unit/costs/test_deployed.py tests/unit/costs/test_kit.py tests/unit/costs/test_kit_measure.py \

@@ -23,7 +23,7 @@ from eesearch.core.errors import InputError
 @app.command()
 def predict(
     run: RunArgument,
-    inputs: Annotated[Path, typer.Argument(metavar="INPUT.npz", help="Holds x, and maybe y.")],
+    inputs: Annotated[Path, typer.Argument(metavar="INPUT.npz", help="Holds x (samples, or texts), and maybe y.")],
     pick: Annotated[str, typer.Option(metavar="SEL", help=SELECTION)] = "max-drop=0.5%",
     naive: NaiveOption = False,
     out: Annotated[Path | None, typer.Option(help="CSV file; standard output by default.")] = None,

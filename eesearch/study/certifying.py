@@ -142,7 +142,7 @@ def certify_files(
             raise InputError("--labels are those of a pool", got="no pool", do="Add --pool X.npz.")
         return _told(certify(run, max_drop, confidence=confidence, device=device, progress=progress))
     _checked(confidence)
-    read = read_pool(pool, labels, run.answers.class_names)
+    read = read_pool(pool, labels, run.answers.class_names, run.samples)
     if labels is None and (read.y == UNLABELLED).all():
         wanted = to_label(run, max_drop, read, device=device, progress=progress)
         return wanted.to_csv(), f"{wanted}, and give the file with --labels."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,13 @@ class ToLabel:
         return f"{len(self.rows):,} of {self.samples:,} samples need a label ({share:.1%}): fill in the column `label`"
 
 
-def read_pool(path: Path, labels: Path | None, class_names: Sequence[str]) -> Pool:
+def _samples(given: Any) -> NDArray[Any]:
+    return read_samples("x", given)
+
+
+def read_pool(
+    path: Path, labels: Path | None, class_names: Sequence[str], samples: Callable[[Any], NDArray[Any]] = _samples
+) -> Pool:
     """Read a pool: an `.npz` file with raw samples `x`, and labels `y` or a filled-in list.
 
     Args:
@@ -78,6 +84,7 @@ def read_pool(path: Path, labels: Path | None, class_names: Sequence[str]) -> Po
         labels: CSV `index,label`; a label is a class 0 .. C - 1, or its name; None: the labels are `y`, if there
             are any.
         class_names: Of the run. [C]
+        samples: Makes samples of `x`, such as `Run.samples`.
 
     Raises:
         DataError: a file cannot be read; labels that are no class, or twice and different, or of no sample.
@@ -85,13 +92,12 @@ def read_pool(path: Path, labels: Path | None, class_names: Sequence[str]) -> Po
     arrays = read_npz(path, "x, and maybe y", known=("x", "y"))
     if "x" not in arrays or not len(arrays["x"]):
         raise DataError(f"{path} holds no samples", got=f"arrays {', '.join(sorted(arrays))}", expected="x [N, ...]")
+    x = samples(arrays["x"])
     if labels is not None:
-        x = read_samples("x", arrays["x"])
         return Pool(x, _read_labels(labels, len(x), class_names))
     if "y" not in arrays:
-        x = read_samples("x", arrays["x"])
         return Pool(x, np.full(len(x), UNLABELLED, np.int64))
-    x, y = read_split("pool", arrays["x"], arrays["y"])
+    x, y = read_split("pool", x, arrays["y"])
     wrong = np.flatnonzero((y < 0) | (y >= len(class_names)))
     if len(wrong):
         got = f"y[{wrong[0]}] = {y[wrong[0]]}"

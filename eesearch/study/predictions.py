@@ -15,7 +15,6 @@ from eesearch.core.design import ABSTAINED
 from eesearch.core.errors import DataError
 from eesearch.core.front import exit_name
 from eesearch.study.run import Run
-from eesearch.training.checks import read_samples
 
 
 def predict_file(
@@ -26,7 +25,7 @@ def predict_file(
     Args:
         run: A run directory.
         selection: Such as `max-drop=0.5%`.
-        inputs: An `.npz` file with raw samples `x` [N, ...], and maybe labels `y` [N].
+        inputs: An `.npz` file with raw samples `x` [N, ...] or texts [N], and maybe labels `y` [N].
         naive: Whether the selection believes losses on calibration, see `Run.pick`.
         trust: Whether the code that the run's study names may run, though no study of the user's has run it.
 
@@ -39,18 +38,18 @@ def predict_file(
     """
     found = Run.load(run, trust=trust)
     _, point = found.pick(selection, naive=naive)
-    x, y = _read(inputs)
-    prediction = found.predict(point, x)
+    given, y = _read(inputs)
+    prediction = found.predict(point, given)
     names = np.array([exit_name(e) for e in point.cal.policy.exits])
     table = pd.DataFrame(
         {
-            "index": np.arange(len(x)),
+            "index": np.arange(len(given)),
             "answer": prediction.answer,
             "exit": names[prediction.exit],
             "score": prediction.score,
         }
     )
-    shares = np.bincount(prediction.exit, minlength=len(names)) / max(len(x), 1)
+    shares = np.bincount(prediction.exit, minlength=len(names)) / max(len(given), 1)
     summary = "; ".join(f"{share:.1%} left at {name}" for name, share in zip(names, shares, strict=True))
     if y is not None:
         answered = prediction.answer != ABSTAINED
@@ -65,7 +64,7 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     if "x" not in arrays or not len(arrays["x"]):
         held = f"arrays {', '.join(sorted(arrays))}"
         raise DataError(f"{path} holds no samples", got=held, expected="an array x [N, ...] with N at least 1")
-    x, y = read_samples("x", arrays["x"]), arrays.get("y")
+    x, y = arrays["x"], arrays.get("y")
     if y is not None and y.shape != (len(x),):
         raise DataError(f"x and y in {path} differ in length", got=f"{len(x)} and {list(y.shape)}")
     return x, y

@@ -27,7 +27,9 @@ from eesearch.study.picks import Pick, Picked, find_device
 from eesearch.study.points import Point
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
+from eesearch.training.checks import read_samples
 from eesearch.training.data import Split
+from eesearch.training.texts import token_ids
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -201,12 +203,23 @@ class Run:
             do="Run `eesearch search` with the same study and --run again: it trains what is missing.",
         )
 
-    def predict(self, point: Point | Picked, x: NDArray[np.generic]) -> Prediction:
-        """Answer raw samples [N, ...] with real early stopping; `model` is for those who answer often.
+    def samples(self, given: Any) -> NDArray[Any]:
+        """Samples [N, ...] as the networks of this run take them; of texts [N], their token ids.
+
+        Raises:
+            DataError: no numbers, or values that are not finite; texts, and the study has no tokenizer.
+        """
+        shape, data = self.answers.data["sample_shape"], self.directory.study().data
+        ids = token_ids("x", given, data.tokenizing, shape[0])
+        return read_samples("x", given) if ids is None else ids
+
+    def predict(self, point: Point | Picked, x: Any) -> Prediction:
+        """Answer raw samples [N, ...] or texts [N] with real early stopping; `model` is for those who answer often.
 
         Raises:
             DataError: the samples differ in shape or kind from those of the study.
         """
+        x = self.samples(x)
         made_on = self.answers.data["sample_dtype"], self.answers.data["sample_shape"]
         if (str(x.dtype), list(x.shape[1:])) != made_on:
             raise DataError(

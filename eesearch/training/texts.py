@@ -48,11 +48,7 @@ def tokenized(arrays: Mapping[str, Any], tokenizing: Tokenizing | None) -> dict[
     texts = [key for key, value in samples.items() if is_text(value)]
     if tokenizing is None:
         if texts:
-            raise DataError(
-                f"{texts[0]} holds texts",
-                expected="token ids, or a tokenizer",
-                do="Name one under `data`: tokenizer: FOLDER, as `save_pretrained` writes it.",
-            )
+            raise _no_tokenizer(texts[0])
         return dict(arrays)
     if len(texts) < len(samples):
         other = next(key for key in samples if key not in texts)
@@ -60,6 +56,35 @@ def tokenized(arrays: Mapping[str, Any], tokenizing: Tokenizing | None) -> dict[
         do = "Leave `tokenizer` out, or give the texts themselves."
         raise DataError(f"{other} holds no texts for the tokenizer", got=got, expected="strings [N]", do=do)
     return {"text_test": samples.get("x_test"), **arrays, **_padded({key: samples[key] for key in texts}, tokenizing)}
+
+
+def token_ids(key: str, given: Any, tokenizing: Tokenizing | None, length: int) -> NDArray[np.int64] | None:
+    """Token ids of further texts, each cut off or padded to one length. [N, T]
+
+    Args:
+        key: Their name, for the message.
+        given: Texts [N]; of anything else the answer is None.
+        tokenizing: As it was for the texts of the study.
+        length: Of these.
+
+    Raises:
+        DataError: texts without a tokenizer; no such tokenizer, or one without a token that pads.
+    """
+    texts = _as_texts(given)
+    if not is_text(texts):
+        return None
+    if tokenizing is None:
+        raise _no_tokenizer(key)
+    ids = _padded({key: texts}, tokenizing._replace(max_tokens=length), least=length)
+    return ids[key]
+
+
+def _no_tokenizer(key: str) -> DataError:
+    return DataError(
+        f"{key} holds texts",
+        expected="token ids, or a tokenizer",
+        do="Name one under `data`: tokenizer: FOLDER, as `save_pretrained` writes it.",
+    )
 
 
 def _as_texts(given: Any) -> Any:
@@ -70,7 +95,7 @@ def _as_texts(given: Any) -> Any:
     return given
 
 
-def _padded(texts: Mapping[str, NDArray[Any]], tokenizing: Tokenizing) -> dict[str, NDArray[np.int64]]:
+def _padded(texts: Mapping[str, NDArray[Any]], tokenizing: Tokenizing, least: int = 1) -> dict[str, NDArray[np.int64]]:
     tokenizer = load_tokenizer(tokenizing.tokenizer)
     pad = tokenizer.pad_token_id
     if pad is None:
@@ -86,7 +111,7 @@ def _padded(texts: Mapping[str, NDArray[Any]], tokenizing: Tokenizing) -> dict[s
             found = tokenizer(part, truncation=True, max_length=tokenizing.max_tokens, padding=False)["input_ids"]
             ids[key] += [np.array(one, np.int64) for one in found]
     longest = max((len(one) for each in ids.values() for one in each), default=0)
-    padded = {key: np.full((len(each), max(longest, 1)), pad, np.int64) for key, each in ids.items()}  # [N, T]
+    padded = {key: np.full((len(each), max(longest, least)), pad, np.int64) for key, each in ids.items()}  # [N, T]
     for key, rows in ids.items():
         for row, one in enumerate(rows):
             padded[key][row, : len(one)] = one
