@@ -83,7 +83,7 @@ def search(
     fields.setdefault("name", type(model).__name__)
     fields["backbone"] = {"model": f"given:{type(model).__name__}", "args": {"weights": weights_hash(model)[:16]}}
     splits = {each.name: each.key for each in dataset.splits}
-    fields["data"] = {"source": "given:arrays", "args": splits}
+    fields["data"] = {"source": "given:arrays", "args": splits, "tokenizer": dataset.tokenizer}
     fields.setdefault("devices", [device])
     fields["budget"] = {"trials": 1000, "timeout": budget, **fields.get("budget", {})}
     if max_drop is not None:

@@ -46,7 +46,7 @@ class TapSpec(Value):
 
     `pool="none"` is the tap as it is. `avg` pools a map [N, C, H, W] to [N, C, p, p]; `mixed` concatenates the average-
     and the max-pooled map to [N, 2C, p, p]. Tokens or a sequence [N, T, D] are pooled to [N, D, p] or [N, 2D, p]; where
-    p = 1, their average is that of the tokens that are there, which are not all 0. `first` reads the first token alone
+    p = 1, their average is that of those which are not all 0, as padding is. `first` reads the first token alone
     (CLS), `last` the last time step: [N, D, 1]. A vector [N, D] is never pooled. Of several views [N, V, C, H, W] each
     map is pooled, to [N, V, ...]; if `joined`, they are one map [N, V C, H, W] first.
     """

@@ -25,10 +25,8 @@ Weights = NDArray[np.int64]
 CLOSE, FINEST = 0.005, 64
 """How near whole numbers should come to the weights asked for, and the most that the smallest one may be."""
 
-MOST = 1 << 18
-"""Weights of all samples together, but for `MOST_EACH` a sample: the solver keeps something for each error."""
-
-MOST_EACH = 16
+MOST, MOST_EACH = 1 << 18, 16
+"""What all samples may count together, or each on average: the solver keeps something for each unit of error."""
 
 
 def class_units(weights: ClassWeights, names: Sequence[str], labels: NDArray[np.int64]) -> Weights:
@@ -40,19 +38,27 @@ def class_units(weights: ClassWeights, names: Sequence[str], labels: NDArray[np.
         labels: Of the samples that are to be weighed; they tell the sizes of the classes. [N]
 
     Raises:
-        DataError: a class is not known, or a weight is not a number above 0.
+        DataError: a class is not known, a weight is not a number above 0, or there is no room for weights so far apart.
     """
     sizes = np.bincount(labels, minlength=len(names))
     wanted = 1.0 / np.maximum(sizes, 1) if weights == "balanced" else _given(dict(weights), names)
     wanted = wanted / wanted.min()
-    room, best, off = max(MOST, MOST_EACH * len(labels)), np.ones(len(names), np.int64), np.inf
+    room, off = max(MOST, MOST_EACH * len(labels)), np.inf
+    best: Weights | None = None
     for smallest in range(1, FINEST + 1):
         units = np.rint(smallest * wanted)
         now = float(np.abs(units / (smallest * wanted) - 1.0).max())
-        if (smallest == 1 or sizes @ units <= room) and now < off:
+        if sizes @ units <= room and now < off:
             best, off = units.astype(np.int64), now
         if off <= CLOSE:
             break
+    if best is None:
+        raise DataError(
+            "the weights of classes are too far apart for so many samples",
+            got=f"1 to {wanted.max():g}, together {sizes @ np.rint(wanted):,.0f} for {len(labels):,} samples",
+            expected=f"at most {room:,} together",
+            do="Bring the largest closer to the smallest one under data.class_weights.",
+        )
     return best
 
 
@@ -67,10 +73,7 @@ def _given(weights: Mapping[str, float], names: Sequence[str]) -> NDArray[np.flo
     for name, weight in weights.items():
         if not (isfinite(weight) and weight > 0.0):
             raise DataError(f"the weight of class {name} is not a number above 0", got=weight)
-    found = np.array([weights.get(name, 1.0) for name in names], np.float64)
-    if found.max() / found.min() > MOST:
-        raise DataError("weights of classes are too far apart", got=f"{found.min():g} and {found.max():g}")
-    return found
+    return np.array([weights.get(name, 1.0) for name in names], np.float64)
 
 
 def mean_right(right: NDArray[np.bool_], weights: Weights | None) -> NDArray[np.float64]:

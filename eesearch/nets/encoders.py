@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import relu
 
 from eesearch.core.registry import ADAPTERS
@@ -99,9 +99,3 @@ for _name, _traced in _TEXT.items():
     ADAPTERS.register(_name)(Adapter(_text, _traced, reads_tokens=True))
 for _name, _traced in _IMAGES.items():
     ADAPTERS.register(_name)(Adapter(_image, _traced))
-
-
-def embeddings_of(network: nn.Module) -> int | None:
-    """How many tokens a network knows: the rows of its first table of embeddings; None if it has none."""
-    tables = [module for module in network.modules() if isinstance(module, nn.Embedding)]
-    return tables[0].num_embeddings if tables else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,8 @@ def normalization_of(model: nn.Module) -> Normalization:
     file = Path(str(getattr(model, "name_or_path", ""))) / "preprocessor_config.json"
     if config is None and file.is_file():
         config, names = json.loads(file.read_text()), ("image_mean", "image_std")
+        usual = isclose(config.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3) and config.get("do_rescale", True)
+        config = config if usual and config.get("do_normalize", True) else None
     if type(model).__module__.startswith("torchvision."):
         return IMAGENET
     if not isinstance(config, Mapping) or not all(config.get(name) for name in names):
@@ -167,7 +170,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ModelError: unreadable, or of another architecture.
     """
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except FileNotFoundError:
         raise ModelError(f"there is no weights file {path}", do="Check backbone.weights.") from None
     except Exception as error:  # torch.load raises a dozen kinds on a file that is not its own

@@ -194,7 +194,7 @@ def exit_row(facts: ExitFacts) -> ExitRow:
     return ExitRow(
         exit=exit_name(facts.exit),
         head=head_words(facts.exit),
-        accuracy=percent(facts.right / facts.samples),
+        accuracy=percent(facts.accuracy),
         lost=lost,
         gained=gained,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import moocore
 import numpy as np
@@ -175,10 +175,12 @@ class _Sets:
         score = self.outputs.at(path)[0].astype(np.float64)
         return (score >= self.thresholds(path)[:, None]).astype(np.float32)
 
-    def wrong(self, path: tuple[int, ...]) -> NDArray[np.float32]:
-        """Who is answered wrongly, by their weights; whole numbers below 2^24, so that sums are exact. [N]"""
+    def wrong(self, path: tuple[int, ...]) -> NDArray[np.floating[Any]]:
+        """Who is answered wrongly, by their weights; of a type in which sums are exact. [N]"""
         wrong = ~self.outputs.at(path)[1]
-        return (wrong if self.weights is None else wrong * self.weights).astype(np.float32)
+        if self.weights is None:
+            return wrong.astype(np.float32)
+        return (wrong * self.weights).astype(np.float32 if self.weights.sum() < 1 << 24 else np.float64)
 
 
 def _all_thresholds(sets: _Sets, path: tuple[int, ...], number: int, paid_at: Sequence[Floats]) -> Pool:

@@ -236,7 +236,7 @@ def _question(
 def _method(question: Question) -> str:
     """`exact` if that is expected to take less than about a minute."""
     keys = 0 if question.outputs.by_exit else question.tree.count()
-    samples = 64 * question.weighing.words
+    samples = 64 * question.weighing.words * (1.0 + len(question.weighing.units) / GROUPS_THAT_DOUBLE)
     boxes = question.tree.count() * BOXES_PER_PATH * (min(question.family.levels or inf, samples) / 24) ** 0.5
     seconds = samples * (boxes * SECONDS_PER_BOX_AND_SAMPLE + keys * SECONDS_PER_KEY_AND_SAMPLE)
     return "exact" if seconds < EXACT_SECONDS else "anytime"
@@ -244,6 +244,9 @@ def _method(question: Question) -> str:
 
 BOXES_PER_PATH = 300
 """Boxes that a path takes at 24 levels; with more levels about as their square root. A rough figure."""
+
+GROUPS_THAT_DOUBLE = 20
+"""Classes of so many different weights make a box take twice as long, samples being equal. A rough figure."""
 
 SECONDS_PER_BOX_AND_SAMPLE = 1e-10
 """On one core of 2024."""

@@ -24,6 +24,7 @@ from eesearch.core.costs import StageCosts
 from eesearch.core.front import MAX_DROP, Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
+from eesearch.core.weights import Weights
 from eesearch.exits.evaluate import outcomes
 from eesearch.exits.routing import exit_rate, route
 from eesearch.solve.exact import own_classifier, solve_front
@@ -42,14 +43,15 @@ class FoldPoints:
 
     Attributes:
         cost: Mean on the axis, on the other folds. [P]
-        lost: Errors beyond the backbone's on the other folds, by the weights of samples; below 0: fewer. [P]
+        lost: Errors beyond the backbone's on the other folds; below 0: fewer. Where samples have weights, as a number
+            of samples of the mean weight. [P]
         lost_in: The same, in the fold. [P]
-        samples: Numbers of samples, by their weights: of the other folds, and of the fold. [2]
+        samples: Numbers of samples: of the other folds, and of the fold. [2]
     """
 
     cost: NDArray[np.float64]
-    lost: NDArray[np.int64]
-    lost_in: NDArray[np.int64]
+    lost: NDArray[np.float64]
+    lost_in: NDArray[np.float64]
     samples: NDArray[np.int64]
 
     def merge(self, others: Sequence[FoldPoints]) -> FoldPoints:
@@ -77,8 +79,9 @@ class FoldPoints:
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[np.generic]], fold: int) -> FoldPoints:
         """Inverse of `arrays`."""
-        cost, *counts = (arrays[f"{fold}.{field.name}"] for field in fields(cls))
-        return cls(cost.astype(np.float64), *(each.astype(np.int64) for each in counts))
+        cost, lost, lost_in, samples = (arrays[f"{fold}.{field.name}"] for field in fields(cls))
+        whole = samples.astype(np.int64)
+        return cls(cost.astype(np.float64), lost.astype(np.float64), lost_in.astype(np.float64), whole)
 
 
 def fold_points(
@@ -120,18 +123,22 @@ def fold_points(
             own_classifier(others, costs),
         )
         points = [p for p in front.points if not family.constraints.broken(p, own)]
-        weighed = [table.weight[chosen] for chosen in (~inside, inside)]
-        right = np.array([round(p.accuracy * weighed[0].sum()) for p in points], np.int64)
-        right_in = _right(points, *_part(table, scoring, inside))
+        within = _part(table, scoring, inside)
+        right = np.array([round(p.accuracy * others.weight.sum()) for p in points], np.int64)
         found.append(
             FoldPoints(
                 cost=np.array([p.costs[costs[0].axis].mean for p in points], np.float64),
-                lost=backbone[~inside] @ weighed[0] - right,
-                lost_in=backbone[inside] @ weighed[1] - right_in,
-                samples=np.array([each.sum() for each in weighed], np.int64),
+                lost=_in_samples(backbone[~inside] @ others.weight - right, others.weight),
+                lost_in=_in_samples(backbone[inside] @ within[0].weight - _right(points, *within), within[0].weight),
+                samples=np.array([(~inside).sum(), inside.sum()], np.int64),
             )
         )
     return tuple(found)
+
+
+def _in_samples(errors: NDArray[np.int64], weight: Weights) -> NDArray[np.float64]:
+    """Errors that count by weight, as a number of samples of the mean weight."""
+    return np.asarray(errors * (len(weight) / weight.sum()), np.float64)
 
 
 def _right(points: Sequence[Evaluation], table: ExitTable, scoring: Scoring) -> NDArray[np.int64]:
@@ -188,10 +195,10 @@ def fixed_points(
     found = []
     for v in range(int(fold.max()) + 1):
         inside = fold == v
-        numbers = np.array([weight[~inside].sum(), weight[inside].sum()], np.int64)
+        parts = (~inside, inside)
+        beyond, beyond_in = (_in_samples(lost[part].sum(keepdims=True), weight[part]) for part in parts)
         cost = np.array([costs.mean(exits, exit_rate(stop[~inside], len(exits)))])
-        beyond = np.array([lost[~inside].sum()])
-        found.append(FoldPoints(cost, beyond, np.array([lost[inside].sum()]), numbers))
+        found.append(FoldPoints(cost, beyond, beyond_in, np.array([part.sum() for part in parts], np.int64)))
     return tuple(found)
 
 

@@ -76,6 +76,7 @@ class Overthinking:
     """What going on from an exit to the own classifier does (Kaya et al., Shallow-Deep Networks, ICML 2019).
 
     Attributes:
+        accuracy: Of the exit, by the weights of samples.
         right: Number of samples that the exit is right about.
         lost: Of these, those that the own classifier gets wrong: the network thought too long.
         gained: Number of samples that the exit gets wrong and the own classifier right.
@@ -83,6 +84,7 @@ class Overthinking:
     """
 
     exit: ExitId
+    accuracy: float
     right: int
     lost: int
     gained: int
@@ -145,7 +147,8 @@ def oracle_front(table: ExitTable | ScoreTable, costs: StageCosts, max_exits: in
     right = pack(table.correct)
     tree = PathTree(table.exits, step, max_exits)
     all_heads = tree.count() * right.shape[-1] <= MOST_WORK
-    rows = np.arange(len(table.exits)) if all_heads else np.sort(best_per_cut(table.exits, table.correct.sum(-1)))
+    best = best_per_cut(table.exits, mean_right(table.correct, table.weights))
+    rows = np.arange(len(table.exits)) if all_heads else np.sort(best)
     points = []
     for last in rows[tree.answers[rows]].tolist():
         path = _cheapest(right, step, (rows, tree.on_cut, max_exits, table.correct.shape[1]), last)
@@ -187,7 +190,8 @@ def overthinking(table: ExitTable | ScoreTable) -> list[Overthinking]:
     for exit_, here in zip(table.exits, table.correct, strict=True):
         if not (exit_.is_output or exit_.is_last_resort):
             lost, gained = int((here & ~end).sum()), int((~here & end).sum())
-            found.append(Overthinking(exit_, int(here.sum()), lost, gained, len(end)))
+            accuracy = float(mean_right(here, table.weights))
+            found.append(Overthinking(exit_, accuracy, int(here.sum()), lost, gained, len(end)))
     return found
 
 

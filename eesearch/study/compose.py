@@ -16,6 +16,7 @@ from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy
+from eesearch.core.weights import mean_right
 from eesearch.exits.evaluate import outcomes, replay
 from eesearch.solve.optimism import optimism
 from eesearch.study.answers import Answers, DeviceAnswer, SeedAnswer, TrialAnswer
@@ -248,7 +249,7 @@ def _facts_on_test(
     facts = tuple(
         StopFacts(
             share=float(left.mean()),
-            accuracy=float(right[left].mean()) if left.any() else None,
+            accuracy=float(mean_right(right[left], table.weight[left])) if left.any() else None,
             costs={axis: float(cumulative[k]) for axis, cumulative in paid.items()},
         )
         for k, left in enumerate(here)

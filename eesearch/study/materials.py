@@ -41,7 +41,7 @@ from eesearch.training.checkpoint import Checkpoint
 from eesearch.training.data import Calibration, Dataset, load_dataset
 from eesearch.training.loop import one_sample_refused, train_backbone
 from eesearch.training.samples import Samples
-from eesearch.training.texts import check_vocabulary
+from eesearch.training.texts import check_padding, check_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -228,6 +228,7 @@ def load_backbone(study: Study, example: NDArray[np.generic], *, model: nn.Modul
         model = study_model(study)
     if study.data.tokenizer:
         check_vocabulary(model, np.asarray(example), study.data.tokenizer)
+        check_padding(model, study.data.tokenizer)
     classes, first = study.backbone.classes, first_module(study.input, model)
     cuts, x = study.space.cuts.candidates, torch.from_numpy(np.array(example))
     if classes:

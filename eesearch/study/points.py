@@ -102,12 +102,14 @@ class ExitFacts(Value):
     """What going on from an exit to the own classifier does on test: over-thinking, and what it is for.
 
     Attributes:
+        accuracy: Of the exit, by the weights of classes.
         right: Number of samples that the exit is right about.
         lost: Of these, those that the own classifier gets wrong.
         gained: Number of samples that the exit gets wrong and the own classifier right.
     """
 
     exit: ExitId
+    accuracy: float
     right: int
     lost: int
     gained: int

@@ -16,7 +16,7 @@ from eesearch.nets.adapters import speaking
 from eesearch.nets.inputs import Preprocessed
 from eesearch.nets.modes import evaluating
 from eesearch.nets.proof import run_model
-from eesearch.nets.sources import IMAGENET, SOURCES, normalization_of
+from eesearch.nets.sources import IMAGENET, SOURCES, Normalization, normalization_of
 from eesearch.study.materials import first_module, study_model
 from eesearch.study.networks import InputSpec
 from eesearch.study.question import Study
@@ -44,7 +44,7 @@ class Tried(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenInput:
     """The preprocessing that is written into a study.
 
     Attributes:
@@ -74,12 +74,12 @@ class Choice:
         return f"CHECK THIS: {self.doubt}" if self.doubt else ""
 
 
-def choose_preprocessing(study: Study, dataset: Dataset) -> Choice:
+def choose_preprocessing(study: Study, dataset: Dataset) -> ChosenInput:
     """What is done to raw samples before the network of a study that is to be written.
 
-    A library's own preprocessing is taken where it says one. A network that is still to be trained gets the mean and
-    deviation of the training samples. One that comes trained was trained with a preprocessing that nobody tells: the
-    usual ones are compared by its answers on calibration samples, never on test.
+    A library's own preprocessing is taken with its own weights, where it says one. A network that is still to be
+    trained gets the mean and deviation of the training samples. Any other was trained with a preprocessing that nobody
+    tells: the usual ones are compared by its answers on calibration samples, never on test.
 
     Args:
         study: Names one network; its `input` does not matter.
@@ -90,23 +90,31 @@ def choose_preprocessing(study: Study, dataset: Dataset) -> Choice:
     """
     x = dataset.train.x
     if x.dtype == np.int64:
-        return Choice({"tokens": True})
+        return ChosenInput({"tokens": True})
     photos = x.dtype == np.uint8 and x.ndim == 4 and x.shape[1] == 3
     of_library = photos and study.backbone.model.partition(":")[0] in SOURCES
     if not study.backbone.is_trained:
-        return Choice({"normalize": "model"} if of_library else _own(x))
-    model = study_model(study)
-    if of_library and _says_it(model):
-        return Choice({"normalize": "model"})
-    return _compared(model, candidates(x), dataset.cal)
+        return ChosenInput({"normalize": "model"} if of_library else _own(x))
+    model, usual = study_model(study), candidates(x)
+    said = _said(model) if of_library else None
+    if said is not None:
+        if study.backbone.weights is None:
+            return ChosenInput({"normalize": "model"})
+        usual = {name: fields for name, fields in usual.items() if _normalization(fields) != said}
+        usual["as the library says"] = {"normalize": "model"}
+    return _compared(model, usual, dataset.cal)
 
 
-def _says_it(model: nn.Module) -> bool:
+def _said(model: nn.Module) -> Normalization | None:
     try:
-        normalization_of(model)
+        return normalization_of(model)
     except ModelError:
-        return False
-    return True
+        return None
+
+
+def _normalization(fields: Mapping[str, Any]) -> Normalization:
+    mean, std = (tuple(fields.get(name, ())) for name in ("mean", "std"))
+    return mean, std
 
 
 def candidates(x: NDArray[Any]) -> dict[str, dict[str, Any]]:
@@ -140,7 +148,7 @@ def _some(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _own(x: NDArray[Any]) -> dict[str, Any]:
-    """Mean and deviation of the samples by channel or feature (axis 1), to four digits."""
+    """Mean and deviation of the samples by axis 1 (channels, features, or steps of a series), to four digits."""
     part = _some(x)
     scale = 1.0 / 255.0 if x.dtype == np.uint8 and part.max() > 16 else 1.0
     part = part.astype(np.float64) * scale
@@ -151,7 +159,7 @@ def _own(x: NDArray[Any]) -> dict[str, Any]:
     return {"scale": scale, "mean": mean, "std": std}
 
 
-def _compared(model: nn.Module, usual: Mapping[str, Mapping[str, Any]], cal: Split) -> Choice:
+def _compared(model: nn.Module, usual: Mapping[str, Mapping[str, Any]], cal: Split) -> ChosenInput:
     by_class = np.argsort(cal.y, kind="stable")
     rows = by_class[np.linspace(0, len(cal) - 1, min(SAMPLES, len(cal))).astype(int)]  # each class by its share
     x, y = cal.x[rows], cal.y[rows]
@@ -170,7 +178,7 @@ def _compared(model: nn.Module, usual: Mapping[str, Mapping[str, Any]], cal: Spl
         doubt = f"none suits the network; always giving the most frequent class is right in {chance:.1%}"
     elif equal:
         doubt = f"{' and '.join(equal)} may do as well"
-    return Choice(best.fields, tuple(tried), len(y), doubt)
+    return ChosenInput(best.fields, tuple(tried), len(y), doubt)
 
 
 def _answers(network: nn.Module, x: NDArray[Any]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from eesearch.core.errors import StudyError
 from eesearch.core.store import write_atomic
 from eesearch.study.inspection import InspectedNetwork, inspect_study
 from eesearch.study.materials import load_study_data
-from eesearch.study.preprocessing import Choice, choose_preprocessing
+from eesearch.study.preprocessing import ChosenInput, choose_preprocessing
 from eesearch.study.question import Study
 from eesearch.training.data import Dataset
 
@@ -58,7 +58,7 @@ class Written:
     """
 
     networks: tuple[InspectedNetwork, ...]
-    preprocessing: Choice
+    preprocessing: ChosenInput
 
 
 def write_study(begun: Begun, name: str, out: Path) -> Written:
@@ -123,7 +123,7 @@ def _text(study: Study, fields: Mapping[str, Any], dataset: Dataset, written: Wr
     return "\n".join(parts)
 
 
-def _input_comment(choice: Choice) -> str:
+def _input_comment(choice: ChosenInput) -> str:
     """With what was compared, in lines that can be read."""
     said = [text[:1].upper() + text[1:] + "." for text in (choice.report, choice.warning) if text]
     lines = [line for text in said for line in wrap(text, 116, break_on_hyphens=False)]

@@ -65,6 +65,14 @@ def _read(file: Path) -> DataFrame:
         table = pd.read_csv(file, keep_default_na=False, na_values=[])
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {file}", got=error, expected="a CSV file with names in its first line") from error
+    nameless = [name for name in table.columns if str(name).startswith("Unnamed: ")]
+    if nameless:
+        raise DataError(
+            f"a column of {file} has no name",
+            got=f"column {list(table.columns).index(nameless[0])}",
+            expected="a name for each; row numbers, as pandas writes them, are no feature",
+            do="Write it without: table.to_csv(FILE, index=False).",
+        )
     if table.empty:
         raise DataError(f"{file} is empty", expected="at least one sample of each class")
     return table

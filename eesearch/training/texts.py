@@ -139,6 +139,25 @@ def load_tokenizer(name: str) -> Any:
         ) from error
 
 
+def check_padding(model: nn.Module, tokenizer: str) -> None:
+    """Refuse a tokenizer that pads with another token than the one which a network of transformers leaves out.
+
+    Raises:
+        DataError: so.
+    """
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "pad_token_id"):
+        return
+    pad = load_tokenizer(tokenizer).pad_token_id
+    if config.pad_token_id != pad:
+        raise DataError(
+            f"the tokenizer {tokenizer} does not match the model",
+            got=f"padding by token {pad}",
+            expected=f"pad_token_id {config.pad_token_id}, as the configuration of the model says",
+            do="Name the tokenizer that the model was trained with under data.tokenizer, or set its pad_token_id.",
+        )
+
+
 def check_vocabulary(model: nn.Module, ids: NDArray[Any], tokenizer: str) -> None:
     """Refuse token ids for which a model has no embedding.
 

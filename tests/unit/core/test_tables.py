@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,18 @@ def test_select_takes_rows_in_the_order_asked_for(table):
     other = table.select([END, A])
     np.testing.assert_array_equal(other.logits, table.logits[::-1])
     assert (other.exits, other.split, other.samples) == ((END, A), "cal", "hash")
+
+
+def test_accuracy_goes_by_weights_which_every_other_table_of_these_samples_keeps(table):
+    weights = np.arange(len(table.labels)) + 1
+    weighed = replace(table, weights=weights)
+    wanted = (weighed.correct * weights).sum(-1) / weights.sum()
+    np.testing.assert_allclose(weighed.accuracy, wanted)
+    assert (table.weight == 1).all()
+    others = weighed.select(table.exits[:1]), ExitTable.from_arrays(*weighed.arrays()), ExitTable.join([weighed])
+    for other in others:
+        np.testing.assert_array_equal(other.weights, weights)
+    assert ExitTable.from_arrays(*table.arrays()).weights is None
 
 
 def test_survives_the_store(table, tmp_path):

@@ -65,9 +65,15 @@ def test_an_unknown_class_is_told_with_those_that_there_are():
         class_units({"cow": 2.0}, NAMES, LABELS)
 
 
-def test_weights_too_far_apart_are_refused():
-    with pytest.raises(DataError, match="too far apart"):
-        class_units({"dog": 1e9}, NAMES, LABELS)
+@pytest.mark.parametrize(
+    ("weights", "sizes"), [({"0": 1e9}, (60, 30)), ({"0": 100}, (5000, 5000)), ("balanced", (100_000, *[9] * 39))]
+)
+def test_weights_for_which_there_is_no_room_are_refused(weights, sizes):
+    names, labels = [str(c) for c in range(len(sizes))], np.repeat(np.arange(len(sizes)), sizes)
+    with pytest.raises(
+        DataError, match=r"too far apart for so many samples; got 1 to .* together .*; expected at most"
+    ):
+        class_units(weights, names, labels)
 
 
 @pytest.mark.parametrize("rates", [(0.9, 0.9, 0.9), (0.97, 0.9, 0.6)])

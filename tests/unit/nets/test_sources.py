@@ -93,11 +93,23 @@ class TestTransformers:
         model = nn.Linear(2, 2)
         model.name_or_path = str(tmp_path)
         assert normalization_of(model) == ((0.5,), (0.25,))
+        for other in ({"do_normalize": False}, {"do_rescale": False}, {"rescale_factor": 1.0}):
+            file.write_text(json.dumps({"image_mean": [0.5], "image_std": [0.25]} | other))
+            with pytest.raises(ModelError, match="does not say how its images are normalised"):
+                normalization_of(model)
 
 
 def test_a_network_of_one_s_own_does_not_say_how_it_is_normalised():
     with pytest.raises(ModelError, match="does not say how its images are normalised"):
         normalization_of(nn.Linear(2, 2))
+
+
+def test_weights_are_read_onto_the_cpu_wherever_they_were_saved(tmp_path, monkeypatch):
+    load, places = torch.load, []
+    torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "w.pt")
+    monkeypatch.setattr(torch, "load", lambda *a, **o: places.append(o["map_location"]) or load(*a, **o))
+    load_weights(nn.Linear(4, 2), tmp_path / "w.pt")
+    assert places == ["cpu"]
 
 
 def test_weights_of_another_architecture(tmp_path):

@@ -99,8 +99,8 @@ def oracle(axis: Axis, first_cut: str) -> tuple[OracleAnswer, ...]:
 
 def overthinking(first_cut: str) -> tuple[ExitFacts, ...]:
     return (
-        ExitFacts(exit=exit_id(first_cut), right=3477, lost=61, gained=1257, samples=SAMPLES),
-        ExitFacts(exit=exit_id("layer2.3"), right=4194, lost=40, gained=519, samples=SAMPLES),
+        ExitFacts(exit=exit_id(first_cut), accuracy=3477 / SAMPLES, right=3477, lost=61, gained=1257, samples=SAMPLES),
+        ExitFacts(exit=exit_id("layer2.3"), accuracy=4194 / SAMPLES, right=4194, lost=40, gained=519, samples=SAMPLES),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -60,6 +61,15 @@ def test_reference_threshold_is_the_lowest_at_which_leaving_costs_no_accuracy():
     table = table_of([[1, 1, 0, 1, 0], [1, 0, 1, 1, 1]], EXITS[1:])
     # gains over the own classifier, by falling score: 0, +1, -1, 0, -1; sums 0, 1, 0, 0, -1
     np.testing.assert_allclose(reference_thresholds(table, scores), [0.55, -inf], rtol=1e-6)
+
+
+def test_reference_threshold_goes_by_the_weights_of_samples():
+    scores = np.float32([[0.9, 0.8, 0.7, 0.6, 0.5], [0] * 5])
+    table = table_of([[1, 1, 0, 1, 0], [1, 0, 1, 1, 1]], EXITS[1:])
+    # gains by falling score: 0, +1, -1, 0, -1
+    for weights, threshold in (([1, 1, 2, 1, 1], 0.75), ([1, 2, 1, 1, 1], -inf), ([1, 3, 1, 1, 3], 0.55)):
+        weighed = replace(table, weights=np.array(weights))
+        np.testing.assert_allclose(reference_thresholds(weighed, scores), [threshold, -inf], rtol=1e-6)
 
 
 def test_reference_threshold_never_splits_equal_scores():

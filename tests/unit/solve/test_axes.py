@@ -33,14 +33,14 @@ def steps_of(prefix, own):
 
 
 @st.composite
-def problems(draw):
+def problems(draw, most=9):
     """Two to four exits; what is cheap on one axis need not be on the other."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     exits, samples = draw(st.integers(2, 4)), draw(st.integers(1, 10))
     ids = (*(ExitId(network="n", cut=f"c{i}", head="h") for i in range(exits - 1)),)
     ids = (*ids, ExitId(network="n", cut=OUTPUT, head=OWN))
     logits = rng.integers(-2, 3, (exits, samples, 2)).astype(np.float32)
-    weights = rng.integers(1, 9, samples) if draw(st.booleans()) else None
+    weights = rng.integers(1, most, samples) if draw(st.booleans()) else None
     table = ExitTable(logits, rng.integers(0, 2, samples), ids, "cal", "s", weights)
     axes = []
     for axis in ("macs", "latency_ms"):
@@ -77,7 +77,12 @@ def values(points, table):
 
 
 @settings(max_examples=150, deadline=None)
-@given(problems(), st.integers(0, 2), st.integers(1, 3), st.sampled_from([Scoring(), Scoring("patience")]))
+@given(
+    problems() | problems(most=1 << 24),
+    st.integers(0, 2),
+    st.integers(1, 3),
+    st.sampled_from([Scoring(), Scoring("patience")]),
+)
 def test_up_to_two_early_exits_nothing_is_left_out(problem, max_exits, levels, scoring):
     table, axes = problem
     family = Family(max_exits, levels)

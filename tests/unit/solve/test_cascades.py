@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -45,7 +46,7 @@ def random_case(seed, cuts=4, samples=60):
     chance = np.clip(ease + np.linspace(-0.2, 0.5, cuts + 1)[:, None], 0.05, 0.98)
     correct = rng.uniform(size=chance.shape) < chance
     scores = np.round(0.5 + 0.49 * np.clip(chance + rng.normal(0, 0.15, chance.shape), 0.01, 1.0), 2)
-    table = table_of(scores, correct)
+    table = replace(table_of(scores, correct), weights=rng.integers(1, 6, samples) if seed % 2 else None)
     return table, chain_costs(table.exits, np.ones(cuts + 1), [0.1] * cuts + [0.0])
 
 
@@ -61,7 +62,7 @@ def test_streeters_cascades_keep_the_accuracy_relative_to_the_reference(seed):
         for position, stage in enumerate(chosen):  # at every stage, and so in all
             own = stop == position
             assert own.any()
-            assert table.correct[stage, own].sum() >= alpha * reference[own].sum() - 1e-9
+            assert table.correct[stage, own] @ table.weight[own] >= alpha * (reference[own] @ table.weight[own]) - 1e-9
         assert chosen == sorted(set(chosen))
         costs_seen.append(costs.cumulative([table.exits[stage] for stage in chosen])[stop].mean())
     assert costs_seen[-1] < 0.7 * costs.backbone
@@ -126,7 +127,8 @@ def test_no_single_threshold_improves_the_objective(seed, price):
 
     def value(chosen):
         stop = route(placed.scores.astype(np.float32), [*chosen, -inf])
-        return (~placed.correct[stop, np.arange(60)]).mean() + price * placed.cumulative[stop].mean()
+        error = np.average(~placed.correct[stop, np.arange(60)], weights=table.weight)
+        return error + price * placed.cumulative[stop].mean()
 
     # Through -inf at an early stop everybody leaves there; routing takes it at any stop.
     assert objective == pytest.approx(value(thresholds))
@@ -143,7 +145,8 @@ def test_one_exit_is_solved_exactly(price):
     values = []
     for threshold in [-inf, *((levels[1:] + levels[:-1]) / 2), inf]:
         stop = route(placed.scores.astype(np.float32), [threshold, -inf])
-        values.append((~placed.correct[stop, np.arange(60)]).mean() + price * placed.cumulative[stop].mean())
+        error = np.average(~placed.correct[stop, np.arange(60)], weights=table.weight)
+        values.append(error + price * placed.cumulative[stop].mean())
     assert descend(placed, price)[1] == pytest.approx(min(values))
 
 
@@ -171,7 +174,7 @@ def test_idk_answers_as_the_surest_exit_so_far_says():
             k = next(k for k in range(len(rows)) if sure[: k + 1, n].max() >= policy.thresholds[k])
             answers[n] = right[int(sure[: k + 1, n].argmax()), n]
             differs |= bool(answers[n] != right[k, n])
-        assert evaluate(policy, table, [costs]).accuracy == pytest.approx(answers.mean())
+        assert evaluate(policy, table, [costs]).accuracy == pytest.approx(np.average(answers, weights=table.weight))
     assert differs  # the exit where a sample leaves would have answered otherwise
 
 

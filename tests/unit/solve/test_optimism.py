@@ -114,14 +114,25 @@ class TestFoldPoints:
         )
         front = solve_front(part, costs, family=Family(2, 8))
         own = table.correct[-1]
-        assert found[3].samples.tolist() == [w.sum() for w in weights]
-        wanted = [own[outside] @ weights[0] - round(p.accuracy * weights[0].sum()) for p in front.points]
-        assert found[3].lost.tolist() == wanted
-        right = [outcomes(p.policy, table)[1] for p in front.points]
-        assert found[3].lost_in.tolist() == [own[inside] @ weights[1] - r[inside] @ weights[1] for r in right]
+        assert found[3].samples.tolist() == [480, 120]
+        wanted = [480 * (np.average(own[outside], weights=weights[0]) - p.accuracy) for p in front.points]
+        assert found[3].lost.tolist() == pytest.approx(wanted)
+        right = [outcomes(p.policy, table)[1][inside] for p in front.points]
+        lost_in = [120 * np.average(own[inside].astype(int) - r, weights=weights[1]) for r in right]
+        assert found[3].lost_in.tolist() == pytest.approx(lost_in)
         policy = front.points[len(front.points) // 2].policy
         fixed = fixed_points(policy, table, costs, (), own, fold=fold)[3]
-        assert (fixed.lost[0], fixed.lost_in[0]) == (wanted[len(wanted) // 2], found[3].lost_in[len(wanted) // 2])
+        half = len(wanted) // 2
+        assert (fixed.lost[0], fixed.lost_in[0]) == pytest.approx((wanted[half], lost_in[half]))
+
+    def test_the_unit_of_weights_does_not_matter(self):
+        told = []
+        for weights in ([1, 7, 3], [10, 70, 30]):
+            table, costs = table_and_costs(weights=weights)
+            fold = np.arange(600).astype(np.int16) % FOLDS
+            points = fold_points(table, [costs], Scoring(), table.correct[-1], fold=fold, family=Family(2, 8))
+            told.append(np.array(optimism([points])))
+        np.testing.assert_allclose(told[0], told[1], rtol=0, atol=1e-12)
 
     def test_what_they_lose_in_the_fold_is_told_by_replay(self):
         table, costs = table_and_costs()

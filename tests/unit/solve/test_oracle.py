@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from math import inf
 
@@ -151,6 +152,19 @@ def test_more_exits_never_cost_an_oracle_more_and_no_static_network_beats_it(pro
     for point in (*fewer, *static):
         cost = point.cost if hasattr(point, "cost") else point.costs["macs"].mean
         assert any(p.error <= point.error + 1e-12 and p.cost <= cost + 1e-12 for p in more)
+
+
+def test_errors_and_accuracies_go_by_the_weights_of_samples():
+    plain = make_table([[1, 0, 0, 1], [0, 1, 0, 1]], [0, 1])
+    table = replace(plain, weights=np.array([1, 2, 4, 8]))
+    step = np.array([[1.0, 2.0], [np.inf, 1.0], [np.inf, np.inf]])
+    costs = StageCosts(step, table.exits, "macs", 2.0)
+    assert plain_oracle(table, costs, table.exits).error == pytest.approx(4 / 15)
+    assert stable_oracle(table, costs, table.exits).error == pytest.approx(5 / 15)
+    assert [p.accuracy for p in static_front(table, [costs]).points] == pytest.approx([9 / 15, 10 / 15])
+    (facts,) = overthinking(table)
+    assert (facts.accuracy, facts.right) == (pytest.approx(9 / 15), 2)
+    assert stable_oracle(plain, costs, table.exits).error == 0.5
 
 
 def test_a_lucky_guess_does_not_count():

@@ -56,7 +56,7 @@ def test_what_there_is_to_compare_with_survives_the_file(device):
             "oracle": (OracleAnswer(exits=(EARLY, END), error=0.1, cost=3.5, exit_rate=(0.75, 0.25)),),
             "oracle_all_heads": False,
             "static": (device.backbone,),
-            "overthinking": (ExitFacts(exit=EARLY, right=60, lost=3, gained=33, samples=100),),
+            "overthinking": (ExitFacts(exit=EARLY, accuracy=0.6, right=60, lost=3, gained=33, samples=100),),
         }
     )
     answers = Answers(study="s", mode="bank", data={}, devices=(compared,))

@@ -142,9 +142,16 @@ class TestTransformers:
         transformers = pytest.importorskip("transformers")
         sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
         config = transformers.ViTConfig(**sizes, image_size=4, patch_size=2, num_labels=CLASSES)
-        transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+        model = transformers.ViTForImageClassification(config)
+        model.save_pretrained(tmp_path / "vit")
+        torch.save(model.state_dict(), tmp_path / "own.pt")
         folder = {"model": f"hf:{tmp_path / 'vit'}"}
         assert len(chosen(None, brightness(), folder).tried) == 5
         (tmp_path / "vit" / "preprocessor_config.json").write_text('{"image_mean": [0.5], "image_std": [0.5]}')
         choice = chosen(None, brightness(), folder)
         assert (choice.fields, choice.tried) == ({"normalize": "model"}, ())
+        own = folder | {"weights": str(tmp_path / "own.pt")}
+        tried = [each.name for each in chosen(None, brightness(), own).tried]
+        assert sorted(tried) == [
+            "0 to 1", "as the library says", "mean and std of ImageNet", "mean and std of the data", "raw values"
+        ]  # fmt: skip

@@ -71,5 +71,10 @@ def test_refuses_columns_that_cannot_be_used(tmp_path, numbers):
     refused(words, "column 'b'", "holds no numbers", "got ''", "args: {text: COLUMN}")
 
 
+def test_refuses_row_numbers_as_pandas_writes_them(tmp_path):
+    file = write(tmp_path / "t.csv", ",a,label", "0,1.5,x", "1,2.5,y", "2,0.5,x")
+    refused(file, "a column of", "has no name; got column 0", "table.to_csv(FILE, index=False)")
+
+
 def test_refuses_regression(numbers):
     refused(numbers, "column 'height'", "(regression)", label="height")

@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from torch import nn
 
 from eesearch.core.errors import DataError
 from eesearch.training.data import load_dataset, make_dataset
-from eesearch.training.texts import Tokenizing, check_vocabulary, load_tokenizer
+from eesearch.training.texts import Tokenizing, check_padding, check_vocabulary, load_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "a", "good", "bad", "film"]
 
@@ -96,6 +98,15 @@ class TestRefuses:
         monkeypatch.setitem(__import__("sys").modules, "transformers", None)
         with pytest.raises(DataError, match=r"transformers is not installed.*pip install 'eesearch\[hf\]'"):
             make_dataset(texts, tokenizing=Tokenizing("any"))
+
+    def test_padding_that_a_model_attends_to(self, tokenizer):
+        model = nn.Linear(2, 2)
+        check_padding(model, tokenizer)
+        model.config = SimpleNamespace(pad_token_id=0)
+        check_padding(model, tokenizer)
+        model.config.pad_token_id = 1
+        with pytest.raises(DataError, match="got padding by token 0; expected pad_token_id 1"):
+            check_padding(model, tokenizer)
 
     def test_tokens_that_a_model_does_not_know(self):
         model = nn.Sequential(nn.Embedding(6, 2), nn.Embedding(3, 2))
