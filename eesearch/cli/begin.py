@@ -42,8 +42,8 @@ def init(
         return
     from eesearch.study.start import Begun, write_study
 
-    model = model or _asked("model", f"Which model? {MODEL_HELP}")
-    data = data or _asked("data", f"Which data? {DATA_HELP}")
+    model = model or _asked("model", MODEL_HELP)
+    data = data or _asked("data", DATA_HELP)
     devices = tuple(device or ()) or ("cpu:eager:t1:b1", "macs")
     begun = Begun(
         model=model,
@@ -54,7 +54,7 @@ def init(
         data_args=_arguments("--data-arg", data_arg or ()),
         tokenizer=tokenizer,
     )
-    name = out.stem if out is not None else _name_of(model)
+    name = _name_of(model if out is None else out.stem)
     file = out or Path(f"{name}.yaml")
     written = write_study(begun, name, file)
     _print_networks(written.networks)
@@ -106,11 +106,11 @@ def _print_networks(networks: Sequence[InspectedNetwork]) -> None:
         console().print(inspection_table(network))
 
 
-def _asked(flag: str, question: str) -> str:
+def _asked(flag: str, help: str) -> str:
     """An answer of the person at the terminal; where there is none, the flag is missing."""
     if not sys.stdin.isatty():
-        raise StudyError(f"--{flag} is missing", expected=question)
-    return str(typer.prompt(question)).strip()
+        raise StudyError(f"--{flag} is missing", expected=help)
+    return str(typer.prompt(f"Which {flag}? {help}")).strip()
 
 
 def _arguments(flag: str, given: Sequence[str]) -> dict[str, Any]:

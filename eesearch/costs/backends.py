@@ -97,7 +97,7 @@ def find_backend(kind: str, name: str) -> Backend:
     known = ", ".join(sorted(backend_names(kind)))
     entry = f"{kind}:{name}" if f"{kind}:{name}" in BACKENDS else name
     if entry not in BACKENDS:
-        raise CostError(f"there is no back end '{name}'", got=f"back end {name}", expected=f"one of {known}")
+        raise CostError(f"there is no back end '{name}'", expected=f"one of {known}")
     found: Backend = BACKENDS[entry]
     if kind not in found.kinds:
         raise CostError(

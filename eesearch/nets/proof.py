@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from eesearch.core.errors import ModelError, SplitError
 from eesearch.nets.adapters import speaking, user_model
 from eesearch.nets.backbone import Backbone
+from eesearch.nets.inputs import Normalize, NormalizeViews
 
 
 def run_model(model: nn.Module, batch: Tensor) -> Tensor:
@@ -25,6 +26,7 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
     name = type(user_model(model)).__name__
     refuse_compiled(user_model(model))
     _refuse_several_inputs(user_model(model), name)
+    _refuse_other_channels(model, batch)
     try:
         with torch.no_grad():
             logits = model(batch.clone())  # it may overwrite what it is given
@@ -32,7 +34,7 @@ def run_model(model: nn.Module, batch: Tensor) -> Tensor:
         raise ModelError(
             f"{name} does not run on the example",
             got=f"{type(error).__name__} on {batch.dtype} {list(batch.shape)}: {error}",
-            do=_remedy(str(error)),
+            do=_remedy(str(error), batch),
         ) from error
     if isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(batch) and logits.shape[1] > 1:
         return logits
@@ -73,12 +75,31 @@ def _refuse_several_inputs(model: nn.Module, name: str) -> None:
         )
 
 
-def _remedy(error: str) -> str:
+def _refuse_other_channels(model: nn.Module, batch: Tensor) -> None:
+    """One mean and deviation serves all channels, but several do not make several channels of one."""
+    for module in model.modules():
+        if isinstance(module, Normalize):
+            axis, channels = (2 if isinstance(module, NormalizeViews) else 1), len(module.weight)
+            if channels > 1 and batch.dim() > axis and batch.shape[axis] != channels:
+                raise ModelError(
+                    "the input section does not fit the data",
+                    got=f"mean and std of {channels} channels for samples {list(batch.shape[1:])}",
+                    expected=f"{batch.shape[axis]} of each, or one for all",
+                    do=_CHANNELS,
+                )
+
+
+_CHANNELS = (
+    "Bring both to the same channels: the model's by its args (timm: in_chans: 1), those of a folder of images by the "
+    "data's args (mode: RGB), those of arrays by repeating them."
+)
+
+
+def _remedy(error: str, batch: Tensor) -> str:
+    if not batch.is_floating_point() and batch.dim() == 2:
+        return "Check that the model takes so many tokens (data.max_tokens cuts texts), and that it knows these."
     if re.search(r"expected input.* to have \d+ channels", error):
-        return (
-            "Bring both to the same channels: the model's by its args (timm: in_chans: 1), or those of a folder of "
-            "images by the data's args (mode: RGB)."
-        )
+        return _CHANNELS
     return (
         "Check that the data have the shape that the model expects, and the input section: scale, mean, std; "
         "images of another size are brought to its own by input.resize."

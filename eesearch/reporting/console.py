@@ -73,7 +73,10 @@ def front_table(device: DeviceAnswer, points: Sequence[int] | None = None, *, na
 
 
 def _caption(device: DeviceAnswer, *, naive: bool, paired: bool) -> str:
-    words = f"* knee   = the cheapest that {free_words(device, naive=naive)}   drop: percentage points, on test"
+    marks = "*: the knee"
+    if device.within(0.0, naive=naive) is not None:
+        marks += f"; =: the cheapest that {free_words(device, naive=naive)}"
+    words = f"{marks}; drop: percentage points, on test"
     words += "; 95 %: its paired interval" if paired else ""
     return f"{words}\n{system_words(device)}" if device.system else words
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from eesearch.core.costs import Axis
 from eesearch.core.design import AnyDesign, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
 from eesearch.core.timings import CONTENDED, NOISY
+from eesearch.study.cautions import cautions, times
 from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, PickElsewhere, Point, Tried, is_backbone
 from eesearch.study.verified import Verified, policy_key, verified_words
 
@@ -214,7 +214,7 @@ class DeviceAnswer(Value):
         pays = "exits pay" if kept else "exits save, but do not keep their promise on test"
         expected = "At no loss expected on new samples" if self.optimism else "At no loss on calibration"
         return (
-            f"{self.device}: {pays}. {expected} {self.ratio(point):.2f} x the backbone's {unit}; "
+            f"{self.device}: {pays}. {expected} {times(self.ratio(point))} the backbone's {unit}; "
             f"accuracy on test {point.test.accuracy:.2%}, {self._change(point)}.{self._caution()}"
         )
 
@@ -237,7 +237,7 @@ class DeviceAnswer(Value):
             return f"exits do not pay at no loss{'' if self.optimism else ' on calibration'}{self._alternative(unit)}."
         return (
             f"no saving can be promised at no loss{self._alternative(unit)}. What loses nothing on the "
-            f"{naive.cal.samples:,} calibration samples needs {self.ratio(naive):.2f} x and is expected to lose "
+            f"{naive.cal.samples:,} calibration samples needs {times(self.ratio(naive))} and is expected to lose "
             f"{100.0 * self.corrected(naive):.2f} points on new ones; on test it is {self._change(naive)}."
         )
 
@@ -285,7 +285,7 @@ class DeviceAnswer(Value):
         for drop, words in ((0.01, "one point"), (0.02, "two points")):
             point = self.within(drop)
             if point is not None and self._saves(point):
-                return f"; at {words} lost they need {self.ratio(point):.2f} x the backbone's {unit}"
+                return f"; at {words} lost they need {times(self.ratio(point))} the backbone's {unit}"
         return ", nor at two points lost"
 
 
@@ -364,23 +364,13 @@ class Answers(Value):
         return content_key([d.device for d in self.devices], chosen)
 
     def verdicts(self) -> list[str]:
-        """One sentence per device, and what accuracies mean where classes have weights."""
+        """One sentence per device, and what to think of the figures."""
         told = [device.verdict() for device in self.devices]
-        weights = self.data.get("class_weights", {}).get("test")
-        return told + ([_weighed(dict(zip(self.class_names, weights, strict=True)))] if weights else [])
+        return told + cautions(self.data, self.class_names, self.devices[0].backbone.cal.accuracy)
 
     def verdict(self) -> str:
         """All of them."""
         return " ".join(self.verdicts())
-
-
-def _weighed(weights: Mapping[str, int]) -> str:
-    """What each class counts, from those that count most."""
-    least = min(weights.values())
-    more = sorted(((w / least, name) for name, w in weights.items() if w > least), reverse=True)
-    told = [f"{name} counts {weight:.4g}" for weight, name in more[:12]]
-    told += ["..."] if len(more) > 12 else []
-    return f"Accuracies are weighted by class: {', '.join([*told, 'any other 1'])}."
 
 
 def pays_for_exits(last_accuracy: float, backbone: Evaluation) -> bool:

@@ -42,7 +42,11 @@ class DataSpec(Value):
     @classmethod
     def _named(cls, weights: Any) -> Any:
         """YAML reads class `8` as a number."""
-        return {str(name): weight for name, weight in weights.items()} if isinstance(weights, dict) else weights
+        if isinstance(weights, dict):
+            return {str(name): weight for name, weight in weights.items()}
+        if weights not in (None, "balanced"):
+            raise ValueError(f"expected `balanced`, or a weight for each class, such as {{cat: 5}}; got {weights!r}")
+        return weights
 
     @model_validator(mode="after")
     def _certifiable(self) -> DataSpec:

@@ -45,7 +45,7 @@ class InputSpec(Value):
             transformers was trained on them.
     """
 
-    scale: float = 1.0
+    scale: float = Field(default=1.0, gt=0.0)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     resize: tuple[PositiveInt, PositiveInt] | None = Field(default=None, exclude_if=partial(eq, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,24 @@ def predict_file(
     summary = "; ".join(f"{share:.1%} left at {name}" for name, share in zip(names, shares, strict=True))
     if y is not None:
         answered = prediction.answer != ABSTAINED
-        right = (prediction.answer == y)[answered]
-        summary += f"; accuracy {right.mean() if len(right) else nan:.2%} of {len(right)}"
+        right = (prediction.answer == _numbers(y, found.answers.class_names))[answered]
+        plain = " (each sample counting the same)" if "class_weights" in found.answers.data else ""
+        summary += f"; accuracy{plain} {right.mean() if len(right) else nan:.2%} of {len(right)}"
         summary += "" if answered.all() else f" answered, {np.sum(~answered)} handed on"
     return table.to_csv(index=False), summary
+
+
+def _numbers(y: NDArray[Any], class_names: Sequence[str]) -> NDArray[np.int64]:
+    """Labels as numbers of classes, whether they are that or names. [N]"""
+    if y.dtype.kind in "iu" and ((y >= 0) & (y < len(class_names))).all():
+        return y.astype(np.int64)
+    known = {name: number for number, name in enumerate(class_names)}
+    unknown = sorted({str(label) for label in y} - known.keys())
+    if unknown:
+        names = ", ".join(class_names[:8]) + (", ..." if len(class_names) > 8 else "")
+        expected = f"0..{len(class_names) - 1}, or {names}"
+        raise DataError("labels y are no class of the run", got=", ".join(unknown[:8]), expected=expected)
+    return np.array([known[str(label)] for label in y], np.int64)
 
 
 def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:

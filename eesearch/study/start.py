@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import indent, wrap
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 
 from eesearch.core.errors import StudyError
 from eesearch.core.store import write_atomic
+from eesearch.costs.devices import parse_device
+from eesearch.study.files import validate
 from eesearch.study.inspection import InspectedNetwork, inspect_study
 from eesearch.study.materials import load_study_data
 from eesearch.study.preprocessing import ChosenInput, choose_preprocessing
@@ -80,18 +83,28 @@ def write_study(begun: Begun, name: str, out: Path) -> Written:
     backbone: dict[str, Any] = {"model": begun.model, "args": dict(begun.args)}
     backbone |= {"weights": begun.weights} if begun.weights else {}
     fields: dict[str, Any] = {"name": name, "backbone": backbone, "data": data, "devices": list(begun.devices)}
-    asked = Study.model_validate(fields)
+    asked = validate(Study, fields, "the study")
+    for device in asked.devices:
+        _require(device)
     dataset = load_study_data(asked)
     argument = _CLASSES.get(begun.model.partition(":")[0])
     if argument is not None and not asked.backbone.is_trained:
         backbone["args"].setdefault(argument, dataset.classes)
-    preprocessing = choose_preprocessing(Study.model_validate(fields), dataset)
+    preprocessing = choose_preprocessing(validate(Study, fields, "the study"), dataset)
     fields["input"] = dict(preprocessing.fields)
     fields["space"] = {"cuts": {"max_cuts": MOST_CUTS}}
-    study = Study.model_validate(fields)
-    written = Written(inspect_study(study, out.parent, ()), preprocessing)
+    study = validate(Study, fields, "the study")
+    with TemporaryDirectory() as place:
+        written = Written(inspect_study(study, Path(place), ()), preprocessing)
     write_atomic(out, _text(study, fields, dataset, written))
     return written
+
+
+def _require(device: str) -> None:
+    """Refuse a device that a search on this machine would refuse."""
+    file = parse_device(device).path
+    if file is not None and not file.is_file():
+        raise StudyError(f"there is no profile {file}", do="Check the path after --device; `eesearch kit` makes one.")
 
 
 def _text(study: Study, fields: Mapping[str, Any], dataset: Dataset, written: Written) -> str:

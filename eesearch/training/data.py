@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,12 +15,17 @@ from pydantic import AliasChoices, ConfigDict, Field
 
 from eesearch.core.design import Value
 from eesearch.core.errors import DataError
-from eesearch.core.weights import ClassWeights, Weights, class_units
+from eesearch.core.weights import ClassWeights, Weights, as_sure_as, class_units
 from eesearch.training.checks import FORMAT as FORMAT
 from eesearch.training.checks import check_classes, check_splits, read_classes, read_split, read_text
 from eesearch.training.shares import Share, take_share
 from eesearch.training.sources import as_arrays, load_arrays
 from eesearch.training.texts import Tokenizing, tokenized
+
+log = logging.getLogger(__name__)
+
+FEW = 0.25
+"""A split that weights make worth less than this share of its samples is told."""
 
 
 class Calibration(Value):
@@ -64,6 +70,12 @@ class Split:
         """What each sample counts; None: all the same. [N]"""
         return None if self.class_weights is None else self.class_weights[self.y]
 
+    @property
+    def most_frequent(self) -> float:
+        """Accuracy of whoever always answers the class that counts most."""
+        share = np.bincount(self.y, weights=self.weights)
+        return float(share.max() / share.sum())
+
     @cached_property
     def key(self) -> str:
         """Content hash of samples, labels and weights; the name and the text do not count."""
@@ -104,10 +116,12 @@ class Dataset:
         return len(self.class_names)
 
     def record(self) -> dict[str, Any]:
-        """Sizes, seed, classes and content hashes, as a run records them."""
+        """Sizes, seed, classes, shares of the most frequent ones and content hashes, as a run records them."""
+        chance = {split.name: split.most_frequent for split in (self.cal, self.test)}
         weighed = {split.name: split.class_weights.tolist() for split in self.splits if split.class_weights is not None}
         return {
             **({"class_weights": weighed} if weighed else {}),
+            "most_frequent": chance,
             "sizes": {split.name: len(split) for split in self.splits},
             "hashes": {split.name: split.key for split in self.splits},
             "sample_shape": list(self.train.x.shape[1:]),
@@ -192,8 +206,20 @@ def make_dataset(
     if class_weights:
         for each in ("cal", "test"):
             splits[each] = replace(splits[each], class_weights=class_units(class_weights, names, splits[each].y))
+            _warn_of_few(splits[each])
     made_by = tokenizing.tokenizer if tokenizing else ""
     return Dataset(splits["train"], splits["cal"], splits["test"], names, seed, splits.get("cert"), made_by)
+
+
+def _warn_of_few(split: Split) -> None:
+    """Where a few samples of one class decide, accuracies say little."""
+    assert split.weights is not None
+    alike = as_sure_as(np.ones(len(split), np.bool_), split.weights)
+    if alike < FEW * len(split):
+        log.warning(
+            "with these class weights %d %s samples tell an accuracy no more surely than %.0f that count the same",
+            len(split), split.name, alike,
+        )  # fmt: skip
 
 
 def digits(*, test_share: float = 0.3, seed: int = 0) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def as_arrays(given: Any, source: str) -> Mapping[str, Any]:
     if isinstance(given, Mapping):
         return given
     got = type(given).__name__
-    raise DataError(f"the data source {source}", got=got, expected=f"a mapping with {FORMAT}, or data sets by split")
+    raise DataError(
+        f"the data source {source} gives no data", got=got, expected=f"a mapping with {FORMAT}, or data sets by split"
+    )
 
 
 def _read_npz(name: str, args: Mapping[str, Any]) -> dict[str, Any]:

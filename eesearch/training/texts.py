@@ -110,6 +110,15 @@ def _padded(texts: Mapping[str, NDArray[Any]], tokenizing: Tokenizing, least: in
             part = [str(text) for text in each[start : start + AT_ONCE]]
             found = tokenizer(part, truncation=True, max_length=tokenizing.max_tokens, padding=False)["input_ids"]
             ids[key] += [np.array(one, np.int64) for one in found]
+    for key, rows in ids.items():
+        empty = [row for row, one in enumerate(rows) if not len(one)]
+        if empty:
+            raise DataError(
+                f"{len(empty)} texts of {key} have no token",
+                got=f"{str(texts[key][empty[0]])!r}, number {empty[0]}",
+                expected="at least one token in each",
+                do="Drop them, or take a tokenizer that marks where a text begins.",
+            )
     longest = max((len(one) for each in ids.values() for one in each), default=0)
     padded = {key: np.full((len(each), max(longest, least)), pad, np.int64) for key, each in ids.items()}  # [N, T]
     for key, rows in ids.items():
