@@ -64,7 +64,19 @@ def test_nothing_is_overwritten_and_nothing_is_written_of_what_cannot_be_used(wr
     grey = ("--model", "eesearch.nets.zoo:residual_cnn", "--arg", "in_channels=3")
     message = "Bring both to the same channels"
     refused(run("init", *grey, "--data", "eesearch.training.data:digits", "--out", new), message)
-    assert not new.exists()
+    for device, told in (
+        ("cpu:eager", "devices: 'cpu:eager' is not a device"),
+        ("cpu:eagre:t1:b1", "there is no back end 'eagre'"),
+        ("pi.json", "there is no profile pi.json"),
+    ):
+        refused(run("init", *CNN, "--data", "eesearch.training.data:digits", "--device", device, "--out", new), told)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name], "nothing else is left there either"
+
+
+def test_a_name_is_made_of_the_file(tmp_path):
+    result = run("init", *CNN, "--data", "eesearch.training.data:digits", "--out", tmp_path / "my study.yaml")
+    assert result.exit_code == 0, result.output
+    assert load_study(tmp_path / "my study.yaml").name == "mystudy"
 
 
 def test_what_no_flag_says_is_asked_for_or_told(tmp_path):

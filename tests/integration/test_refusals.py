@@ -163,8 +163,35 @@ def test_grey_images_into_a_network_of_colours(message, tmp_path, trained):
     assert said.startswith("ModelError: ResidualCnn does not run on the example; got RuntimeError on torch.uint8 [")
     assert said.endswith(
         "to have 3 channels, but got 1 channels instead. Bring both to the same channels: the model's by its args "
-        "(timm: in_chans: 1), or those of a folder of images by the data's args (mode: RGB)."
+        "(timm: in_chans: 1), those of a folder of images by the data's args (mode: RGB), those of arrays by repeating "
+        "them."
     )
+
+
+def test_means_of_three_channels_do_not_make_three_of_one(tiny, tmp_path):
+    tiny["backbone"]["args"] |= {"in_channels": 3}
+    tiny["input"] = {"scale": 0.0625, "mean": [0.3, 0.3, 0.3], "std": [0.4, 0.4, 0.4]}
+    result = run("search", study_file(tmp_path, tiny), "--run", tmp_path / "run", "--quiet", "--dry-run")
+    refused(result)
+    said = " ".join(result.stderr.split())
+    assert "ModelError: the input section does not fit the data; got mean and std of 3 channels for samples" in said
+    assert "[1, 8, 8]; expected 1 of each, or one for all. Bring both to the same channels:" in said
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("input", {"scale": 0}, "input.scale: input should be greater than 0"),
+        (
+            "data",
+            {"source": DIGITS, "class_weights": "balancd"},
+            "data.class_weights: expected `balanced`, or",
+        ),
+        ("data", {"source": DIGITS, "class_weights": [1, 2]}, "data.class_weights: expected `balanced`, or"),
+    ],
+)
+def test_fields_that_make_no_sense(tiny, tmp_path, field, value, said):
+    refused(run("search", study_file(tmp_path, tiny | {field: value}), "--run", tmp_path / "run"), said, "1 mistake in")
 
 
 def test_an_empty_folder_of_images(message, tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
+from eesearch.api import search
 from eesearch.core.errors import DataError
+from eesearch.nets.series import text_encoder
 from eesearch.study.run import Run
 from tests.integration.command import refused, run, study_file
 
@@ -97,6 +99,16 @@ def test_texts_for_a_run_of_other_samples(begun, tmp_path):
         begun.samples(["good"])
     told = run("predict", begun.directory.path, tmp_path / "texts.npz", "--pick", "knee", "--trust")
     refused(told, "x holds texts")
+
+
+def test_texts_by_the_api(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    films = dict(np.load(place / "films.npz"))
+    model = text_encoder(vocabulary=14, tokens=8, width=8, depth=1, heads=2)
+    study = {"data": {"tokenizer": str(place / "words")}, "training": {"heads": {"epochs": 1}}, "budget": {"trials": 1}}
+    found = search(model, films, device="macs", study=study | {"name": "films", "verify": {"points": 0}})
+    point = found.device("macs").points[-1]
+    assert found.predict(point, ["a good film", "bad"]).answer.shape == (2,)
 
 
 def test_what_to_label_of_a_pool_of_texts(searched, place, tmp_path):

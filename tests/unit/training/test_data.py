@@ -45,6 +45,16 @@ def test_class_weights_are_those_of_calibration_and_test(tmp_path):
     assert weighed.cal.key != plain.cal.key, "tables of other weights are not reused"
     assert weighed.record()["class_weights"] == {"cal": [1, 3], "test": [1, 3]}
     assert "class_weights" not in plain.record()
+    assert plain.record()["most_frequent"] == {"cal": 0.5, "test": 0.5}
+    assert weighed.record()["most_frequent"] == {"cal": 0.75, "test": 0.75}
+
+
+def test_weights_by_which_a_few_samples_decide_are_told(caplog):
+    few = arrays(y_test=np.array([0] * 19 + [1]), y_cal=np.array([0, 1] * 10), x_cal=np.zeros((20, 3)))
+    make_dataset(few, class_weights="balanced")
+    assert caplog.messages == [
+        "with these class weights 20 test samples tell an accuracy no more surely than 4 that count the same"
+    ]
 
 
 def test_own_calibration_split_is_kept(tmp_path):

@@ -99,6 +99,13 @@ class TestRefuses:
         with pytest.raises(DataError, match=r"transformers is not installed.*pip install 'eesearch\[hf\]'"):
             make_dataset(texts, tokenizing=Tokenizing("any"))
 
+    def test_texts_without_a_token(self, texts, tokenizer):
+        texts["x_train"] = np.array(["good", "", "bad", " "] * 5)
+        with pytest.raises(
+            DataError, match=r"10 texts of x_train have no token; got '', number 1; expected at least one"
+        ):
+            make_dataset(texts, tokenizing=Tokenizing(tokenizer))
+
     def test_padding_that_a_model_attends_to(self, tokenizer):
         model = nn.Linear(2, 2)
         check_padding(model, tokenizer)
