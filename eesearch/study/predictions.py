@@ -40,6 +40,7 @@ def predict_file(
     found = Run.load(run, trust=trust)
     _, point = found.pick(selection, naive=naive)
     given, y = _read(inputs)
+    y = None if y is None else _numbers(y, found.answers.class_names)
     prediction = found.predict(point, given)
     names = np.array([exit_name(e) for e in point.cal.policy.exits])
     table = pd.DataFrame(
@@ -54,7 +55,7 @@ def predict_file(
     summary = "; ".join(f"{share:.1%} left at {name}" for name, share in zip(names, shares, strict=True))
     if y is not None:
         answered = prediction.answer != ABSTAINED
-        right = (prediction.answer == _numbers(y, found.answers.class_names))[answered]
+        right = (prediction.answer == y)[answered]
         plain = " (each sample counting the same)" if "class_weights" in found.answers.data else ""
         summary += f"; accuracy{plain} {right.mean() if len(right) else nan:.2%} of {len(right)}"
         summary += "" if answered.all() else f" answered, {np.sum(~answered)} handed on"
