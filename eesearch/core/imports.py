@@ -35,7 +35,11 @@ def import_object(path: str, error: type[InputError] = InputError) -> object:
         raise error(
             f"cannot import '{module_name}' of '{path}'",
             got=cause,
-            do="Install it, or run eesearch in the directory that holds it.",
+            do=(
+                f"Write {module_name.removesuffix('.py')}:{name}."
+                if module_name.endswith(".py")
+                else "Install it, or run eesearch in the directory that holds it."
+            ),
         ) from cause
     for part in name.split("."):
         if not hasattr(found, part):

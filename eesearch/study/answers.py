@@ -208,6 +208,11 @@ class DeviceAnswer(Value):
             wanted = ", ".join(self.broken)
             return f"{self.device}: no policy was found that keeps {wanted}; this one breaks it least.{self._caution()}"
         point, unit = self.at_no_loss(), SPENT[self.axis]
+        if point is not None and not self._saves(point) and self.ratio(point) <= 1.0 - TIE:
+            drowned = (
+                f"at no loss they need {times(self.ratio(point))} the backbone's {unit}, which is within the noise"
+            )
+            return f"{self.device}: exits may pay, but {drowned}{self._alternative(unit)}.{self._caution()}"
         if point is None or not self._saves(point):
             return f"{self.device}: {self._no_promise(unit)}{self._caution()}"
         kept = self.backbone.test.accuracy - point.test.accuracy <= 0.01 * UNKEPT

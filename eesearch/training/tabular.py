@@ -65,6 +65,9 @@ def _read(file: Path) -> DataFrame:
         table = pd.read_csv(file, keep_default_na=False, na_values=[])
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {file}", got=error, expected="a CSV file with names in its first line") from error
+    if len(table.columns) == 1 and ";" in str(table.columns[0]):
+        got, do = f"one column, {table.columns[0]}", "Separate columns by commas: table.to_csv(FILE, index=False)."
+        raise DataError(f"cannot read {file}", got=got, expected="columns separated by commas", do=do)
     nameless = [name for name in table.columns if str(name).startswith("Unnamed: ")]
     if nameless:
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from eesearch.core.errors import DataError
 from eesearch.core.hub import ALLOW, hub_as_allowed, may_download
 from eesearch.nets.vision import need_vision
 from eesearch.training.checks import is_text
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 4096
 """Texts that are handed to a tokenizer together."""
@@ -119,6 +122,10 @@ def _padded(texts: Mapping[str, NDArray[Any]], tokenizing: Tokenizing, least: in
                 expected="at least one token in each",
                 do="Drop them, or take a tokenizer that marks where a text begins.",
             )
+    limit = tokenizing.max_tokens
+    full = sum(len(one) == limit for rows in ids.values() for one in rows)
+    if full and least == 1:
+        log.info("%d texts have data.max_tokens (%d) tokens: longer ones were cut off there", full, limit)
     longest = max((len(one) for each in ids.values() for one in each), default=0)
     padded = {key: np.full((len(each), max(longest, least)), pad, np.int64) for key, each in ids.items()}  # [N, T]
     for key, rows in ids.items():
