@@ -117,3 +117,17 @@ def test_a_verdict_says_what_disturbed_the_measurement(device):
     assert "quiet machine" not in quiet.verdict()
     assert "Measured with 20% noise between processes: measure again on a quiet machine." in noisy.verdict()
     assert "Measured beside other work (contention 1.30): measure again on a quiet machine." in beside.verdict()
+
+
+def test_a_saving_that_is_smaller_than_the_noise_is_told_as_such(device):
+    answer = DeviceAnswer(
+        device="here",
+        axis="latency_ms",
+        backbone=point([END], 0.9, latency_ms=8.0),
+        points=(point([EARLY, END], 0.9, latency_ms=6.0),),
+        noise=0.4,
+    )
+    told = "exits may pay, but at no loss they need 0.75 x the backbone's mean latency, which is within the noise"
+    assert f"here: {told}" in answer.verdict()
+    assert "exits pay" in answer.model_copy(update={"noise": 0.2}).verdict()
+    assert "exits do not pay" in answer.model_copy(update={"points": (point([END], 0.9, latency_ms=7.9),)}).verdict()
