@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eesearch.core.costs import Axis
 from eesearch.core.design import ExitId, Value
@@ -114,6 +114,14 @@ class ExitFacts(Value):
     lost: int
     gained: int
     samples: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, fields: Any) -> Any:
+        """Before there were class weights, accuracy was the share of samples."""
+        if isinstance(fields, dict) and "accuracy" not in fields and fields.get("samples"):
+            return fields | {"accuracy": fields["right"] / fields["samples"]}
+        return fields
 
 
 class DesignFacts(Value):

@@ -48,6 +48,8 @@ def test_answers_of_an_older_version_are_read():
     (old,) = Answers.model_validate_json(OLD).devices
     assert (old.oracle, old.static, old.overthinking) == ((), (), ())
     assert old.verdict().startswith("macs: exits do not pay")
+    facts = {"exit": EARLY.model_dump(), "right": 60, "lost": 3, "gained": 33, "samples": 80}
+    assert ExitFacts.model_validate(facts).accuracy == 0.75
 
 
 def test_what_there_is_to_compare_with_survives_the_file(device):
