@@ -7,6 +7,8 @@ them. If every other sample left at its g and they at their f, that would cost c
 paid[g] - paid[f] of one sample. The largest savings first, this gives the least cost B(e) of any policy in the box with
 at most e errors: a convex curve, with a corner at most per pair of stops.
 
+Where samples count differently, errors are their weights, and savings are those for one unit of error.
+
 At its right end everybody leaves at their f: that is the policy at the lenient ends. So each bound also yields a
 policy, and where nobody's f and g differ, that policy is as good as anything in the box.
 """
