@@ -188,7 +188,7 @@ def profile_bytes(path: Path) -> bytes:
         with path.open("rb") as file:  # not more than that, whatever the file is
             content = file.read(LARGEST_PROFILE + 1)
     except OSError as error:
-        raise CostError(f"the profile {path} cannot be read", got=error.strerror) from error
+        raise CostError(f"the profile {path} cannot be read", got=error.strerror, do="Check its path.") from error
     if len(content) > LARGEST_PROFILE:
         raise CostError(f"the profile {path} is too large", expected=f"at most {LARGEST_PROFILE:,} bytes")
     return content

@@ -23,7 +23,7 @@ from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import Backbone
 from eesearch.study.measured import measured_networks
 from eesearch.study.networks import BackboneSpec
-from eesearch.study.profiling import Network
+from eesearch.study.profiling import Network, require_devices
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir
 from eesearch.training.bank import build_heads, count_samples, plan_cache
@@ -134,6 +134,7 @@ def plan(study: Study, run: Path | None = None) -> Plan:
     Raises:
         InputError: of the part that cannot be used.
     """
+    require_devices(study)
     dataset, networks = measured_networks(study)
     caching = Caching(study.budget.max_cache_gb, RunDir(run or Path("runs") / study.name).cache)
     planned = tuple(_planned(study, spec, networks, dataset, caching) for spec in study.backbones)

@@ -26,6 +26,19 @@ Network = tuple[Backbone, Mapping[str, tuple[HeadSpec, ...]]]
 """A network, and the heads that fit its cuts."""
 
 
+def require_devices(study: Study) -> None:
+    """Refuse devices that cannot be measured here, and profiles that are not there, before anything is done.
+
+    Raises:
+        CostError: so.
+    """
+    for device in study.devices:
+        file = None if device in study.systems else parse_device(device).path
+        if file is not None and not file.is_file():
+            do = "Check its path; `eesearch profile --device` and kits make profiles."
+            raise CostError(f"there is no profile {file}", got=device, do=do)
+
+
 def any_profile(
     study: Study,
     run: RunDir,

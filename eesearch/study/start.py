@@ -13,11 +13,11 @@ import yaml
 
 from eesearch.core.errors import StudyError
 from eesearch.core.store import write_atomic
-from eesearch.costs.devices import parse_device
 from eesearch.study.files import validate
 from eesearch.study.inspection import InspectedNetwork, inspect_study
 from eesearch.study.materials import load_study_data
 from eesearch.study.preprocessing import ChosenInput, choose_preprocessing
+from eesearch.study.profiling import require_devices
 from eesearch.study.question import Study
 from eesearch.training.data import Dataset
 
@@ -84,8 +84,7 @@ def write_study(begun: Begun, name: str, out: Path) -> Written:
     backbone |= {"weights": begun.weights} if begun.weights else {}
     fields: dict[str, Any] = {"name": name, "backbone": backbone, "data": data, "devices": list(begun.devices)}
     asked = validate(Study, fields, "the study")
-    for device in asked.devices:
-        _require(device)
+    require_devices(asked)
     dataset = load_study_data(asked)
     argument = _CLASSES.get(begun.model.partition(":")[0])
     if argument is not None and not asked.backbone.is_trained:
@@ -98,13 +97,6 @@ def write_study(begun: Begun, name: str, out: Path) -> Written:
         written = Written(inspect_study(study, Path(place), ()), preprocessing)
     write_atomic(out, _text(study, fields, dataset, written))
     return written
-
-
-def _require(device: str) -> None:
-    """Refuse a device that a search on this machine would refuse."""
-    file = parse_device(device).path
-    if file is not None and not file.is_file():
-        raise StudyError(f"there is no profile {file}", do="Check the path after --device; `eesearch kit` makes one.")
 
 
 def _text(study: Study, fields: Mapping[str, Any], dataset: Dataset, written: Written) -> str:

@@ -178,6 +178,13 @@ def test_means_of_three_channels_do_not_make_three_of_one(tiny, tmp_path):
     assert "[1, 8, 8]; expected 1 of each, or one for all. Bring both to the same channels:" in said
 
 
+def test_a_profile_that_is_not_there_is_told_by_a_dry_run_too(tiny, tmp_path):
+    file = study_file(tmp_path, tiny | {"devices": ["pi4.json"]})
+    for dry in ((), ("--dry-run",)):
+        result = run("search", file, "--run", tmp_path / "run", "--quiet", *dry)
+        refused(result, "CostError: the", "pi4.json", "Check its path")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
