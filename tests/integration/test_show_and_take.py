@@ -211,9 +211,10 @@ class TestNaive:
         assert 0 < len(shown()) < len(shown("--naive"))
 
     def test_the_table_tells_what_is_promised_and_what_came(self, optimistic):
-        table = run("front", optimistic, "--device", "macs").stdout
+        table, naive = (run("front", optimistic, "--device", "macs", *more).stdout for more in ((), ("--naive",)))
         assert "macs: what is promised, and what came" in table
-        assert "the cheapest that is expected to lose nothing on new samples" in " ".join(table.split())
+        assert "*: the knee; drop:" in " ".join(table.split()), "none is expected to lose nothing, so no = is explained"
+        assert "*: the knee; =: the cheapest that loses nothing on calibration; drop:" in " ".join(naive.split())
 
     def test_predict_and_export_take_what_others_would_have_taken(self, optimistic, tmp_path):
         found = eesearch.load_run(optimistic)
