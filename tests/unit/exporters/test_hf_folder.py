@@ -41,7 +41,8 @@ def exported(make_chosen, tmp_path):
     """`(options of make_chosen) -> (chosen, folder)`."""
 
     def export(*args, **options):
-        chosen, out = make_chosen(*args, **options), tmp_path / "out"
+        # transformers keeps what it has imported by the name of the folder
+        chosen, out = make_chosen(*args, **options), tmp_path / f"out-{tmp_path.name}"
         out.mkdir()
         write_hf(chosen, out)
         return chosen, out
