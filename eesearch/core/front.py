@@ -46,7 +46,7 @@ class Evaluation(Value):
         strategy: How that network was trained; "backbone" for the unmodified backbone.
         accuracy: Share of right answers, by the weights of their classes if they have any.
         samples: Number of samples behind it.
-        as_sure_as: With class weights, how many samples of equal weight would tell the accuracy as surely.
+        effective_samples: With class weights, how many samples of equal weight would tell the accuracy as surely.
         exit_rate: Share of the samples that leaves at each stop; sums to 1. [k]
         costs: Per axis.
         worst_recall: Share of right answers in the class that has the smallest; None if it was not evaluated.
@@ -60,7 +60,7 @@ class Evaluation(Value):
     exit_rate: tuple[float, ...]
     costs: dict[Axis, CostSummary]
     worst_recall: float | None = None
-    as_sure_as: float | None = Field(default=None, exclude_if=partial(is_, None))
+    effective_samples: float | None = Field(default=None, exclude_if=partial(is_, None))
 
     @property
     def error(self) -> float:
@@ -70,7 +70,7 @@ class Evaluation(Value):
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy."""
-        return wilson(self.accuracy, self.samples if self.as_sure_as is None else self.as_sure_as)
+        return wilson(self.accuracy, self.samples if self.effective_samples is None else self.effective_samples)
 
     def made_by(self, design: Design) -> Evaluation:
         """The same, marked with the design whose network it runs."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.design import Value
-from eesearch.core.weights import Weights, as_sure_as
+from eesearch.core.weights import Weights, effective_samples
 
 
 class Paired(Value):
@@ -33,7 +33,7 @@ class Paired(Value):
         lost, gained = backbone & ~right, right & ~backbone
         if weights is None:
             return cls(lost=int(lost.sum()), gained=int(gained.sum()), samples=len(right))
-        samples = as_sure_as(lost | gained, weights)
+        samples = effective_samples(lost | gained, weights)
         each = samples / float(weights.sum())
         return cls(lost=each * float(weights[lost].sum()), gained=each * float(weights[gained].sum()), samples=samples)
 

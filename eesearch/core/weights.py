@@ -88,7 +88,7 @@ def mean_right(right: NDArray[np.bool_], weights: Weights | None) -> NDArray[np.
     return np.asarray((right @ weights) / weights.sum())
 
 
-def as_sure_as(chosen: NDArray[np.bool_], weights: Weights) -> float:
+def effective_samples(chosen: NDArray[np.bool_], weights: Weights) -> float:
     """How many samples that count the same would tell the weighted share of some as surely.
 
     The variance of a weighted share p is about p sum(w^2) / sum(w)^2, the first sum over the chosen ones or, where that

@@ -14,7 +14,7 @@ from eesearch.core.design import ExitId
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
-from eesearch.core.weights import Weights, as_sure_as, mean_right
+from eesearch.core.weights import Weights, effective_samples, mean_right
 from eesearch.exits.routing import exit_rate, path_outputs, route, stop_answer
 
 
@@ -133,7 +133,7 @@ def tally(
 class _Quality(TypedDict):
     accuracy: float
     samples: int
-    as_sure_as: float | None
+    effective_samples: float | None
     worst_recall: float | None
 
 
@@ -143,7 +143,7 @@ def _quality(right: NDArray[np.bool_], table: Answered | None) -> _Quality:
     return {
         "accuracy": float(mean_right(right, weights)),
         "samples": len(right),
-        "as_sure_as": None if weights is None else as_sure_as(~right, weights),
+        "effective_samples": None if weights is None else effective_samples(~right, weights),
         "worst_recall": None if labels is None else _worst_recall(right, labels),
     }
 

@@ -143,7 +143,7 @@ def _expected(test: Evaluation, chosen: Chosen) -> str:
     axis = chosen.config.axis
     costs, unit = test.costs[axis], _UNITS.get(axis, axis)
     where = "" if axis == "macs" else f" on {chosen.config.device}"
-    weighed = " (weighted by class)" if test.as_sure_as else ""
+    weighed = " (weighted by class)" if test.effective_samples else ""
     return (
         f"On {test.samples} test samples it is right about {test.accuracy:.2%}{weighed}, at a mean cost of\n"
         f"{costs.mean:,.6g} {unit}{where}; a sample that leaves last costs {costs.worst:,.6g}."

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 Bits = NDArray[np.uint64]
 Counts = NDArray[np.int64]
-Span = tuple[Any, Any, Any]
+Group = tuple[Any, Any, Any]
+"""A group of samples: its number, its first word, the one behind it."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -133,17 +134,17 @@ def meet(may: Any, lenient: Any, strict: Any, right: Any, before: tuple[Any, Any
 # keep all counters in registers and let the compiler use vector instructions: they are four times as fast as the loop.
 #
 # `rows` are the first words of bitsets in the flattened arrays: the lenient and the strict end of each thresholded
-# stop, then the right answers of every stop. Counted are the words of `span`, a group of samples: its number g, its
+# stop, then the right answers of every stop. Counted are the words of `group`: its number g, its
 # first word and the one behind it. `counts[g, j + 1, k + 1]`, j <= k, becomes the number of samples that may leave at a
 # stop up to j and are right at one up to k; `counts[g, S + 1, j]` of those that may leave at a stop up to j, whether
 # right or not (but for the last stop, where everybody may).
 
 
 @compiled
-def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, span: Span, counts: Counts) -> None:
+def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, group: Group, counts: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for three thresholded stops and a last one."""
-    (group, begin, end), leaves, right = span, leaves.reshape(-1), right.reshape(-1)
-    both, seen = counts[group], counts[group, counts.shape[1] - 1]
+    (number, begin, end), leaves, right = group, leaves.reshape(-1), right.reshape(-1)
+    both, seen = counts[number], counts[number, counts.shape[1] - 1]
     a0, a1, a2, z0, z1, z2 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
     r0, r1, r2, r3 = rows[6], rows[7], rows[8], rows[9]
     zero = np.uint64(0)
@@ -174,10 +175,10 @@ def overlaps_of_4(leaves: Bits, right: Bits, rows: Bits, span: Span, counts: Cou
 
 
 @compiled
-def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, span: Span, counts: Counts) -> None:
+def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, group: Group, counts: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for four thresholded stops and a last one."""
-    (group, begin, end), leaves, right = span, leaves.reshape(-1), right.reshape(-1)
-    both, seen = counts[group], counts[group, counts.shape[1] - 1]
+    (number, begin, end), leaves, right = group, leaves.reshape(-1), right.reshape(-1)
+    both, seen = counts[number], counts[number, counts.shape[1] - 1]
     a0, a1, a2, a3, z0, z1, z2, z3 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7]
     r0, r1, r2, r3, r4 = rows[8], rows[9], rows[10], rows[11], rows[12]
     zero = np.uint64(0)
@@ -216,18 +217,18 @@ def overlaps_of_5(leaves: Bits, right: Bits, rows: Bits, span: Span, counts: Cou
 
 
 @compiled
-def overlaps_of_any(leaves: Bits, right: Bits, rows: Bits, span: Span, counts: Counts) -> None:
+def overlaps_of_any(leaves: Bits, right: Bits, rows: Bits, group: Group, counts: Counts) -> None:
     """Count possible stops and possible right stops, jointly, for any number of stops.
 
     Args:
         leaves: [Q, L, W]
         right: [Q, W]
         rows: See above; after them, room for a word per thresholded stop. [4 S - 3]
-        span: See above.
+        group: See above.
         counts: See above; the rest stays 0. [G, S + 2, S + 1]
     """
-    (group, begin, end), leaves, right = span, leaves.reshape(-1), right.reshape(-1)
-    both, seen = counts[group], counts[group, counts.shape[1] - 1]
+    (number, begin, end), leaves, right = group, leaves.reshape(-1), right.reshape(-1)
+    both, seen = counts[number], counts[number, counts.shape[1] - 1]
     early = counts.shape[2] - 2
     both[:] = 0
     for word in range(begin, end):

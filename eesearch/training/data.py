@@ -15,7 +15,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 
 from eesearch.core.design import Value
 from eesearch.core.errors import DataError
-from eesearch.core.weights import ClassWeights, Weights, as_sure_as, class_units
+from eesearch.core.weights import ClassWeights, Weights, class_units, effective_samples
 from eesearch.training.checks import FORMAT as FORMAT
 from eesearch.training.checks import check_classes, check_splits, read_classes, read_split, read_text
 from eesearch.training.shares import Share, take_share
@@ -214,7 +214,7 @@ def make_dataset(
 def _warn_of_few(split: Split) -> None:
     """Where a few samples of one class decide, accuracies say little."""
     assert split.weights is not None
-    alike = as_sure_as(np.ones(len(split), np.bool_), split.weights)
+    alike = effective_samples(np.ones(len(split), np.bool_), split.weights)
     if alike < FEW * len(split):
         log.warning(
             "with these class weights %d %s samples tell an accuracy no more surely than %.0f that count the same",

@@ -41,7 +41,7 @@ def test_reported_accuracies_are_weighted_means_of_who_is_right(weighed):
         wanted = np.average(right, weights=UNITS[test.y])
         assert wanted == pytest.approx(row.accuracy_test, abs=1e-9)
         assert row.accuracy_test_low < row.accuracy_test < row.accuracy_test_high
-        assert point.test.as_sure_as < len(test)
+        assert point.test.effective_samples < len(test)
         apart.append(abs(wanted - right.mean()))
     assert max(apart) > 0.01, "the plain mean would be told from it"
 

@@ -9,7 +9,7 @@ import pytest
 
 from eesearch.core.errors import DataError
 from eesearch.core.paired import Paired, wilson
-from eesearch.core.weights import CLOSE, MOST, as_sure_as, class_units, mean_right
+from eesearch.core.weights import CLOSE, MOST, class_units, effective_samples, mean_right
 
 NAMES = ("cat", "dog", "eel")
 LABELS = np.repeat([0, 1, 2], [60, 30, 10])
@@ -87,7 +87,7 @@ def test_intervals_of_weighted_shares_hold_the_truth_as_often_as_they_say(rates)
         other = right ^ (rng.random(1000) < 0.04)
         # who flips is as often lost as gained only at 50 %: the true drop follows from the rates
         drop = 0.04 * float((2 * np.array(rates) - 1)[labels] @ weights / weights.sum())
-        low, high = wilson(float(mean_right(right, weights)), as_sure_as(~right, weights))
+        low, high = wilson(float(mean_right(right, weights)), effective_samples(~right, weights))
         held += low <= truth <= high
         low, high = Paired.of(other, right, weights).interval()
         held_paired += low <= drop <= high
@@ -101,5 +101,5 @@ def test_equal_weights_change_nothing():
     seven = np.full(500, 7)
     plain, weighed = Paired.of(right, other), Paired.of(right, other, seven)
     assert weighed.model_dump() == pytest.approx(plain.model_dump())
-    assert as_sure_as(right, seven) == pytest.approx(500)
+    assert effective_samples(right, seven) == pytest.approx(500)
     assert isinstance(plain.lost, int)
