@@ -65,6 +65,7 @@ class Game:
     Attributes:
         table, costs: What `solve_front` gets.
         family: Policies that may be chosen.
+        levels: Thresholds of each exit. Each [L]
         leaves: Samples that leave at each level of each exit. Each [L, W]
         right: Samples that each exit gets right. [E, W]
         everyone: All samples. [W]
@@ -73,6 +74,7 @@ class Game:
     table: Table
     costs: StageCosts
     family: Family
+    levels: list[NDArray[np.float64]]
     leaves: list[NDArray[np.uint64]]
     right: NDArray[np.uint64]
     everyone: NDArray[np.uint64]
@@ -83,13 +85,8 @@ class Game:
         outputs = outputs_of(table, Scoring())
         assert isinstance(outputs, ExitOutputs)
         samples = outputs.correct.shape[1]
-        chosen, weighing = (
-            [threshold_levels(row, family.levels or samples) for row in outputs.scores],
-            Weighing(samples),
-        )
-        leaves = [leaving(row, levels, weighing) for row, levels in zip(outputs.scores, chosen, strict=True)]
-        everyone = pack(np.ones(samples, np.bool_))
-        return cls(table, costs, family, leaves, pack(outputs.correct), everyone)
+        chosen = [threshold_levels(row, family.levels or samples) for row in outputs.scores]
+        return cls(table, costs, family, chosen, [], pack(outputs.correct), np.empty(0, np.uint64)).on(table)
 
     @property
     def samples(self) -> int:
@@ -111,8 +108,21 @@ class Game:
             here, before = here ^ gone, row + 1
         return errors, cost
 
-    def play(self, trial: optuna.Trial) -> Callable[[], tuple[int, float]]:
-        """Let a sampler choose a policy; evaluating it is left to the caller, on a clock of its own."""
+    def on(self, table: Table) -> Game:
+        """The same exits, levels and thresholds on other samples."""
+        outputs, weighing = outputs_of(table, Scoring()), Weighing(table.correct.shape[1])
+        assert isinstance(outputs, ExitOutputs)
+        leaves = [leaving(row, levels, weighing) for row, levels in zip(outputs.scores, self.levels, strict=True)]
+        everyone = pack(np.ones(table.correct.shape[1], np.bool_))
+        return replace(self, table=table, leaves=leaves, right=pack(outputs.correct), everyone=everyone)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """What errors and costs are divided by, to be shares of the samples and of the backbone's cost."""
+        return float(self.samples), self.samples * self.costs.backbone
+
+    def chosen(self, trial: optuna.Trial) -> tuple[tuple[tuple[int, int], ...], int | None]:
+        """Let a sampler choose a policy, as `evaluate` takes it."""
         early = len(self.leaves) - 1
         chosen: dict[str, tuple[int, int]] = {}
         for k in range(self.family.max_exits):
@@ -121,12 +131,12 @@ class Game:
             if row < early and len(self.leaves[row]):
                 chosen.setdefault(self.table.exits[row].cut, (row, min(level, len(self.leaves[row]) - 1)))
         ends_early = trial.suggest_categorical("last", ["own", "early"]) == "early"
-        stops = sorted(chosen.values())
-        return lambda: self.evaluate(stops, None if ends_early and stops else early)
+        stops = tuple(sorted(chosen.values()))
+        return stops, None if ends_early and stops else early
 
     def value(self, points: Sequence[tuple[int, float]]) -> float:
         """Hypervolume of the front of (errors, cost) points."""
-        values = np.array(points, np.float64) / (self.samples, self.samples * self.costs.backbone)
+        values = np.array(points, np.float64) / self.scale
         own = 1.0 - float(self.table.correct[-1].mean())
         return hypervolume(values, own + MAX_DROP)
 
@@ -151,9 +161,9 @@ def sample(
     evaluating, start = 0.0, time.perf_counter()
     while len(points) < trials and time.perf_counter() - start < seconds:
         trial = study.ask()
-        policy = game.play(trial)
+        policy = game.chosen(trial)
         begun = time.perf_counter()
-        point = policy()
+        point = game.evaluate(*policy)
         evaluating += time.perf_counter() - begun
         study.tell(trial, point)
         points.append(point)

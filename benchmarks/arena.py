@@ -1,0 +1,175 @@
+"""Where searches meet: one question, one trained network, one clock, and what each had found by when."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from eesearch.core.design import Design
+from eesearch.core.front import MAX_DROP, Evaluation
+from eesearch.core.policy import Policy, Scoring, Stop
+from eesearch.study.compose import Mode
+from eesearch.study.materials import Materials, prepare
+from eesearch.study.modes import build_problem
+from eesearch.study.policies import Candidates, evaluations, ordered_hypervolume
+from eesearch.study.problem import Problem
+from eesearch.study.question import Study
+from eesearch.study.rundir import RunDir, open_run
+
+Points = NDArray[np.float64]
+"""(error, cost / backbone's cost). [P, 2]"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is new at some time of a search.
+
+    Attributes:
+        seconds: Since it began.
+        samples: Training samples that went through the network since it began.
+        cal, test: What the new policies do. [P, 2] each, in the same order
+    """
+
+    seconds: float
+    samples: int
+    cal: Points
+    test: Points
+
+
+@dataclass(frozen=True)
+class Arena:
+    """A question, and the network that all start from.
+
+    Attributes:
+        fields: Of the study; all competitors have the same backbone, data, space and training sections.
+        folder: Of everything that is written: the trained network, and a run directory per competitor.
+        clock: Seconds that each may train.
+    """
+
+    fields: dict[str, Any]
+    folder: Path
+    clock: float
+
+    def study(self, **changes: Any) -> Study:
+        """The question, with other fields; `training__start` is `training: {start: ...}`."""
+        fields = dict(self.fields)
+        for name, value in changes.items():
+            section, _, field = name.partition("__")
+            fields[section] = {**fields[section], field: value} if field else value
+        return Study.model_validate(fields)
+
+    def prepare(self) -> Problem:
+        """Train the network and count what its parts cost, unless that was done; nobody's clock runs meanwhile."""
+        return _built(self.study(), self.folder / "start")
+
+    def run(self, name: str, study: Study) -> Path:
+        """A fresh run directory of a study, which holds the trained network."""
+        path = self.folder / name
+        shutil.rmtree(path, ignore_errors=True)
+        open_run(path, study)
+        shutil.copytree(self.folder / "start" / "store", path / "store", dirs_exist_ok=True)
+        return path
+
+    def materials(self, study: Study, path: Path) -> Materials:
+        """What the trials of a run directory share."""
+        return prepare(study, RunDir(path))
+
+    def problem(self, name: str, **changes: Any) -> Problem:
+        """The problem in a fresh run directory."""
+        study = self.study(**changes)
+        return _built(study, self.run(name, study))
+
+
+def _built(study: Study, path: Path) -> Problem:
+    problem: Mode = build_problem(study, open_run(path, study))
+    assert isinstance(problem, Problem)
+    return problem
+
+
+def reopened(study: Study, path: Path) -> Problem:
+    """The problem of a search that has ended."""
+    problem = build_problem(study, RunDir(path))
+    assert isinstance(problem, Problem)
+    return problem
+
+
+def first_images(*, file: str, train: int) -> dict[str, NDArray[np.uint8]]:
+    """The first training images of an `.npz` file, and all of its test images; a study's `data.source`."""
+    with np.load(file, allow_pickle=False) as held:
+        return {name: held[name][:train] if name.endswith("train") else held[name] for name in held.files}
+
+
+def errors(problem: Problem) -> tuple[float, float]:
+    """The backbone's, on calibration and on test."""
+    profile = problem.materials.profiles[0]
+    return problem.backbone(profile, "cal").error, problem.backbone(profile, "test").error
+
+
+def figures(problem: Problem, points: Sequence[Evaluation], design: Design | None) -> tuple[Points, Points]:
+    """Points of one trial, as the search has evaluated them, on calibration and on test.
+
+    Args:
+        problem: Of the search.
+        points: On calibration.
+        design: That made them; None: the backbone itself.
+    """
+    profile = problem.materials.profiles[0]
+    test = [problem.reported(e, design, profile) if design else problem.backbone(profile, "test") for e in points]
+    return _values(problem, points, "cal"), _values(problem, test, "test")
+
+
+def looked_up(problem: Problem, design: Design, candidates: Candidates) -> tuple[Points, Points]:
+    """Policies on a trained design, on calibration and on test; only those that nothing beats on calibration."""
+    profile, found = problem.materials.profiles[0], []
+    for split in ("cal", "test"):
+        table, costs = problem.replay(design, profile, candidates[0][0].decision, split)
+        found.append(_values(problem, evaluations(candidates, table, costs), split))
+    best = moocore.is_nondominated(found[0])
+    return found[0][best], found[1][best]
+
+
+def _values(problem: Problem, points: Sequence[Evaluation], split: Any) -> Points:
+    profile = problem.materials.profiles[0]
+    unit = problem.backbone(profile, split).costs[profile.axis].mean
+    return np.array([(e.error, e.costs[profile.axis].mean / unit) for e in points], np.float64).reshape(-1, 2)
+
+
+def static(problem: Problem) -> tuple[Points, Points]:
+    """Static networks: the backbone cut off at each exit of the bank, where all samples leave."""
+    bank = problem.workshop.bank_design
+    table = problem.workshop.table(bank, "cal")
+    policies = [Policy(stops=(Stop(exit=e, threshold=-np.inf),), criterion=Scoring().criterion) for e in table.exits]
+    return looked_up(problem, bank, [(policy, ()) for policy in policies])
+
+
+def curve(found: Iterable[Found], wrong: tuple[float, float]) -> list[dict[str, float]]:
+    """Hypervolume of the front so far, selected on calibration, on both splits; a row whenever calibration gains.
+
+    Args:
+        found: In order of time.
+        wrong: The backbone's errors on calibration and test.
+    """
+    cal, test = np.empty((0, 2)), np.empty((0, 2))
+    rows: list[dict[str, float]] = []
+    for new in found:
+        cal, test = np.concatenate([cal, new.cal]), np.concatenate([test, new.test])
+        if len(cal):
+            best = moocore.is_nondominated(cal)
+            order = np.argsort(cal[best, 1], kind="stable")
+            cal, test = cal[best][order], test[best][order]
+        values = [
+            ordered_hypervolume(p, e + MAX_DROP) if len(p) else 0.0 for p, e in zip((cal, test), wrong, strict=True)
+        ]
+        row = {"seconds": new.seconds, "samples": new.samples, "cal": values[0], "test": values[1]}
+        if len(rows) > 1 and rows[-1]["cal"] == rows[-2]["cal"] == row["cal"]:
+            rows[-1] = row  # nothing was found: only the time went on
+        else:
+            rows.append(row)
+    return rows

@@ -1,0 +1,101 @@
+"""What the contests of `benchmarks/` tell of searches: hypervolumes over time, times to a rival's, rows that stay."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    """Benchmarks import each other as scripts do; their modules are forgotten afterwards."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    names = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    before = {name: sys.modules.pop(name) for name in names & sys.modules.keys()}
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(before)
+
+
+def found(seconds, cal, test):
+    from arena import Found
+
+    return Found(seconds, int(10 * seconds), np.array(cal).reshape(-1, 2), np.array(test).reshape(-1, 2))
+
+
+class TestCurve:
+    def test_the_front_is_selected_on_calibration_and_valued_on_test(self):
+        from arena import curve
+
+        lucky = found(2.0, [(0.2, 0.5)], [(0.0, 0.5)])  # worse than the first on calibration: may not help on test
+        first, second = curve([found(1.0, [(0.1, 0.5)], [(0.1, 0.5)]), lucky], (0.05, 0.15))
+        assert first["cal"] == 0.0  # nothing is within five points of the backbone there
+        assert first["test"] == second["test"] == pytest.approx(0.5 * 0.5)
+        assert (first["seconds"], second["seconds"]) == (1.0, 2.0)
+
+    def test_what_calibration_prefers_costs_area_if_test_disagrees(self):
+        from arena import curve
+
+        good, flattered = found(1.0, [(0.10, 0.5)], [(0.10, 0.5)]), found(2.0, [(0.05, 0.6)], [(0.18, 0.6)])
+        rows = curve([good, flattered], (0.15, 0.15))
+        assert rows[1]["cal"] > rows[0]["cal"]
+        assert rows[1]["test"] < rows[0]["test"]
+
+    def test_time_in_which_nothing_is_found_is_one_row(self):
+        from arena import curve
+
+        rows = curve([found(t, [(0.1, 0.5)], [(0.1, 0.5)]) for t in (1.0, 2.0, 3.0, 4.0)], (0.1, 0.1))
+        assert [row["seconds"] for row in rows] == [1.0, 4.0]
+
+
+class TestCompared:
+    rows = pd.DataFrame(
+        [
+            {"question": "q", "seed": 0, "method": method, "seconds": seconds, "samples": samples, "test": test}
+            for method, seconds, samples, test in (
+                ("ours", 10, 1, 0.30),
+                ("ours", 50, 5, 0.40),
+                ("slow", 100, 20, 0.10),
+                ("slow", 400, 80, 0.25),
+                ("slow", 900, 99, 0.25),
+                ("better", 500, 50, 0.45),
+            )
+        ]
+    )
+
+    def table(self):
+        from contest import compared
+
+        return compared(self.rows, "ours").set_index("method")
+
+    def test_time_to_the_rivals_own_final_hypervolume_is_that_when_it_first_had_it(self):
+        slow = self.table().loc["slow"]
+        assert (slow["seconds"], slow["first's seconds"], slow["seconds ratio"]) == (400, 10, 10 / 400)
+        assert slow["samples ratio"] == 1 / 80
+        assert slow["first at its time"] == 0.40
+
+    def test_what_ours_never_reached_has_no_time(self):
+        better = self.table().loc["better"]
+        assert np.isnan(better["first's seconds"])
+        assert better["final - first's"] == pytest.approx(0.05)
+
+
+class TestSheet:
+    def test_a_second_call_finds_what_the_first_measured(self, tmp_path):
+        from sheet import Sheet
+
+        file = tmp_path / "deep" / "rows.csv"
+        Sheet(file, ("seed", "method"), where="here").add((0, "ours"), [{"x": 1.5}, {"x": 2.5}], wall_s=3600.0)
+        again = Sheet(file, ("seed", "method"), where="elsewhere")
+        assert again.has(0, "ours")
+        assert not again.has(1, "ours")
+        again.add((1, "ours"), [{"x": 3.5}], wall_s=1800.0)
+        read = pd.read_csv(file)
+        assert read["x"].tolist() == [1.5, 2.5, 3.5]
+        assert read["wall_s"].fillna(0).tolist() == [3600.0, 0.0, 1800.0]
+        assert again.compute() == "1.50 hours in all; here | elsewhere"
