@@ -172,7 +172,7 @@ def compared(rows: pd.DataFrame, first: str) -> pd.DataFrame:
             row: dict[str, Any] = {"question": question, "seed": seed, "method": method, "final": final}
             for column in ("seconds", "samples"):
                 theirs, mine = until(run, column, final), until(ours, column, final)
-                ratio = mine / theirs if theirs else np.nan
+                ratio = mine / theirs if theirs and final > 0.0 else np.nan  # nothing is reached at once
                 row |= {column: theirs, f"first's {column}": mine, f"{column} ratio": ratio}
             upto = ours[ours["seconds"] <= row["seconds"]]
             row["first at its time"] = float(upto["test"].iloc[-1]) if len(upto) else 0.0

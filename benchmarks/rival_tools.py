@@ -73,7 +73,13 @@ def ray_asha(arena: Arena, seed: int) -> list[Found]:
     here = str(Path(__file__).parent)
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0"}
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment})
+    ray.init(
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        runtime_env={"env_vars": environment},
+    )
     try:
         space = distributions(Told(prepare(study, open_run(path, study))).parameters)
         search = OptunaSearch(space=space, metric="share", mode="max", sampler=TPESampler(seed=seed))

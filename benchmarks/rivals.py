@@ -148,7 +148,10 @@ def nachos(arena: Arena, seed: int) -> list[Found]:
     watch, found, samples = Stopwatch(), list[Found](), 0
     known: dict[tuple[int, ...], tuple[float, float]] = {}
     while watch.seconds < arena.clock:
-        for code in _proposed(known, len(cuts), most, rng):
+        codes = _proposed(known, len(cuts), most, rng)
+        if not codes:
+            break  # all are trained
+        for code in codes:
             exits = [(cut, problem.materials.heads[cut][-1]) for cut, there in zip(cuts, code, strict=True) if there]
             design = placed_design(problem, exits)
             samples += problem.workshop.work(design).samples
@@ -171,7 +174,7 @@ def _proposed(
         tuple(int(i in c) for i in range(cuts)) for k in range(1, most + 1) for c in combinations(range(cuts), k)
     ]
     fresh = [code for code in everyone if code not in known]
-    if len(known) < NACHOS_FIRST:
+    if len(known) < NACHOS_FIRST or len(fresh) <= NACHOS_EACH:
         return [fresh[i] for i in rng.choice(len(fresh), min(NACHOS_EACH, len(fresh)), replace=False)]
     kernel = ConstantKernel() * RBF(2.0) + WhiteKernel(1e-4, (1e-8, 1e-1))
     x, y = np.array(list(known), float), np.array(list(known.values()))
