@@ -45,8 +45,8 @@ def lenet(*, classes: int = 10, in_channels: int = 1, side: int = 28) -> nn.Modu
 def alexnet(*, classes: int = 10, in_channels: int = 3, side: int = 32) -> nn.Module:
     """The AlexNet for 32x32 images of BranchyNet (Teerapittayanon et al. 2016): five convolutions, three linear layers.
 
-    Its local response normalisation is left out: with its alpha of 0.00005 it is nearly a factor of 2 ** -0.75, and takes
-    longer here than the convolutions that it follows.
+    Its local response normalisation is left out: with its alpha of 0.00005 it is nearly a factor of 2 ** -0.75, and
+    takes longer here than the convolutions that it follows.
 
     Args:
         classes: Number of classes.

@@ -1,4 +1,4 @@
-"""A policy that somebody wrote by hand, on exits that a run has trained: thresholds of a paper, one exit for everyone."""
+"""Policies that somebody wrote by hand, on exits that a run has trained: a paper's thresholds, one exit for all."""
 
 from __future__ import annotations
 
