@@ -30,9 +30,9 @@ import pandas as pd
 from branches import NETWORKS, QUICK, Network
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rivals import Timed, smaller_resnets, sub_network, time_static
 from safetensors.torch import save_file
 from sheet import Clock, Sheet, announce, parser, save, spread
+from statics import Timed, smaller_resnets, sub_network, time_static
 
 from eesearch import api
 from eesearch.core.costs import stage_costs
