@@ -53,10 +53,18 @@ def branchynet(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) ->
     paths = dict.fromkeys(tuple(near_shares(table, costs, shares)) for shares in BRANCHY_SHARES)
     candidates = []
     for rows in paths:
-        branches = Placed.of(table, costs, rows, scoring)
-        levels = [[*threshold_levels(row, BRANCHY_LEVELS), inf] for row in branches.scores[:-1]]
-        candidates += [branches.policy(thresholds) for thresholds in product(*levels)]
+        candidates += screened(Placed.of(table, costs, rows, scoring))
     return candidates
+
+
+def screened(branches: Placed) -> list[Policy]:
+    """BranchyNet's thresholds for branches that are placed: a grid at quantiles of each one's own scores.
+
+    Args:
+        branches: Placed on calibration.
+    """
+    levels = [[*threshold_levels(row, BRANCHY_LEVELS), inf] for row in branches.scores[:-1]]
+    return [branches.policy(thresholds) for thresholds in product(*levels)]
 
 
 def sdn(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> list[Policy]:

@@ -288,7 +288,7 @@ def _verified(subject: _Subject, ride: Ride, ran: Sequence[Ran], profile: Device
     device, point = subject.picked
     blocks, calls, batch = ride.order.shape
     answer, stop = (np.array(getattr(ran[0].said, name)) for name in ("answer", "stop"))
-    compared = compare_blocks([_blocks(ride, each) for each in ran])
+    compared = compare_blocks([blocks_of(ride, each) for each in ran])
     other = (answer != subject.answer) | (stop != subject.stop)
     right = (answer == subject.table.labels) | (answer == ABSTAINED)
     return Verified(
@@ -326,7 +326,7 @@ def _measured(compared: Compared, noise: float) -> dict[str, Any]:
     }
 
 
-def _blocks(ride: Ride, ran: Ran) -> Blocks:
+def blocks_of(ride: Ride, ran: Ran) -> Blocks:
     """What one process told, per sample."""
     batch = ride.order.shape[-1]
     stop = np.array(ran.said.stop)[ride.order[..., 0]] if batch == 1 else None
