@@ -67,7 +67,8 @@ QUANTISED_ON = 256
 HEADS = "[{kind: linear, pool: avg, size: 1}, {kind: linear, pool: mixed, size: 2}]"
 QUICK = (
     f"devices=[{DEVICE}, macs]",
-    f"space={{cuts: {{max_cuts: 4}}, heads: {HEADS}, strategies: [separate], max_exits: 2}}",
+    "backbone.args={channels: [24, 48, 96], blocks: 1, classes: 10, in_channels: 1}",
+    f"space={{cuts: {{max_cuts: 3}}, heads: {HEADS}, strategies: [separate], max_exits: 1}}",
     "training.epochs=10",
     "budget={trials: 1}",
     "measuring={processes: 1, rounds_max: 8, warmup: 0.05, warmup_max: 0.2}",
@@ -250,9 +251,7 @@ def lowered(run: Run, data: Dataset) -> tuple[bytes, bytes]:
     backbone = net.eval().backbone
     network, runs, args = backbone.span(0, len(backbone.segments)), parse_device(DEVICE).runs, data.test.x[:1]
     with torch.no_grad():
-        plain, answering = (
-            runs.prepare(each.eval(), (as_tensor(args),)) for each in (network, Answering(network))
-        )
+        plain, answering = (runs.prepare(each.eval(), (as_tensor(args),)) for each in (network, Answering(network)))
     return plain, answering
 
 
