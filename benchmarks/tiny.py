@@ -73,6 +73,9 @@ QUICK = (
     "budget={trials: 1}",
     "measuring={processes: 1, rounds_max: 8, warmup: 0.05, warmup_max: 0.2}",
 )
+SHOWN = 15.0
+"""Points lost down to which networks are drawn."""
+
 MINUTES = 25
 """Per seed, in full."""
 
@@ -300,6 +303,7 @@ def draw(rows: pd.DataFrame, path: Path, title: str) -> None:
             label=kind,
         )
     axis.set(xlabel="measured latency / fp32 backbone's", ylabel="accuracy on test - backbone's (points)", title=title)
+    axis.set_ylim(bottom=max(axis.get_ylim()[0], -SHOWN))
     ms = rows["fp32_ms"].median()
     top = axis.secondary_xaxis("top", functions=(lambda ratio: ratio * ms, lambda there: there / ms))
     top.set_xlabel("ms")
