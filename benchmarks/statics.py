@@ -20,7 +20,7 @@ from eesearch.notebook import Run
 from eesearch.study.files import load_study
 from eesearch.study.materials import load_backbone, load_study_data
 from eesearch.study.points import Point
-from eesearch.study.verify import Effort, blocks_of
+from eesearch.study.verify import Effort
 
 DEPTHS = (20, 32, 44)
 """Of the smaller ResNets, whose weights are at hand."""
@@ -98,7 +98,7 @@ def time_static(run: Run, networks: Sequence[nn.Module], device: str, effort: Ef
 
     def finished(number: int, ran: Sequence[Ran]) -> None:
         right: NDArray[np.bool_] = np.array(ran[0].said.answer) == test.y
-        compared = compare_blocks([blocks_of(rides[number], each) for each in ran])
+        compared = compare_blocks([each.timed(rides[number].order) for each in ran])
         found[number] = Timed(float(right.mean()), compared)
 
     protocol = replace(run.directory.study().measuring, processes=effort.processes)

@@ -19,6 +19,7 @@ from eesearch.costs.backends import Backend, find_backend
 from eesearch.costs.blocks import Block, Course, Piece, Said, Subject
 from eesearch.costs.devices import Device
 from eesearch.costs.latency import alone, messages, packed
+from eesearch.costs.pairing import Blocks
 from eesearch.costs.timer import Protocol
 from eesearch.nets.lower import Lowered
 
@@ -59,6 +60,21 @@ class Ran:
 
     blocks: tuple[Block, ...]
     said: Said
+
+    def timed(self, order: NDArray[np.int64]) -> Blocks:
+        """Per sample, for `pairing.compare_blocks`.
+
+        Args:
+            order: Which samples were timed. [blocks, calls, batch]
+        """
+        batch = order.shape[-1]
+        return Blocks(
+            exits=np.array([block.exits for block in self.blocks]) / batch,
+            backbone=np.array([block.backbone for block in self.blocks]) / batch,
+            stop=np.array(self.said.stop)[order[..., 0]] if batch == 1 else None,
+            wall=sum(block.wall for block in self.blocks),
+            cpu=sum(block.cpu for block in self.blocks),
+        )
 
 
 Finished = Callable[[int, Sequence[Ran]], None]
@@ -135,12 +151,29 @@ def run_rides(
         raise CostError(f"nothing runs on the device '{device.name}' here", expected="a device such as cpu:eager:t1:b1")
     backend = find_backend(device.kind, device.backend)
     course = _course(rides, backbone, samples, backend, device.batch)
-    total, done = protocol.processes * sum(len(ride.order) for ride in rides), 0
-    ran: list[list[Ran]] = [[] for _ in rides]
+    run_course(course, device=device, protocol=protocol, finished=finished, progress=progress)
+
+
+def run_course(
+    course: Course, *, device: Device, protocol: Protocol, finished: Finished, progress: Progress = silent
+) -> None:
+    """The same of networks that are prepared already: they may come from elsewhere, such as a quantiser.
+
+    Args:
+        course: What runs in every process; only in the first one every sample is answered.
+        device: A timed one; its back end made the pieces.
+        protocol: Its `processes`; how long is warmed up.
+        finished: Told what each network did, as soon as it is known.
+        progress: Told after each block.
+
+    Raises:
+        CostError: a network cannot be sent, or fails on the back end.
+    """
+    total, done = protocol.processes * sum(len(subject.order) for subject in course.subjects), 0
+    ran: list[list[Ran]] = [[] for _ in course.subjects]
     with alone(progress, total, PHASE):
         for process in range(protocol.processes):
-            course = replace(course, complete=process == 0)
-            payload = packed("eesearch.costs.blocks:serve", course, device, protocol)
+            payload = packed("eesearch.costs.blocks:serve", replace(course, complete=process == 0), device, protocol)
             blocks: list[Block] = []
             for message in messages(payload, device):
                 if "exits" in message:

@@ -24,7 +24,7 @@ from eesearch.core.weights import mean_right
 from eesearch.costs.deployed import lower_policy
 from eesearch.costs.devices import Device, parse_device
 from eesearch.costs.endtoend import Ran, Ride, run_rides, timing_order
-from eesearch.costs.pairing import Blocks, Compared, compare_blocks, predict_calls, predicted_spent
+from eesearch.costs.pairing import Compared, compare_blocks, predict_calls, predicted_spent
 from eesearch.costs.profile import load_profile, profile_fingerprint
 from eesearch.exits.evaluate import replay
 from eesearch.exits.last_resort import with_last_resort
@@ -288,7 +288,7 @@ def _verified(subject: _Subject, ride: Ride, ran: Sequence[Ran], profile: Device
     device, point = subject.picked
     blocks, calls, batch = ride.order.shape
     answer, stop = (np.array(getattr(ran[0].said, name)) for name in ("answer", "stop"))
-    compared = compare_blocks([blocks_of(ride, each) for each in ran])
+    compared = compare_blocks([each.timed(ride.order) for each in ran])
     other = (answer != subject.answer) | (stop != subject.stop)
     right = (answer == subject.table.labels) | (answer == ABSTAINED)
     return Verified(
@@ -324,16 +324,3 @@ def _measured(compared: Compared, noise: float) -> dict[str, Any]:
         "spread": compared.spread,
         "contention": compared.contention,
     }
-
-
-def blocks_of(ride: Ride, ran: Ran) -> Blocks:
-    """What one process told, per sample."""
-    batch = ride.order.shape[-1]
-    stop = np.array(ran.said.stop)[ride.order[..., 0]] if batch == 1 else None
-    return Blocks(
-        exits=np.array([block.exits for block in ran.blocks]) / batch,
-        backbone=np.array([block.backbone for block in ran.blocks]) / batch,
-        stop=stop,
-        wall=sum(block.wall for block in ran.blocks),
-        cpu=sum(block.cpu for block in ran.blocks),
-    )

@@ -9,8 +9,9 @@ from torch import nn
 
 from eesearch.core.errors import CostError
 from eesearch.costs import endtoend
+from eesearch.costs.blocks import Block, Said
 from eesearch.costs.devices import parse_device
-from eesearch.costs.endtoend import Ride, run_rides, timing_order
+from eesearch.costs.endtoend import Ran, Ride, run_rides, timing_order
 from eesearch.costs.timer import Protocol
 from eesearch.nets.lower import Lowered
 
@@ -96,6 +97,19 @@ def test_results_are_told_when_the_last_process_is_done(monkeypatch):
         assert len(ran) == 2
         assert [block.backbone for block in ran[1].blocks] == [[2.0], [3.0]][: len(rides[number].order)]
     assert seen == [("measure end to end", done, 6) for done in range(1, 7)]
+
+
+def test_calls_are_told_per_sample_with_the_stop_of_each():
+    blocks = tuple(Block(0, [1.0, 3.0], [4.0, 6.0], wall, 0.5) for wall in (1.0, 2.0))
+    ran = Ran(blocks, Said(0, answer=[7, 8, 9], stop=[0, 1, 2]))
+    single = ran.timed(np.array([[[2], [0]], [[1], [2]]]))
+    assert single.stop is not None
+    assert single.stop.tolist() == [[2, 0], [1, 2]]
+    assert single.exits.tolist() == [[1.0, 3.0]] * 2
+    assert (single.wall, single.cpu) == (3.0, 1.0)
+    pairs = ran.timed(np.array([[[0, 1], [1, 2]], [[2, 0], [0, 1]]]))
+    assert pairs.stop is None, "samples of a batch leave at different stops"
+    assert pairs.backbone.tolist() == [[2.0, 3.0]] * 2
 
 
 def test_nothing_runs_on_what_is_not_timed():
