@@ -163,7 +163,7 @@ def compared(subject: Subject, chosen: Rows, reported: Rows, seed: int, names: S
     methods |= {name: known[name] for name in names}
     found = {m.method: m for m in compare((cal, test), subject.costs, methods).methods}
     for name in methods:
-        yield from picks(name, NAIVE, found[name].front, backbone)
+        yield from (row | {"seconds": found[name].seconds} for row in picks(name, NAIVE, found[name].front, backbone))
     right = subject.own.correct[0, chosen]
     how = {"family": subject.family, "effort": subject.effort}
     folds = [fold_points(cal, [subject.costs], each, right, fold=heat.fold, **how) for each in scorings]
@@ -331,7 +331,7 @@ def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
             at = group["ratio"].median(), 100 * group["drop"].median()
             axes.plot(*at, "D", ms=6, color="#882255", zorder=3)
             axes.annotate(str(name), at, xytext=(6, 3), textcoords="offset points", fontsize=8, color="#882255")
-        axes.plot(1.0, 0.0, "*", ms=12, color="#882255", zorder=3)
+        axes.plot(1.0, 0.0, "*", ms=12, color="#882255", zorder=3, label="unmodified network", ls="none")
         axes.axhline(0.0, color="#cccccc", lw=0.8, zorder=0)
         axes.set(xlabel="mean cost / unmodified network's", xlim=(0.0, 1.08))
         axes.legend(frameon=False, fontsize=8, loc="upper right")
@@ -357,27 +357,27 @@ def line(axes: Axes, rows: pd.DataFrame, method: str, pick: str, colour: str, la
     x, y = ratio.median(), drop.median()
     ends = [[v - each.min(), each.max() - v] for v, each in ((x, ratio), (y, drop))]
     marker = "s" if method == SUB else "o"
-    axes.errorbar(x, y, ends[1], ends[0], fmt="none", ecolor=colour, elinewidth=0.6, alpha=0.45)
+    axes.errorbar(x, y, ends[1], ends[0], fmt="none", ecolor=colour, elinewidth=0.6, alpha=0.35)
     axes.plot(x, y, marker=marker, ms=5, lw=1.4 if method == OURS else 1.0, color=colour, label=label)
 
 
 def main() -> None:
     """Read the options, halve, choose, report, draw."""
-    made = parser(__doc__, minutes=60, seeds=20)
+    made = parser(__doc__, minutes=120, seeds=20)
     made.add_argument("run", type=Path, nargs="?", help="a finished run; without it: --quick")
     made.add_argument("--design", choices=("bank", "best"), default="bank")
     made.add_argument("--device", default="macs", help="of the run")
     made.add_argument("--static", type=Path, nargs="*", default=[], help="runs of other networks on the same samples")
     made.add_argument("--methods", nargs="+", choices=[*BASELINES, *LEARNED_BASELINES, "bolukbasi"], default=METHODS)
     made.add_argument("--decisions", nargs="*", default=[], help="criterion[/answer] of ours; by default the study's")
-    made.add_argument("--seconds", type=float, default=20.0, help="of our solver, per front")
+    made.add_argument("--seconds", type=float, default=60.0, help="of our solver, per front")
     options = made.parse_args()
     if options.quick:
-        options.seeds, options.seconds = min(options.seeds, 2), 3.0
+        options.seeds, options.seconds = min(options.seeds, 2), 5.0
     elif options.run is None:
         made.error("name a run, or give --quick")
     sheet = Sheet(options.out / ("policies-quick.csv" if options.quick else "policies.csv"), KEYS)
-    announce(1 if options.quick else 1.5 * options.seeds, sheet)
+    announce(1 if options.quick else 4 * options.seeds, sheet)
     run = search_study(load_study("digits", QUICK), options.work / "digits-bank") if options.run is None else None
     subject = subject_of(run or Run.load(options.run, trust=True), options)
     rows = measure(subject, sheet, Clock(options.budget), options)
