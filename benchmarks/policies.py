@@ -316,7 +316,7 @@ CASCADES = {IDK: "#e69f00", SOLVED: "#d55e00"}
 
 def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
     """Cost against accuracy lost. Left: all methods by the naive rule. Right: ours by three rules, whole networks."""
-    figure = Figure(figsize=(11.5, 5.2), layout="constrained")
+    figure = Figure(figsize=(11.5, 5.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     others = [m for m in dict.fromkeys(rows["method"]) if m not in (*COLOURS, *CASCADES) and rows_of(rows, m, NAIVE)]
     for method in (*COLOURS, *others):
@@ -330,11 +330,12 @@ def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
         for name, group in rows[rows["pick"] == STATIC].groupby("method"):
             at = group["ratio"].median(), 100 * group["drop"].median()
             axes.plot(*at, "D", ms=6, color="#882255", zorder=3)
-            axes.annotate(str(name), at, xytext=(6, 3), textcoords="offset points", fontsize=8, color="#882255")
+            place = {"xytext": (-6, 3), "textcoords": "offset points", "ha": "right"}
+            axes.annotate(str(name), at, fontsize=8, color="#882255", **place)
         axes.plot(1.0, 0.0, "*", ms=12, color="#882255", zorder=3, label="unmodified network", ls="none")
         axes.axhline(0.0, color="#cccccc", lw=0.8, zorder=0)
         axes.set(xlabel="mean cost / unmodified network's", xlim=(0.0, 1.08))
-        axes.legend(frameon=False, fontsize=8, loc="upper right")
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=4)
     shown = rows[rows["pick"] != STATIC].groupby(["method", "pick", "allowed"])["drop"].median()
     left.set(ylabel="accuracy lost on the other half (points)", ylim=(None, 100 * max(shown.max(), max(DROPS)) + 0.5))
     left.set_title("the cheapest within 0, 0.5, 1, 2 points (naive)", fontsize=10)
