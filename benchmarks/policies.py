@@ -34,8 +34,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from networks import bank_of, of_models, of_run, side_by_side, tables_of
 from numpy.typing import NDArray
-from rivals import bank_of, of_models, of_run, side_by_side, tables_of
 from sheet import Clock, Sheet, announce, parser, save, spread
 
 from eesearch.api import search_study
