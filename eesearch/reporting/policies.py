@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 NAMES = {
     "branchynet": "BranchyNet",
     "sdn": "SDN",
+    "ztw": "ZTW ensembles",
+    "eenet": "EENet schedule",
+    "deebert": "DeeBERT",
     "msdnet": "MSDNet",
     "idk": "IDK cascades",
     "streeter": "Streeter",

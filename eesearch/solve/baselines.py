@@ -77,10 +77,39 @@ def sdn(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> list[P
         costs: Knows every exit of the table.
         fits: That the scores use.
     """
-    six = Placed.of(table, costs, near_shares(table, costs, SDN_SHARES), Scoring(fits=tuple(fits)))
-    thresholds = six.shared_thresholds()
-    errors, cost = shared_sweep(six, thresholds)
-    return [six.policy([thresholds[t]] * six.early) for t in non_dominated(errors, cost)]
+    return shared_policies(Placed.of(table, costs, near_shares(table, costs, SDN_SHARES), Scoring(fits=tuple(fits))))
+
+
+def deebert(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> list[Policy]:
+    """DeeBERT (Xin et al. 2020): one entropy threshold for all exits, of which there is one behind every block.
+
+    Exits are placed, as in the paper, behind every cut, and as SDN's: where there are many cuts, fewer heads pay.
+
+    Args:
+        table: Calibration.
+        costs: Knows every exit of the table.
+        fits: That the scores use.
+    """
+    scoring, candidates = Scoring("entropy", fits=tuple(fits)), list[Policy]()
+    for rows in placements(table, costs):
+        candidates += shared_policies(Placed.of(table, costs, rows, scoring))
+    return list(dict.fromkeys(candidates))
+
+
+def placements(table: ExitTable, costs: StageCosts) -> list[tuple[int, ...]]:
+    """Rows of SDN's exits, and of an exit on every cut; the own classifier last. The same ones once."""
+    return list(dict.fromkeys((tuple(near_shares(table, costs, SDN_SHARES)), tuple(one_per_cut(table)))))
+
+
+def shared_policies(placed: Placed) -> list[Policy]:
+    """The non-dominated policies with one threshold at all early exits, by rising cost.
+
+    Args:
+        placed: The exits.
+    """
+    thresholds = placed.shared_thresholds()
+    errors, cost = shared_sweep(placed, thresholds)
+    return [placed.policy([thresholds[t]] * placed.early) for t in non_dominated(errors, cost)]
 
 
 def shared_sweep(placed: Placed, thresholds: Floats) -> tuple[NDArray[np.int64], Floats]:
@@ -135,16 +164,28 @@ def msdnet(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> lis
 def geometric_thresholds(placed: Placed, ratio: float) -> list[float]:
     """Thresholds at which the share that leaves at stop k is proportional to ratio ** k, as nearly as ties allow.
 
-    What an exit lets go too many or too few, for equal scores, the next one makes good.
-
     Args:
-        placed: The exits; their most confident samples leave.
+        placed: As for `share_thresholds`.
         ratio: Above 0.
 
     Returns:
         [k - 1]
     """
-    shares = ratio ** np.arange(1.0, len(placed.exits) + 1.0)
+    return share_thresholds(placed, ratio ** np.arange(1.0, len(placed.exits) + 1.0))
+
+
+def share_thresholds(placed: Placed, shares: Floats) -> list[float]:
+    """Thresholds at which given shares of the samples leave at the stops, as nearly as ties allow.
+
+    What an exit lets go too many or too few, for equal scores, the next one makes good.
+
+    Args:
+        placed: The exits; their most confident samples leave.
+        shares: Up to a factor. [k]
+
+    Returns:
+        [k - 1]
+    """
     wanted = placed.scores.shape[1] * shares.cumsum() / shares.sum()
     here, thresholds = np.ones(placed.scores.shape[1], np.bool_), []
     for scores, order, goal in zip(placed.scores[:-1], placed.order[:-1], wanted[:-1], strict=True):
@@ -166,7 +207,7 @@ def patience(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> l
         fits: Not used: what agrees does so at any temperature.
     """
     scoring, candidates = Scoring("patience"), []
-    for rows in dict.fromkeys((tuple(near_shares(table, costs, SDN_SHARES)), tuple(one_per_cut(table)))):
+    for rows in placements(table, costs):
         exits, early = [table.exits[row] for row in rows], len(rows) - 1
         # The run of equal answers counts the first one too; thresholds lie midway between two counts.
         candidates += [thresholded(exits, [p + 0.5] * early, scoring) for p in range(1, early)]
@@ -176,13 +217,14 @@ def patience(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> l
 BASELINES: Mapping[str, Baseline] = {
     "branchynet": branchynet,
     "sdn": sdn,
+    "deebert": deebert,
     "msdnet": msdnet,
     "idk": idk,
     "streeter": streeter,
     "patience": patience,
     "baccarelli reconstruction": baccarelli,
 }
-"""The named baselines."""
+"""The named baselines that use temperatures at most; those that learn more are in `learned_schedules`."""
 
 
 def evaluations(

@@ -24,6 +24,8 @@ from eesearch.seeding.bolukbasi import Learned, bolukbasi
 from eesearch.solve.baselines import BASELINES, Baseline, evaluations
 from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
+from eesearch.solve.learned_schedules import LEARNED_BASELINES, LearnedBaseline
+from eesearch.solve.placed import SDN_SHARES, near_shares
 from eesearch.study.picks import find_device
 from eesearch.study.points import Point
 from eesearch.study.question import Study
@@ -214,6 +216,25 @@ def _proposed(baseline: Baseline, fits: tuple[Fit, ...], table: ExitTable, costs
     return list(found.items())
 
 
+def learnt(seed: int) -> dict[str, Method]:
+    """The named baselines that learn more of calibration than temperatures, with fits for the exits that they have.
+
+    Args:
+        seed: Decides folds and paths of the fits.
+    """
+    return {name: partial(_learnt, baseline, seed) for name, baseline in LEARNED_BASELINES.items()}
+
+
+def _learnt(baseline: LearnedBaseline, seed: int, table: ExitTable, costs: StageCosts) -> Candidates:
+    placed = table.select([table.exits[row] for row in near_shares(table, costs, SDN_SHARES)])
+    scoring = fitted_scoring((baseline.criterion, baseline.answer), lambda: placed, _no_net, seed=seed)
+    return [(policy, scoring.fits) for policy in baseline.propose(placed, costs, scoring.fits)]
+
+
+def _no_net() -> ExitNet:
+    raise RunError("methods of the literature see tables, and no network")
+
+
 def solved(scorings: Sequence[Scoring], family: Family, effort: Effort = Effort()) -> Method:
     """Our own row: the solver's front of a family, for each way of scoring.
 
@@ -306,7 +327,8 @@ def literature(
     Raises:
         CostError: the profile lacks an exit or the decision.
     """
-    methods = {**(ours or {}), **published(temperatures.fits), "bolukbasi": gated(temperatures, study.seed, gates)}
+    known = {**published(temperatures.fits), **learnt(study.seed)}
+    methods = {**(ours or {}), **known, "bolukbasi": gated(temperatures, study.seed, gates)}
     decision = study.space.decisions[0]
     costs = stage_costs(profile, tables[0].exits, decision, profile.axis)
     compared = compare(tables, costs, methods, device=profile.device, progress=progress)

@@ -14,6 +14,7 @@ from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
 from eesearch.reporting.policies import NAMES, policies_table
 from eesearch.solve.baselines import BASELINES
+from eesearch.solve.learned_schedules import LEARNED_BASELINES
 from eesearch.study.points import Point
 from eesearch.study.policies import DROPS, OURS, Comparison, MethodAnswer
 
@@ -64,7 +65,7 @@ def test_a_row_per_method_fits_110_columns(comparison):
 def test_ours_stands_out_and_every_baseline_has_a_name(comparison):
     table = policies_table(comparison)
     assert [str(row.style) for row in table.rows][:2] == ["bold", ""]
-    assert set(NAMES) >= set(BASELINES)
+    assert set(NAMES) >= {*BASELINES, *LEARNED_BASELINES}
 
 
 def test_the_caption_says_what_the_figures_are(comparison):

@@ -19,6 +19,7 @@ from eesearch.solve.baselines import (
     BASELINES,
     BRANCHY_LEVELS,
     branchynet,
+    deebert,
     evaluations,
     geometric_thresholds,
     msdnet,
@@ -152,6 +153,14 @@ def test_sdn_shares_one_threshold_and_none_is_better():
     best = {p for p in swept if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in swept)}
     assert found == best
     assert len(best) > 5
+
+
+def test_deebert_shares_one_entropy_threshold_between_all_cuts():
+    table = random_table(4, cuts=19, samples=60, ties=False)
+    candidates = deebert(table, chain_costs(table.exits))
+    assert {p.criterion for p in candidates} == {"entropy"}
+    assert all(len(set(p.thresholds[:-1])) <= 1 for p in candidates)
+    assert {len(p.stops) for p in candidates} == {1, 7, 20}  # all leave at once; six exits as SDN's; one on every cut
 
 
 def test_non_dominated_keeps_the_first_of_equals():

@@ -17,9 +17,19 @@ from eesearch.core.store import write_atomic
 from eesearch.core.tables import ExitTable
 from eesearch.solve.baselines import BASELINES
 from eesearch.solve.family import Family
+from eesearch.solve.learned_schedules import LEARNED_BASELINES
 from eesearch.study.answers import Answers, DeviceAnswer, TrialAnswer
 from eesearch.study.points import Point
-from eesearch.study.policies import DROPS, OURS, compare, compare_policies, ordered_hypervolume, published, solved
+from eesearch.study.policies import (
+    DROPS,
+    OURS,
+    compare,
+    compare_policies,
+    learnt,
+    ordered_hypervolume,
+    published,
+    solved,
+)
 from eesearch.study.question import Study
 from eesearch.study.rundir import open_run
 
@@ -138,7 +148,7 @@ def test_no_baseline_of_our_scoring_beats_us_on_calibration():
     cal, _ = random_tables(cuts=3, samples=40)
     costs = random_costs(cal.exits)
     ours = solved([Scoring(), Scoring("entropy")], Family(max_exits=3, levels=None))
-    names = ("branchynet", "sdn", "msdnet", "streeter", "baccarelli reconstruction")
+    names = ("branchynet", "sdn", "deebert", "msdnet", "streeter", "baccarelli reconstruction")
     found = compare((cal, cal), costs, {**{n: published(())[n] for n in names}, OURS: ours})
     areas = {method.method: method.hypervolume for method in found.methods}
     assert all(areas[OURS] >= areas[name] - 1e-12 for name in names)
@@ -155,6 +165,19 @@ def test_baselines_are_tried_with_and_without_temperatures():
         pairs = method(cal, random_costs(cal.exits))
         assert all(policy.fits == tuple(f.key for f in fits) for policy, fits in pairs)
         assert {policy.fits for policy, _ in pairs} == ({()} if name == "patience" else {(), (fit.key,)})
+
+
+def test_what_baselines_learn_is_learnt_from_the_table_that_they_see():
+    cal, test = random_tables()
+    costs = random_costs(cal.exits)
+    for name, method in learnt(seed=3).items():
+        found = compare((cal, test), costs, {name: method}).methods[0]
+        assert found.points > 1
+        pairs = method(cal, costs)
+        (fits,) = {fits for _, fits in pairs}
+        assert next(fit.kind for fit in fits) == "temperature"
+        assert all(policy.fits == tuple(fit.key for fit in fits) for policy, _ in pairs)
+        assert all(len(fit.fold) == len(cal.labels) for fit in fits), "calibration is scored out of fold"
 
 
 def test_rows_say_what_was_allowed_and_what_came_of_it():
@@ -190,7 +213,7 @@ def run(tmp_path):
 
 def test_a_run_is_compared_on_its_banks_tables(run):
     found = compare_policies(run)
-    assert {method.method for method in found.methods} == {OURS, "bolukbasi", *BASELINES}
+    assert {method.method for method in found.methods} == {OURS, "bolukbasi", *BASELINES, *LEARNED_BASELINES}
     assert (found.device, found.axis, found.decision) == ("macs", "macs", "")
     assert found.backbone.test.accuracy == pytest.approx(random_tables()[1].accuracy[-1])
     assert found.backbone.test.costs["macs"].mean == 5.0
