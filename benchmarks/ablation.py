@@ -39,8 +39,8 @@ from eesearch.core.tables import ExitTable
 from eesearch.drivers.guides import Asked, Proposer
 from eesearch.drivers.samplers import distributions, make_pruner
 from eesearch.solve.optimism import FoldPoints
+from eesearch.solve.placed import evaluations
 from eesearch.study.bank_problem import BankProblem
-from eesearch.study.policies import evaluations
 from eesearch.study.trial import Outcome, Params, StoppedEarlyError
 
 POLICIES = 500

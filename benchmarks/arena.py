@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from eesearch.core.design import Design
 from eesearch.core.front import MAX_DROP, Evaluation
 from eesearch.core.policy import Policy, Scoring, Stop
+from eesearch.solve.placed import evaluations
 from eesearch.study.compose import Mode
 from eesearch.study.materials import Materials, prepare
 from eesearch.study.modes import build_problem
-from eesearch.study.policies import Candidates, evaluations, ordered_hypervolume
+from eesearch.study.policies import Candidates, ordered_hypervolume
 from eesearch.study.problem import Problem
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir, open_run

@@ -42,8 +42,8 @@ from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.costs.profile import load_profile
 from eesearch.notebook import Run
 from eesearch.reporting.console import ProgressBars
-from eesearch.solve.baselines import evaluations, screened
-from eesearch.solve.placed import Placed, thresholded
+from eesearch.solve.baselines import screened
+from eesearch.solve.placed import Placed, evaluations, thresholded
 from eesearch.study.handmade import by_hand, exit_table
 from eesearch.study.materials import load_study_data
 from eesearch.study.picks import Picked

@@ -47,12 +47,13 @@ from eesearch.core.tables import ExitTable
 from eesearch.costs.profile import load_any_profile
 from eesearch.exits.evaluate import outcomes
 from eesearch.reporting.policies import NAMES
-from eesearch.solve.baselines import BASELINES, evaluations
+from eesearch.solve.baselines import BASELINES
 from eesearch.solve.cascades import idk_whole
 from eesearch.solve.exact import own_classifier
 from eesearch.solve.family import Effort, Family
 from eesearch.solve.learned_schedules import LEARNED_BASELINES
 from eesearch.solve.optimism import fold_points, optimism
+from eesearch.solve.placed import evaluations
 from eesearch.solve.trust import order_of_tests, p_value, passed
 from eesearch.study.answers import DeviceAnswer
 from eesearch.study.files import load_study
@@ -124,6 +125,7 @@ def subject_of(run: Run, options: argparse.Namespace) -> Subject:
     networks = [of_run(Run.load(path), options.device, samples) for path in options.static]
     if options.models:
         networks += of_models(run, options.models, options.work / f"networks-{samples[0]}.npz")
+    levels = None if study.space.levels == "all" else study.space.levels
     asked = [tuple((name + "/own").split("/")[:2]) for name in options.decisions]
     return Subject(
         name=study.name + ("" if options.design == "bank" else f"-{options.design}"),
@@ -131,7 +133,7 @@ def subject_of(run: Run, options: argparse.Namespace) -> Subject:
         own=own,
         costs=costs,
         decisions=[(criterion, answer) for criterion, answer in asked] or study.space.scorings,
-        family=Family(study.space.max_exits, None if study.space.levels == "all" else study.space.levels),
+        family=Family(study.space.max_exits, levels, shared=study.space.shared or options.shared),
         effort=Effort(seconds=options.seconds),
         networks=side_by_side(networks, own, costs.backbone, costs.axis) if networks else None,
     )
@@ -371,6 +373,7 @@ def main() -> None:
     made.add_argument("--static", type=Path, nargs="*", default=[], help="runs of other networks on the same samples")
     made.add_argument("--methods", nargs="+", choices=[*BASELINES, *LEARNED_BASELINES, "bolukbasi"], default=METHODS)
     made.add_argument("--decisions", nargs="*", default=[], help="criterion[/answer] of ours; by default the study's")
+    made.add_argument("--shared", action="store_true", help="as if the space said `shared: true`")
     made.add_argument("--seconds", type=float, default=60.0, help="of our solver, per front")
     options = made.parse_args()
     if options.quick:

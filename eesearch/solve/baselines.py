@@ -11,19 +11,15 @@ from itertools import product
 from math import inf
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eesearch.core.costs import StageCosts
-from eesearch.core.front import Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
-from eesearch.core.weights import Weights
-from eesearch.exits.evaluate import tally
-from eesearch.exits.routing import path_outputs
 from eesearch.solve.baccarelli import baccarelli
 from eesearch.solve.cascades import idk, streeter
 from eesearch.solve.levels import threshold_levels
 from eesearch.solve.placed import SDN_SHARES, Floats, Placed, cuts_of, near_shares, one_per_cut, thresholded
+from eesearch.solve.shared import shared_policies
 
 Baseline = Callable[[ExitTable, StageCosts, Sequence[Fit]], list[Policy]]
 """`(calibration table, costs on one axis, fits that scores use) -> candidate policies`."""
@@ -96,59 +92,6 @@ def deebert(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> li
     return list(dict.fromkeys(candidates))
 
 
-def placements(table: ExitTable, costs: StageCosts) -> list[tuple[int, ...]]:
-    """Rows of SDN's exits, and of an exit on every cut; the own classifier last. The same ones once."""
-    return list(dict.fromkeys((tuple(near_shares(table, costs, SDN_SHARES)), tuple(one_per_cut(table)))))
-
-
-def shared_policies(placed: Placed) -> list[Policy]:
-    """The non-dominated policies with one threshold at all early exits, by rising cost.
-
-    Args:
-        placed: The exits.
-    """
-    thresholds = placed.shared_thresholds()
-    errors, cost = shared_sweep(placed, thresholds)
-    return [placed.policy([thresholds[t]] * placed.early) for t in non_dominated(errors, cost)]
-
-
-def shared_sweep(placed: Placed, thresholds: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Errors and summed cost for every shared threshold, in one pass over the samples.
-
-    Args:
-        placed: Exits of memory `last` or other.
-        thresholds: As `Placed.shared_thresholds` gives them. [T]
-
-    Returns:
-        Errors, by the weights of samples [T], cost summed over samples [T].
-    """
-    samples = placed.scores.shape[1]
-    sure = np.maximum.accumulate(placed.scores[:-1], axis=0)
-    above = np.searchsorted(thresholds, sure, side="right")  # a sample leaves by stop k at the first so many thresholds
-    begins = np.concatenate([np.zeros((1, samples), np.intp), above])
-    ends = np.concatenate([above, np.full((1, samples), len(thresholds))])
-    errors, cost = np.zeros(len(thresholds) + 1, np.int64), np.zeros(len(thresholds))
-    for begin, end, right, paid in zip(begins, ends, placed.correct, placed.cumulative, strict=True):
-        cost += paid * _cover(begin, end, np.ones_like(placed.weight), len(thresholds))[:-1]
-        errors += _cover(begin, end, placed.weight * ~right, len(thresholds))
-    return errors[:-1], cost
-
-
-def _cover(begin: NDArray[np.intp], end: NDArray[np.intp], weight: Weights, length: int) -> NDArray[np.int64]:
-    """What the half-open intervals begin .. end that hold each of 0 .. length count together. [length + 1]"""
-    opened, closed = (np.bincount(edge, weights=weight, minlength=length + 1) for edge in (begin, end))
-    return np.asarray(np.rint((opened - closed).cumsum()), np.int64)
-
-
-def non_dominated(errors: NDArray[np.int64], cost: Floats) -> list[int]:
-    """Indices of the points that no other beats in errors and cost, by rising cost; the first of equals."""
-    kept: list[int] = []
-    for i in np.lexsort((np.arange(len(cost)), errors, cost)):
-        if not kept or errors[i] < errors[kept[-1]]:
-            kept.append(int(i))
-    return kept
-
-
 def msdnet(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> list[Policy]:
     """MSDNet's budgeted batches (Huang et al. 2018): the shares that leave at the exits form a geometric sequence.
 
@@ -196,6 +139,11 @@ def share_thresholds(placed: Placed, shares: Floats) -> list[float]:
     return thresholds
 
 
+def placements(table: ExitTable, costs: StageCosts) -> list[tuple[int, ...]]:
+    """Rows of SDN's exits, and of an exit on every cut; the own classifier last. The same ones once."""
+    return list(dict.fromkeys((tuple(near_shares(table, costs, SDN_SHARES)), tuple(one_per_cut(table)))))
+
+
 def patience(table: ExitTable, costs: StageCosts, fits: Sequence[Fit] = ()) -> list[Policy]:
     """PABEE (Zhou et al. 2020): leave where p exits in a row agree with the one before them; p = 1, 2, ...
 
@@ -225,29 +173,3 @@ BASELINES: Mapping[str, Baseline] = {
     "baccarelli reconstruction": baccarelli,
 }
 """The named baselines that use temperatures at most; those that learn more are in `learned_schedules`."""
-
-
-def evaluations(
-    candidates: Sequence[tuple[Policy, tuple[Fit, ...]]], table: ExitTable, costs: Sequence[StageCosts]
-) -> list[Evaluation]:
-    """What many policies do on a split; scores of the same exits are computed once.
-
-    Args:
-        candidates: Policies, each with the fits that its thresholds were chosen with.
-        table: One split.
-        costs: One per axis.
-
-    Raises:
-        PolicyError: an exit is not in the table, or fits and policy do not belong together.
-        CostError: an exit has no cost, or a sample cannot meet the exits in this order.
-    """
-    known: dict[object, tuple[NDArray[np.float32], NDArray[np.bool_], list[StageCosts]]] = {}
-    found = []
-    for policy, fits in candidates:
-        key = (policy.exits, policy.criterion, policy.answer, policy.fits)
-        if key not in known:
-            rows = [table.row(e) for e in policy.exits]
-            outputs = path_outputs(table, rows, Scoring.of(policy, fits))
-            known[key] = (*outputs, [cost.select(policy.exits) for cost in costs])
-        found.append(tally(policy, *known[key], table=table))
-    return found

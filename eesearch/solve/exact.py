@@ -88,6 +88,8 @@ def solve_front(
     certificate = _certificate(lowest, reached, complete=complete and linear, seconds=time.monotonic() - began)
     if effort.refine and family.levels is not None:
         points = _refined(points if linear else reached.points, table, axes, question, stop=stop)
+    if family.shared:
+        points += _shared(table, axes, scoring, family.constraints, points)
     if not points and family.constraints and effort.least:
         points = list(_least_violating(table, axes, scoring, lowest))
     return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)
@@ -128,6 +130,20 @@ def _refined(
     found = refine_front(points, table, question.outputs, axes, None if only_drop else accept, stop=stop)
     deepest = backbone.error + min(MAX_DROP, MAX_DROP if constraints.max_drop is None else constraints.max_drop)
     return found[: len(points)] + [point for point in found[len(points) :] if point.error <= deepest + 1e-12]
+
+
+def _shared(
+    table: ExitTable | ScoreTable,
+    axes: Sequence[StageCosts],
+    scoring: Scoring,
+    constraints: Constraints,
+    known: Sequence[Evaluation],
+) -> list[Evaluation]:
+    """What policies of many exits with one threshold add, if they keep the constraints."""
+    from eesearch.solve.shared import shared_points
+
+    backbone = own_classifier(table, axes)
+    return [p for p in shared_points(table, axes, scoring, known) if not constraints.broken(p, backbone)]
 
 
 def _least_violating(

@@ -17,8 +17,9 @@ from scipy.special import softmax
 from eesearch.core.costs import StageCosts
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
-from eesearch.solve.baselines import Baseline, share_thresholds, shared_policies
+from eesearch.solve.baselines import Baseline, share_thresholds
 from eesearch.solve.placed import SDN_SHARES, Floats, Placed, near_shares
+from eesearch.solve.shared import shared_policies
 
 EENET_BUDGETS = 40
 """Mean costs that a schedule is made for, evenly spaced between leaving at the first exit and going to the end."""

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import ExitId
 from eesearch.core.errors import PolicyError
-from eesearch.core.policy import Policy, Scoring, Stop
+from eesearch.core.front import Evaluation
+from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.core.weights import Weights
+from eesearch.exits.evaluate import tally
 from eesearch.exits.routing import path_outputs
 from eesearch.solve.levels import threshold_levels
 
@@ -166,3 +168,29 @@ def cuts_of(falling: Floats) -> tuple[NDArray[np.intp], Floats]:
     ends = np.flatnonzero(falling[:-1] > falling[1:])  # index of the last of equals
     between = (falling[ends] + falling[ends + 1]) / 2.0
     return np.concatenate([[0], ends + 1, [len(falling)]]), np.concatenate([[inf], between, [-inf]])
+
+
+def evaluations(
+    candidates: Sequence[tuple[Policy, tuple[Fit, ...]]], table: ExitTable, costs: Sequence[StageCosts]
+) -> list[Evaluation]:
+    """What many policies do on a split; scores of the same exits are computed once.
+
+    Args:
+        candidates: Policies, each with the fits that its thresholds were chosen with.
+        table: One split.
+        costs: One per axis.
+
+    Raises:
+        PolicyError: an exit is not in the table, or fits and policy do not belong together.
+        CostError: an exit has no cost, or a sample cannot meet the exits in this order.
+    """
+    known: dict[object, tuple[NDArray[np.float32], NDArray[np.bool_], list[StageCosts]]] = {}
+    found = []
+    for policy, fits in candidates:
+        key = (policy.exits, policy.criterion, policy.answer, policy.fits)
+        if key not in known:
+            rows = [table.row(e) for e in policy.exits]
+            outputs = path_outputs(table, rows, Scoring.of(policy, fits))
+            known[key] = (*outputs, [cost.select(policy.exits) for cost in costs])
+        found.append(tally(policy, *known[key], table=table))
+    return found

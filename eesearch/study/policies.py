@@ -21,11 +21,11 @@ from eesearch.core.tables import ExitTable
 from eesearch.costs.profile import load_any_profile
 from eesearch.nets.exitnet import ExitNet
 from eesearch.seeding.bolukbasi import Learned, bolukbasi
-from eesearch.solve.baselines import BASELINES, Baseline, evaluations
+from eesearch.solve.baselines import BASELINES, Baseline
 from eesearch.solve.exact import own_classifier, solve_front
 from eesearch.solve.family import Effort, Family
 from eesearch.solve.learned_schedules import LEARNED_BASELINES, LearnedBaseline
-from eesearch.solve.placed import SDN_SHARES, near_shares
+from eesearch.solve.placed import SDN_SHARES, evaluations, near_shares
 from eesearch.study.picks import find_device
 from eesearch.study.points import Point
 from eesearch.study.question import Study
@@ -296,7 +296,8 @@ def compare_policies(run: RunDir, device: str | None = None, *, progress: Progre
     cal, test = (_table(run, bank, split) for split in ("cal", "test"))
     scorings = _scorings(run, bank, cal)
     levels = None if study.space.levels == "all" else study.space.levels
-    family, effort = Family(study.space.max_exits, levels), Effort(seconds=study.budget.solve)
+    family = Family(study.space.max_exits, levels, shared=study.space.shared)
+    effort = Effort(seconds=study.budget.solve)
     temperatures = Scoring(study.space.rule_criterion, fits=scorings[0].fits[:1])
     profile = load_any_profile(run.profile_file(chosen.device))
     ours = {OURS: solved(scorings, family, effort)}

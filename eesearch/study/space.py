@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, product
 from math import sqrt
+from operator import eq
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -177,6 +179,8 @@ class SearchSpace(Value):
         gates: Whether gates are learnt on the bank too (Bolukbasi et al. 2017): policies for its front, and placements
             for joint designs.
         max_exits: Most exits on cuts of a policy; the network's own classifier behind them is not counted.
+        shared: Whether policies with one threshold for all of their exits are tried, too: `max_exits` does not bind
+            them. One number promises little that it does not keep, where there are many cuts and heads are cheap.
         levels: Thresholds tried per exit, at quantiles of its own scores, and then moved to the best midpoints; `all`:
             every midpoint is tried.
         last_resort: What it costs, by axis, to hand a sample on to somebody who is always right; none: nobody is asked.
@@ -191,6 +195,7 @@ class SearchSpace(Value):
     answers: tuple[str, ...] = ("own",)
     gates: bool = True
     max_exits: int = Field(default=3, ge=0, le=8)
+    shared: bool = Field(default=False, exclude_if=partial(eq, False))
     levels: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] = 24
     last_resort: dict[Axis, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
 

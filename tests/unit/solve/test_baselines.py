@@ -20,15 +20,13 @@ from eesearch.solve.baselines import (
     BRANCHY_LEVELS,
     branchynet,
     deebert,
-    evaluations,
     geometric_thresholds,
     msdnet,
-    non_dominated,
     patience,
     sdn,
-    shared_sweep,
 )
-from eesearch.solve.placed import Placed
+from eesearch.solve.placed import Placed, evaluations
+from eesearch.solve.shared import non_dominated, shared_sweep
 
 
 def exits_on(cuts):
