@@ -99,3 +99,67 @@ class TestSheet:
         assert read["x"].tolist() == [1.5, 2.5, 3.5]
         assert read["wall_s"].fillna(0).tolist() == [3600.0, 0.0, 1800.0]
         assert again.compute() == "1.50 hours in all; here | elsewhere"
+
+
+class TestRivals:
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of surrogates of a few points
+    def test_nachos_proposes_placements_that_are_new_and_allowed(self):
+        from rivals import NACHOS_FIRST, _proposed
+
+        rng, known = np.random.default_rng(0), {}
+        while True:
+            codes = _proposed(known, 4, 2, rng)
+            if not codes:
+                break
+            for code in codes:
+                assert code not in known
+                assert 1 <= sum(code) <= 2
+                known[code] = (0.1 * sum(code), 0.5 + 0.1 * code[0])
+            assert len(known) <= 10
+        assert len(known) == 10 > NACHOS_FIRST  # 4 with one exit, 6 with two
+
+    def test_exits_lie_nearest_to_the_shares_each_once(self):
+        from types import SimpleNamespace
+
+        from rivals import near
+
+        profile = SimpleNamespace(macs_prefix=(10, 30, 60, 100))
+        problem = SimpleNamespace(materials=SimpleNamespace(profiles=[profile]), cuts=("a", "b", "c"))
+        assert near(problem, (0.12, 0.28, 0.31, 0.9)) == ["a", "b", "c"]
+
+    def test_everybody_that_plays_is_known_and_has_a_question(self):
+        import search_cost
+        from contest import STATIC
+
+        assert search_cost.CONTEST.methods[0] == "eesearch"
+        assert search_cost.CONTEST.methods[-1] == STATIC
+        assert set(search_cost.CONTEST.shares) <= set(search_cost.CONTEST.methods)
+        for file, _ in search_cost.CONTEST.questions.values():
+            assert (ROOT / "benchmarks" / "studies" / file).is_file()
+
+
+class TestGame:
+    def test_policies_found_on_calibration_are_counted_on_test_at_the_same_thresholds(self):
+        from solver import Game
+
+        from eesearch.core.policy import Policy, Stop
+        from eesearch.exits.evaluate import evaluate
+        from eesearch.solve.family import Family
+        from tests.unit.solve.test_baselines import chain_costs, random_table
+
+        cal, test = random_table(1, cuts=3, samples=80, ties=False), random_table(2, cuts=3, samples=50, ties=False)
+        costs = chain_costs(cal.exits)
+        game = Game.of(cal, costs, Family(2, 8))
+        reported = game.on(test)
+        stops = [(0, 3), (2, 5)]
+        thresholds = [*(game.levels[row][level] for row, level in stops), -np.inf]
+        rows = [0, 2, len(cal.exits) - 1]
+        policy = Policy(
+            stops=tuple(Stop(exit=cal.exits[r], threshold=float(t)) for r, t in zip(rows, thresholds, strict=True)),
+            criterion="max_prob",
+        )
+        for each, table in ((game, cal), (reported, test)):
+            errors, cost = each.evaluate(stops, rows[-1])
+            told = evaluate(policy, table, [costs])
+            assert errors == round(told.error * len(table.labels))
+            assert cost == pytest.approx(told.costs["macs"].mean * len(table.labels))
