@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from eesearch.core.design import Design
 from eesearch.core.front import MAX_DROP, Evaluation
-from eesearch.core.policy import Policy, Scoring, Stop
+from eesearch.solve.oracle import static_front
 from eesearch.solve.placed import evaluations
 from eesearch.study.compose import Mode
 from eesearch.study.materials import Materials, prepare
@@ -23,6 +24,11 @@ from eesearch.study.policies import Candidates, ordered_hypervolume
 from eesearch.study.problem import Problem
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir, open_run
+
+
+class MissingRivalError(Exception):
+    """A competitor is not installed: it is left out, and told."""
+
 
 Points = NDArray[np.float64]
 """(error, cost / backbone's cost). [P, 2]"""
@@ -144,33 +150,39 @@ def _values(problem: Problem, points: Sequence[Evaluation], split: Any) -> Point
 
 def static(problem: Problem) -> tuple[Points, Points]:
     """Static networks: the backbone cut off at each exit of the bank, where all samples leave."""
-    bank = problem.workshop.bank_design
-    table = problem.workshop.table(bank, "cal")
-    policies = [Policy(stops=(Stop(exit=e, threshold=-np.inf),), criterion=Scoring().criterion) for e in table.exits]
-    return looked_up(problem, bank, [(policy, ()) for policy in policies])
+    bank, profile = problem.workshop.bank_design, problem.materials.profiles[0]
+    table, costs = problem.replay(bank, profile, "max_prob", "cal")
+    return looked_up(problem, bank, [(point.policy, ()) for point in static_front(table, costs).points])
 
 
-def curve(found: Iterable[Found], wrong: tuple[float, float]) -> list[dict[str, float]]:
+def within(found: Sequence[Found], clock: float) -> list[Found]:
+    """What was found before the clock was over."""
+    return [each for each in found if each.seconds <= clock]
+
+
+def curve(found: Sequence[Found], backbone_errors: tuple[float, float]) -> list[dict[str, Any]]:
     """Hypervolume of the front so far, selected on calibration, on both splits; a row whenever calibration gains.
 
+    The last row holds the final front, too: (error, cost / backbone's cost) of each point on both splits.
+
     Args:
-        found: In order of time.
-        wrong: The backbone's errors on calibration and test.
+        found: In order of time; nothing at all is the front of no point.
+        backbone_errors: On calibration and on test.
     """
     cal, test = np.empty((0, 2)), np.empty((0, 2))
-    rows: list[dict[str, float]] = []
-    for new in found:
+    rows: list[dict[str, Any]] = []
+    for number, new in enumerate(found or [Found(0.0, 0, cal, test)], start=1):
         cal, test = np.concatenate([cal, new.cal]), np.concatenate([test, new.test])
         if len(cal):
             best = moocore.is_nondominated(cal)
             order = np.argsort(cal[best, 1], kind="stable")
             cal, test = cal[best][order], test[best][order]
-        values = [
-            ordered_hypervolume(p, e + MAX_DROP) if len(p) else 0.0 for p, e in zip((cal, test), wrong, strict=True)
-        ]
-        row = {"seconds": new.seconds, "samples": new.samples, "cal": values[0], "test": values[1]}
+        pairs = zip((cal, test), backbone_errors, strict=True)
+        values = [ordered_hypervolume(p, e + MAX_DROP) if len(p) else 0.0 for p, e in pairs]
+        row = {"seconds": new.seconds, "trials": number, "samples": new.samples, "cal": values[0], "test": values[1]}
         if len(rows) > 1 and rows[-1]["cal"] == rows[-2]["cal"] == row["cal"]:
             rows[-1] = row  # nothing was found: only the time went on
         else:
             rows.append(row)
+    rows[-1]["front"] = json.dumps(np.concatenate([cal, test], axis=1).round(4).tolist())
     return rows

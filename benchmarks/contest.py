@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,9 +23,9 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from arena import Arena, Found, curve, errors, static
+from arena import Arena, Found, MissingRivalError, curve, errors, static, within
 from matplotlib.figure import Figure
-from sheet import Clock, Sheet, announce, parser, save, spread
+from sheet import Clock, Sheet, announce, parser, save, spread, where
 
 from eesearch.study.files import load_study
 
@@ -101,22 +102,28 @@ class Contest:
 
     def run(self, options: argparse.Namespace) -> None:
         """Run what is missing, tell, draw."""
-        sheet = Sheet(options.out / f"{self.name}{'-quick' if options.quick else ''}.csv", KEYS)
+        file = options.out / f"{self.name}{'-quick' if options.quick else ''}.csv"
+        sheet = Sheet(file, KEYS, where("moocore", "numba", "ray", "earlyon"))
         todo = [job for job in self._jobs(options) if not sheet.has(*job)]
         announce(sum(self.shares.get(job[3], 1.0) * options.clock for job in todo) / options.workers, sheet)
         os.environ |= {"OMP_NUM_THREADS": "1"}
         budget, context = Clock(options.budget), get_context("spawn")
         with ProcessPoolExecutor(options.workers, mp_context=context, max_tasks_per_child=1) as pool:
-            running: dict[Future[Any], tuple[Any, ...]] = {}
+            running: dict[Future[Any], tuple[int, tuple[Any, ...]]] = {}
+            free, failed = sorted(os.sched_getaffinity(0))[: options.workers], 0
             while todo or running:
-                while todo and len(running) < options.workers and not budget.over:
-                    job = todo.pop(0)
-                    running[pool.submit(played, self, options, *job)] = job
+                while todo and free and not budget.over:
+                    core, job = free.pop(), todo.pop(0)
+                    running[pool.submit(played, self, options, core, *job)] = core, job
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    _note(sheet, running.pop(future), future)
+                    core, job = running.pop(future)
+                    free.append(core)
+                    failed += not _noted(sheet, job, future)
         told(sheet, self.methods)
+        if failed:
+            raise SystemExit(f"{failed} runs failed")
 
     def _jobs(self, options: argparse.Namespace) -> Iterator[tuple[str, float, int, str]]:
         """Seed by seed, competitors take turns."""
@@ -125,55 +132,73 @@ class Contest:
                 yield question, options.clock, seed, method
 
 
-def _note(sheet: Sheet, job: tuple[Any, ...], future: Future[Any]) -> None:
+def _noted(sheet: Sheet, job: tuple[Any, ...], future: Future[Any]) -> bool:
+    """Write what a run gave; False if it failed, which stops nobody else."""
     try:
         rows, took = future.result()
-    except ImportError as error:
-        print(f"{job[3]} is left out: {error}", flush=True)
-        return
+    except MissingRivalError as missing:
+        print(f"{job[3]} is left out: {missing}", flush=True)
+        return True
+    except Exception as error:  # whatever a competitor runs into
+        traceback.print_exception(error)
+        print(f"{job} failed", flush=True)
+        return False
     sheet.add(job, rows, took)
     last = rows[-1]
     print(f"{job}: {len(rows)} rows, {last['seconds']:.0f} s, hypervolume {last['test']:.4f} on test", flush=True)
+    return True
 
 
 def played(
-    contest: Contest, options: argparse.Namespace, question: str, clock: float, seed: int, method: str
+    contest: Contest, options: argparse.Namespace, core: int, question: str, clock: float, seed: int, method: str
 ) -> tuple[list[dict[str, float]], float]:
-    """One competitor's run, in a process of its own."""
+    """One competitor's run, in a process of its own, on a core of its own."""
+    os.sched_setaffinity(0, {core})  # whatever it starts, and our solver's threads, stay there
     logging.basicConfig(level=logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore")  # of other people's tools
     start = time.monotonic()
     arena = contest.arena(options, question, clock, seed)
-    wrong = errors(arena.prepare())  # whoever comes first trains the network; the other waits
+    backbone_errors = errors(arena.prepare())  # whoever comes first trains the network; the other waits
     if method == STATIC:
-        return curve([Found(0.0, 0, *static(arena.problem(STATIC)))], wrong), time.monotonic() - start
-    return curve(contest.players[method](arena, seed), wrong), time.monotonic() - start
+        found = [Found(0.0, 0, *static(arena.problem(STATIC)))]
+    else:
+        found = within(contest.players[method](arena, seed), arena.clock)
+    return curve(found, backbone_errors), time.monotonic() - start
 
 
 def until(run: pd.DataFrame, column: str, value: float) -> float:
-    """When a run first had a hypervolume on test, by seconds or samples; NaN: never."""
-    reached = run[run["test"] >= value - 1e-12]
-    return float(reached[column].iloc[0]) if len(reached) else np.nan
+    """When a run had a hypervolume on test and kept it, by seconds or samples; infinite: never.
+
+    On test, hypervolume may fall again: what was had only in passing does not count.
+    """
+    kept = run["test"][::-1].cummin()[::-1]
+    reached = run[kept >= value - 1e-12]
+    return float(reached[column].iloc[0]) if len(reached) else np.inf
 
 
 def compared(rows: pd.DataFrame, first: str) -> pd.DataFrame:
-    """Per question, seed and competitor: its final hypervolume, when it had it, when the first had as much, and ratios.
+    """Per question, clock, seed and competitor: its final hypervolume, when it had it, when the reference had as much.
+
+    Who never came near (no hypervolume) or searched for nothing (no time) has no ratio; what the reference never
+    reached has an infinite one.
 
     Args:
         rows: Raw.
-        first: Who all are compared with.
+        first: The reference: who all are compared with.
     """
     table = []
-    for (question, seed), runs in rows.groupby(["question", "seed"]):
+    for (question, clock, seed), runs in rows.groupby(["question", "clock", "seed"]):
         ours = runs[runs["method"] == first]
         for method, run in runs.groupby("method", sort=False):
             final = float(run["test"].iloc[-1])
-            row: dict[str, Any] = {"question": question, "seed": seed, "method": method, "final": final}
+            row: dict[str, Any] = {"question": question, "clock": clock, "seed": seed, "method": method, "final": final}
+            row["trials"] = run["trials"].iloc[-1]
             for column in ("seconds", "samples"):
                 theirs, mine = until(run, column, final), until(ours, column, final)
-                ratio = mine / theirs if theirs and final > 0.0 else np.nan  # nothing is reached at once
-                row |= {column: theirs, f"first's {column}": mine, f"{column} ratio": ratio}
+                near = theirs > 0.0 and final > 0.0
+                row |= {column: theirs, f"first's {column}": mine if near else np.nan}
+                row[f"{column} ratio"] = mine / theirs if near else np.nan
             upto = ours[ours["seconds"] <= row["seconds"]]
             row["first at its time"] = float(upto["test"].iloc[-1]) if len(upto) else 0.0
             row["final - first's"] = final - float(ours["test"].iloc[-1]) if len(ours) else np.nan
@@ -186,11 +211,11 @@ def told(sheet: Sheet, methods: Sequence[str]) -> None:
     if not len(sheet.rows):
         return
     digits = {
-        "final": 4, "final - first's": 4, "first at its time": 4, "seconds": 0, "first's seconds": 0,
+        "trials": 0, "final": 4, "final - first's": 4, "first at its time": 4, "seconds": 0, "first's seconds": 0,
         "seconds ratio": 3, "samples ratio": 3,
     }  # fmt: skip
     seeds = compared(sheet.rows, methods[0])
-    groups = seeds.groupby(["question", "method"], sort=False)
+    groups = seeds.groupby(["question", "clock", "method"], sort=False)
     table = pd.DataFrame({name: groups[name].agg(lambda v, d=d: spread(v, d)) for name, d in digits.items()})
     print(f"first: {methods[0]}")
     with pd.option_context("display.width", 220, "display.max_columns", None):
@@ -201,18 +226,22 @@ def told(sheet: Sheet, methods: Sequence[str]) -> None:
 
 def draw(rows: pd.DataFrame, path: Path, methods: Sequence[str]) -> None:
     """Hypervolume on test against seconds and against samples: medians over seeds, a line per competitor."""
-    questions = list(dict.fromkeys(rows["question"]))
-    figure = Figure(figsize=(11, 4.6 * len(questions)), layout="constrained")
-    for axes, (question, part) in zip(
-        figure.subplots(len(questions), 2, squeeze=False), rows.groupby("question", sort=False), strict=True
-    ):
+    parts = rows.groupby(["question", "clock"], sort=False)
+    figure = Figure(figsize=(11, 4.6 * len(parts)), layout="constrained")
+    for axes, ((question, clock), part) in zip(figure.subplots(len(parts), 2, squeeze=False), parts, strict=True):
         for axis, column in zip(axes, ("seconds", "samples"), strict=True):
             for number, method in enumerate(methods):
                 runs = [run for _, run in part[part["method"] == method].groupby("seed")]
                 if runs:
                     _line(axis, runs, column, method, number)
-            label = "seconds of the search" if column == "seconds" else "training samples through the network"
-            axis.set(xscale="log", xlabel=label, ylabel="hypervolume on test", title=question, ylim=(0.0, None))
+            label = "seconds of the search" if column == "seconds" else "training samples through the backbone"
+            axis.set(
+                xscale="log",
+                xlabel=label,
+                ylabel="hypervolume on test",
+                title=f"{question}, {clock:g} minutes",
+                ylim=(0.0, None),
+            )
         axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(figure, path)
 

@@ -126,17 +126,26 @@ def subject_of(run: Run, options: argparse.Namespace) -> Subject:
     if options.models:
         networks += of_models(run, options.models, options.work / f"networks-{samples[0]}.npz")
     levels = None if study.space.levels == "all" else study.space.levels
+    shared = study.space.shared_threshold or options.shared_threshold
     asked = [tuple((name + "/own").split("/")[:2]) for name in options.decisions]
     return Subject(
-        name=study.name + ("" if options.design == "bank" else f"-{options.design}"),
+        name="-".join(_how(study.name, options, shared)),
         table=table,
         own=own,
         costs=costs,
         decisions=[(criterion, answer) for criterion, answer in asked] or study.space.scorings,
-        family=Family(study.space.max_exits, levels, shared=study.space.shared or options.shared),
+        family=Family(study.space.max_exits, levels, shared_threshold=shared),
         effort=Effort(seconds=options.seconds),
         networks=side_by_side(networks, own, costs.backbone, costs.axis) if networks else None,
     )
+
+
+def _how(study: str, options: argparse.Namespace, shared: bool) -> list[str]:
+    """What tells rows of one study apart: rows that were made otherwise do not answer the same question."""
+    said = [options.design] if options.design != "bank" else []
+    said += [options.device.replace(":", "_")] if options.device != "macs" else []
+    said += ["shared"] if shared else []
+    return [study, *said, *(decision.replace("/", "_") for decision in options.decisions)]
 
 
 def _trained(run: Run) -> list[tuple[float, str]]:
@@ -281,12 +290,20 @@ def measure(subject: Subject, sheet: Sheet, clock: Clock, options: argparse.Name
         for direction, halves in enumerate(((first, second), (second, first))):
             key = (subject.name, halving, direction)
             if sheet.has(*key) or clock.over:
+                _check_methods(sheet.rows, key, options.methods)
                 continue
             start = time.perf_counter()
             rows = list(compared(subject, *halves, halving, options.methods))
             sheet.add(key, rows, time.perf_counter() - start)
             print(f"{subject.name}, halving {halving}.{direction}: {time.perf_counter() - start:.0f} s", flush=True)
     return sheet.rows[(sheet.rows["table"] == subject.name) & (sheet.rows["halving"] < options.seeds)]
+
+
+def _check_methods(rows: pd.DataFrame, key: Sequence[object], methods: Sequence[str]) -> None:
+    """Rows are made of all methods at once."""
+    there = set(rows.loc[(rows[list(KEYS)] == list(key)).all(axis=1), "method"])
+    if there and (missing := set(methods) - there):
+        raise SystemExit(f"the rows of {key} lack {', '.join(sorted(missing))}: give another --out")
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -373,7 +390,7 @@ def main() -> None:
     made.add_argument("--static", type=Path, nargs="*", default=[], help="runs of other networks on the same samples")
     made.add_argument("--methods", nargs="+", choices=[*BASELINES, *LEARNED_BASELINES, "bolukbasi"], default=METHODS)
     made.add_argument("--decisions", nargs="*", default=[], help="criterion[/answer] of ours; by default the study's")
-    made.add_argument("--shared", action="store_true", help="as if the space said `shared: true`")
+    made.add_argument("--shared-threshold", action="store_true", help="as if the space said so")
     made.add_argument("--seconds", type=float, default=60.0, help="of our solver, per front")
     options = made.parse_args()
     if options.quick:
@@ -381,7 +398,7 @@ def main() -> None:
     elif options.run is None:
         made.error("name a run, or give --quick")
     sheet = Sheet(options.out / ("policies-quick.csv" if options.quick else "policies.csv"), KEYS)
-    announce(1 if options.quick else 4 * options.seeds, sheet)
+    announce(1 if options.quick else 5 * options.seeds, sheet)
     run = search_study(load_study("digits", QUICK), options.work / "digits-bank") if options.run is None else None
     subject = subject_of(run or Run.load(options.run, trust=True), options)
     rows = measure(subject, sheet, Clock(options.budget), options)

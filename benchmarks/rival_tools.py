@@ -6,9 +6,11 @@ told.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from arena import Arena, Found
+from arena import Arena, Found, MissingRivalError
 from rivals import Stopwatch, near
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -36,11 +38,14 @@ from eesearch.study.rundir import open_run
 from eesearch.training.collect import collect
 from eesearch.training.data import Split
 
+GRACE = 1.25
+"""What Ray's own clock is longer by than ours: what it does meanwhile that no search needs is not charged."""
+
 ASHA_EPOCHS = 4
 """Of a trial that ASHA never stops; one that it stops at once has one, as everybody's."""
 
-EARLYON_EPOCHS, EARLYON_SHARES = 4, (1 / 3, 2 / 3)
-"""Of the training of its heads, and where its two exits lie."""
+EARLYON_SHARES = (1 / 3, 2 / 3)
+"""Where its two exits lie."""
 
 DROPS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
 """Accuracy budgets that earlyon is asked for in turn: each gives one policy."""
@@ -61,14 +66,14 @@ def ray_asha(arena: Arena, seed: int) -> list[Found]:
     study = arena.study(mode="joint-trials")
     study = study.model_copy(update={"training": _longer(study, ASHA_EPOCHS)})
     path = arena.run("ray-asha", study)
-    watch, found, spent = Stopwatch(), list[Found](), {"samples": 0, "looking": 0.0}
+    found, samples = list[Found](), [0]
 
     class Listener(tune.Callback):
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-            watch.forgive(result["looking"])
-            spent["samples"] += result["samples"]
+            watch.forgive(result["forgiven"])
+            samples[0] += result["samples"]
             cal, test = (np.array([result[split]]) for split in ("cal", "test"))
-            found.append(Found(watch.seconds, int(spent["samples"]), cal, test))
+            found.append(Found(watch.seconds, samples[0], cal, test))
 
     here = str(Path(__file__).parent)
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
@@ -89,11 +94,13 @@ def ray_asha(arena: Arena, seed: int) -> list[Found]:
                 search_alg=search,
                 scheduler=ASHAScheduler(metric="share", mode="max", max_t=ASHA_EPOCHS, reduction_factor=2),
                 num_samples=-1,
-                time_budget_s=arena.clock,
+                time_budget_s=GRACE * arena.clock,  # looking at test is forgiven afterwards
                 max_concurrent_trials=1,
+                reuse_actors=True,
             ),
             run_config=tune.RunConfig(storage_path=str(path.resolve() / "ray"), callbacks=[Listener()], verbose=0),
         )
+        watch = Stopwatch()
         tuner.fit()
     finally:
         ray.shutdown()
@@ -110,19 +117,34 @@ def _ray_trial(config: dict[str, Any], fields: dict[str, Any], path: str) -> Non
     from ray import tune
 
     torch.set_num_threads(1)
-    study = Study.model_validate(fields)
-    Told(prepare(study, open_run(Path(path), study))).report(config, tune.report)
+    start = time.monotonic()
+    problem = _opened(json.dumps(fields), path)
+    problem.report(config, tune.report, time.monotonic() - start)
+
+
+@lru_cache(maxsize=1)
+def _opened(fields: str, path: str) -> Told:
+    """The problem, once per process: Ray keeps it for the next trial."""
+    study = Study.model_validate_json(fields)
+    return Told(prepare(study, open_run(Path(path), study)))
 
 
 class Told(JointTrials):
     """Joint trials that tell after every epoch what they are worth."""
 
-    def report(self, params: dict[str, Any], tell: Any) -> None:
-        """Train a proposal; `tell` is called with its figures after every epoch."""
+    def report(self, params: dict[str, Any], tell: Any, forgiven: float) -> None:
+        """Train a proposal; `tell` is called with its figures after every epoch.
+
+        Args:
+            params: The proposal.
+            tell: Ray's.
+            forgiven: Seconds before that are not charged.
+        """
         design, profile = self.proposed(params), self.materials.profiles[0]
         if design is None:
             backbone = [self.backbone(profile, split).error for split in ("cal", "test")]
-            tell({"share": 0.0, "cal": [backbone[0], 1.0], "test": [backbone[1], 1.0], "samples": 0, "looking": 0.0})
+            points = {"cal": [backbone[0], 1.0], "test": [backbone[1], 1.0]}
+            tell({"share": 0.0, **points, "samples": 0, "forgiven": forgiven})
             return
         samples = len(self.materials.dataset.train)
 
@@ -130,9 +152,9 @@ class Told(JointTrials):
             cal = self._figures(net, params, "cal")
             start = time.monotonic()
             test = self._figures(net, params, "test")
-            looking = time.monotonic() - start
+            looking = time.monotonic() - start + (forgiven if done == 1 else 0.0)
             share = hypervolume(np.array([cal]), self.backbone(profile, "cal").error + MAX_DROP)
-            tell({"share": share, "cal": cal, "test": test, "samples": samples, "looking": looking, "epoch": done})
+            tell({"share": share, "cal": cal, "test": test, "samples": samples, "forgiven": looking})
 
         self.workshop.network(design, after_epoch)
 
@@ -140,7 +162,8 @@ class Told(JointTrials):
         profile, criterion = self.materials.profiles[0], str(params["criterion"])
         table = collect(net, getattr(self.materials.dataset, split))
         *early, output = table.exits
-        stops = [Stop(exit=e, threshold=float(params[f"threshold:{e.cut}"])) for e in early]
+        slot = self.slots_of(params)
+        stops = [Stop(exit=e, threshold=float(params[f"threshold:{slot[e.cut]}"])) for e in early]
         policy = Policy(stops=(*stops, Stop(exit=output, threshold=-inf)), criterion=criterion, fits=())
         _, costs = self.priced(table, profile, criterion)
         told = evaluate(policy, table, costs, ())
@@ -151,14 +174,15 @@ class Told(JointTrials):
 def earlyon(arena: Arena, seed: int) -> list[Found]:
     """The package earlyon, 0.3.0: exits behind named layers, heads trained on the frozen network, greedy thresholds.
 
-    As in its own ready-made networks there are two exits, here behind a third and two thirds of the multiply-adds, and
-    four epochs for their heads. It counts costs without heads; here those that a sample passes are charged.
+    As in most of its own ready-made networks there are two exits, here behind a third and two thirds of the
+    multiply-adds; their heads train as many epochs as those of our bank. It counts costs without heads; here those that
+    a sample passes are charged.
 
     Raises:
-        ImportError: it is not installed.
+        MissingRivalError: it is not installed.
     """
     if find_spec("earlyon") is None:
-        raise ImportError("earlyon is not installed: pip install --no-deps earlyon==0.3.0")
+        raise MissingRivalError("earlyon is not installed: pip install --no-deps earlyon==0.3.0")
     torchvision()  # which earlyon imports
     from earlyon.core.thresholds import calibrate_thresholds, collect_head_logits, simulate_policy
     from earlyon.models import custom_ee
@@ -167,12 +191,13 @@ def earlyon(arena: Arena, seed: int) -> list[Found]:
     problem = arena.problem("earlyon")
     watch, data = Stopwatch(), problem.materials.dataset
     torch.manual_seed(seed)
+    epochs = problem.study.training.heads.epochs
     cuts = near(problem, EARLYON_SHARES)
     loaders = {split.name: _loader(split) for split in (data.train, data.cal, data.test)}
     shape, layers = (1, *data.train.x.shape[1:]), [f"model.{cut}" for cut in cuts]
     model = custom_ee(_users(problem), layers, problem.materials.backbone.classes, input_shape=shape)
-    stage2_train_exits(model, loaders["train"], epochs=EARLYON_EPOCHS, on_epoch_end=lambda log: None)
-    samples, found, looking = EARLYON_EPOCHS * len(data.train), list[Found](), Stopwatch()
+    stage2_train_exits(model, loaders["train"], epochs=epochs, on_epoch_end=lambda log: None)
+    samples, found, looking = epochs * len(data.train), list[Found](), Stopwatch()
     cache = {split: collect_head_logits(model, loaders[split], "cpu") for split in ("cal", "test")}
     watch.forgive(looking.seconds)  # its own calibration collects them for itself, each time
     for drop in DROPS:

@@ -46,6 +46,9 @@ NACHOS_FIRST, NACHOS_EACH = 6, 2
 TABLE_SECONDS = 300.0
 """Most seconds of a search that trains nothing beyond the bank."""
 
+TRIALS = 60
+"""What everybody says that the budget is, more than the clock allows: NSGA-II makes populations of ten of it."""
+
 
 class Stopwatch:
     """Seconds since it was made, those in `off` left out."""
@@ -65,7 +68,7 @@ class Stopwatch:
 
 def eesearch(arena: Arena, seed: int) -> list[Found]:
     """Our search, by the clock on the wall."""
-    study = arena.study(budget={"trials": 1000, "timeout": arena.clock})
+    study = arena.study(budget={"trials": TRIALS, "timeout": arena.clock})
     path, watch, ended = arena.run("eesearch", study), Stopwatch(), list[tuple[float, Finished]]()
     search_study(study, path, watchers=Watchers(trial=lambda trial: ended.append((watch.seconds, trial))))
     return _trials(reopened(study, path), ended)
@@ -77,7 +80,7 @@ def joint_trials(sampler: str) -> Rival:
 
 
 def _joint_trials(sampler: str, arena: Arena, seed: int) -> list[Found]:
-    study = arena.study(mode="joint-trials", sampler=sampler, budget={"trials": 1000, "timeout": arena.clock})
+    study = arena.study(mode="joint-trials", sampler=sampler, budget={"trials": TRIALS, "timeout": arena.clock})
     path, ended = arena.run(sampler, study), list[Finished]()
     search_study(study, path, watchers=Watchers(trial=ended.append))
     spent = accumulate(trial.seconds for trial in ended)
@@ -146,6 +149,7 @@ def nachos(arena: Arena, seed: int) -> list[Found]:
     problem = arena.problem("nachos")
     rng, cuts, most = np.random.default_rng(seed), problem.cuts, problem.space.max_exits
     watch, found, samples = Stopwatch(), list[Found](), 0
+    deepest = problem.reference[0][1]
     known: dict[tuple[int, ...], tuple[float, float]] = {}
     while watch.seconds < arena.clock:
         codes = _proposed(known, len(cuts), most, rng)
@@ -159,11 +163,18 @@ def nachos(arena: Arena, seed: int) -> list[Found]:
             seconds, looking = watch.seconds, Stopwatch()
             cal, test = looked_up(problem, design, candidates)
             watch.forgive(looking.seconds)
-            known[code] = tuple(cal[cal.sum(1).argmin()])  # its best compromise stands for it
+            known[code] = _stands_for(cal, deepest)
             found.append(Found(seconds, samples, cal, test))
             if watch.seconds > arena.clock:
                 break
     return found
+
+
+def _stands_for(points: Points, deepest: float) -> tuple[float, float]:
+    """The point of a candidate that dominates most of what counts; where none counts, the most accurate one."""
+    areas = np.maximum(deepest - points[:, 0], 0.0) * np.maximum(1.0 - points[:, 1], 0.0)
+    error, cost = points[areas.argmax() if areas.any() else points[:, 0].argmin()]
+    return float(error), float(cost)
 
 
 def _proposed(
@@ -193,8 +204,8 @@ def _proposed(
 
     study.optimize(objective, n_trials=200)
     best = [tuple(trial.params.values()) for trial in study.best_trials]
-    ordered = [code for code in dict.fromkeys(best) if code in beliefs and code not in known]
-    return (ordered or [fresh[int(rng.integers(len(fresh)))]])[:NACHOS_EACH]
+    hoped = [code for code in dict.fromkeys(best) if code in beliefs and code not in known] or fresh
+    return [hoped[i] for i in rng.choice(len(hoped), min(NACHOS_EACH, len(hoped)), replace=False)]
 
 
 def _repaired(problem: Problem, design: Design) -> list[Policy]:
@@ -223,7 +234,10 @@ def _repaired(problem: Problem, design: Design) -> list[Policy]:
 
 
 def bank_nsga2(arena: Arena, seed: int) -> list[Found]:
-    """Our bank, and NSGA-II instead of the exact solver; policies are evaluated by passes over its bitsets."""
+    """Our bank, and NSGA-II instead of the exact solver; policies are evaluated by passes over its bitsets.
+
+    It chooses among the solver's levels. Thresholds are not refined afterwards.
+    """
 
     def rounds(game: Game, reported: Game, watch: Stopwatch) -> list[tuple[float, Points, Points]]:
         sampler = optuna.samplers.NSGAIISampler(seed=seed)
@@ -246,7 +260,10 @@ def bank_nsga2(arena: Arena, seed: int) -> list[Found]:
 
 
 def exhaustive(arena: Arena, seed: int) -> list[Found]:
-    """As MESS (Kouris et al. 2021) goes about it: trained once, then every placement with every shared threshold."""
+    """As MESS (Kouris et al. 2021) goes about it: trained once, then every placement, with one number for thresholds.
+
+    That is a quantile of its scores at every exit, so that each lets the same share go; 24 of them are tried.
+    """
 
     def rounds(game: Game, reported: Game, watch: Stopwatch) -> list[tuple[float, Points, Points]]:
         own, most = len(game.table.exits) - 1, game.family.max_exits
@@ -268,10 +285,11 @@ def _on_bank(arena: Arena, name: str, search: Callable[..., list[tuple[float, Po
     problem = arena.problem(name)
     bank, profile = problem.workshop.bank_design, problem.materials.profiles[0]
     table, costs = problem.replay(bank, profile, "max_prob", "cal")
+    scoring = problem.workshop.scoring(bank, "max_prob")
     looking = Stopwatch()
     test = problem.replay(bank, profile, "max_prob", "test")[0]
     watch.forgive(looking.seconds)
-    game = Game.of(table, costs[0], Family(problem.space.max_exits, int(problem.space.levels)))
+    game = Game.of(table, costs[0], Family(problem.space.max_exits, int(problem.space.levels)), scoring)
     told = search(game, game.on(test), watch)
     samples = problem.workshop.work(bank).samples
     return [Found(seconds, samples, cal, test) for seconds, cal, test in told]

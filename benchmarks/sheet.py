@@ -12,8 +12,9 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,16 @@ def where(*more: str) -> str:
     Args:
         more: Further libraries that matter.
     """
-    versions = ", ".join(f"{name} {version(name)}" for name in (*LIBRARIES, *more))
+    versions = ", ".join(f"{name} {version(name)}" for name in (*LIBRARIES, *filter(_installed, more)))
     return f"{processor()}, {len(usable_cores())} cores; python {platform.python_version()}, {versions}"
+
+
+def _installed(library: str) -> bool:
+    try:
+        version(library)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 @dataclass
@@ -128,11 +137,13 @@ def announce(minutes: float, sheet: Sheet) -> None:
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:
-    """Median and range of what seeds gave, in words."""
-    if values.isna().all():
+    """Median and range of what seeds gave, in words; of how many, if not of all. Infinite is told as `never`."""
+    there = values.dropna()
+    if there.empty:
         return "-"
-    low, middle, high = (f"{v:.{digits}f}" for v in (values.min(), values.median(), values.max()))
-    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
+    low, middle, high = ("never" if v == inf else f"{v:.{digits}f}" for v in (there.min(), there.median(), there.max()))
+    some = "" if len(there) == len(values) else f" [{len(there)} of {len(values)}]"
+    return (middle if len(there) == 1 else f"{middle} ({low} to {high})") + some
 
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> None:

@@ -65,6 +65,7 @@ class Game:
     Attributes:
         table, costs: What `solve_front` gets.
         family: Policies that may be chosen.
+        scoring: How they score.
         levels: Thresholds of each exit. Each [L]
         leaves: Samples that leave at each level of each exit. Each [L, W]
         right: Samples that each exit gets right. [E, W]
@@ -74,19 +75,21 @@ class Game:
     table: Table
     costs: StageCosts
     family: Family
+    scoring: Scoring
     levels: list[NDArray[np.float64]]
     leaves: list[NDArray[np.uint64]]
     right: NDArray[np.uint64]
     everyone: NDArray[np.uint64]
 
     @classmethod
-    def of(cls, table: Table, costs: StageCosts, family: Family) -> Game:
+    def of(cls, table: Table, costs: StageCosts, family: Family, scoring: Scoring = Scoring()) -> Game:
         """Pack a table."""
-        outputs = outputs_of(table, Scoring())
+        outputs = outputs_of(table, scoring)
         assert isinstance(outputs, ExitOutputs)
         samples = outputs.correct.shape[1]
         chosen = [threshold_levels(row, family.levels or samples) for row in outputs.scores]
-        return cls(table, costs, family, chosen, [], pack(outputs.correct), np.empty(0, np.uint64)).on(table)
+        empty = np.empty(0, np.uint64)
+        return cls(table, costs, family, scoring, chosen, [], pack(outputs.correct), empty).on(table)
 
     @property
     def samples(self) -> int:
@@ -110,7 +113,7 @@ class Game:
 
     def on(self, table: Table) -> Game:
         """The same exits, levels and thresholds on other samples."""
-        outputs, weighing = outputs_of(table, Scoring()), Weighing(table.correct.shape[1])
+        outputs, weighing = outputs_of(table, self.scoring), Weighing(table.correct.shape[1])
         assert isinstance(outputs, ExitOutputs)
         leaves = [leaving(row, levels, weighing) for row, levels in zip(outputs.scores, self.levels, strict=True)]
         everyone = pack(np.ones(table.correct.shape[1], np.bool_))

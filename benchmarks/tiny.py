@@ -325,7 +325,9 @@ def main() -> None:
         made.error("the full form needs --data and --models")
     name = "tiny-quick" if options.quick else "tiny"
     sheet = Sheet(options.out / f"{name}.csv", ["study", "seed"], where("onnxruntime"))
-    announce(2.0 if options.quick else MINUTES * options.seeds, sheet)
+    names = {seed: question(options, seed).name for seed in range(options.seeds)}
+    missing = [seed for seed, study in names.items() if not sheet.has(study, seed)]
+    announce((2.0 if options.quick else MINUTES) * len(missing), sheet)
     clock = Clock(options.budget)
     for seed in range(options.seeds):
         study = question(options, seed)

@@ -88,7 +88,7 @@ def solve_front(
     certificate = _certificate(lowest, reached, complete=complete and linear, seconds=time.monotonic() - began)
     if effort.refine and family.levels is not None:
         points = _refined(points if linear else reached.points, table, axes, question, stop=stop)
-    if family.shared:
+    if family.shared_threshold:
         points += _shared(table, axes, scoring, family.constraints, points)
     if not points and family.constraints and effort.least:
         points = list(_least_violating(table, axes, scoring, lowest))

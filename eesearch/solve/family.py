@@ -22,14 +22,14 @@ class Family:
         levels: Largest number of thresholds per exit, see `threshold_levels`; None: every midpoint between two of
             its scores, which leaves no policy out.
         constraints: What every policy must keep on the table.
-        shared: Whether policies with one threshold for all of their exits are tried, too (`solve.shared`): of these
-            there may be any number. Certificates say nothing of them.
+        shared_threshold: Whether policies with one threshold for all of their exits are tried, too (`solve.shared`):
+            of these there may be any number. Certificates say nothing of them.
     """
 
     max_exits: int = 3
     levels: int | None = 24
     constraints: Constraints = Constraints()
-    shared: bool = False
+    shared_threshold: bool = False
 
     def __post_init__(self) -> None:
         if self.max_exits < 0:

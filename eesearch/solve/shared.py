@@ -37,7 +37,7 @@ def shared_points(
         PolicyError: the table holds scores and no logits, or not exactly one own classifier.
     """
     if isinstance(table, ScoreTable):
-        raise PolicyError("shared thresholds need logits", got="a table of scores", do="Leave `shared` out.")
+        raise PolicyError("shared thresholds need logits", got="a table of scores", do="Leave `shared_threshold` out.")
     best = np.array(sorted((p.costs[axes[0].axis].mean, p.error) for p in known), np.float64).reshape(-1, 2)
     least = np.append(np.inf, np.minimum.accumulate(best[:, 1]))  # the least error of the cheapest few
     found: list[Policy] = []

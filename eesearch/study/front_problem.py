@@ -29,7 +29,7 @@ from eesearch.training.plans import AfterEpoch
 
 log = logging.getLogger(__name__)
 
-SOLVED_BY = {"criteria", "answers", "gates", "max_exits", "shared", "levels", "last_resort"}
+SOLVED_BY = {"criteria", "answers", "gates", "max_exits", "shared_threshold", "levels", "last_resort"}
 """What of a search space decides what the solver finds."""
 
 
@@ -235,7 +235,7 @@ class FrontProblem(Problem):
             better = max(0.0, own - self.backbone(profile, "cal").accuracy)  # the solver counts from the own classifier
             constraints = constraints.model_copy(update={"max_drop": min(1.0, min(drops) + better)})
         levels = None if self.space.levels == "all" else self.space.levels
-        return Family(self.space.max_exits, levels, constraints, self.space.shared)
+        return Family(self.space.max_exits, levels, constraints, self.space.shared_threshold)
 
     def gated(self, learned: Learned, design: Design, profile: Profile) -> Evaluation:
         """A policy with gates on calibration; its fit is kept."""

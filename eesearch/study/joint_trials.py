@@ -17,7 +17,7 @@ from eesearch.core.policy import Policy, Stop
 from eesearch.exits.evaluate import evaluate
 from eesearch.solve.optimism import FoldPoints, fixed_points
 from eesearch.study.problem import Problem
-from eesearch.study.space import Parameter, parameters
+from eesearch.study.space import NO_EXIT, Parameter, slots
 from eesearch.study.trial import Outcome, Params, Report
 from eesearch.training.fits import FOLDS, stratified_folds
 
@@ -29,8 +29,8 @@ class JointTrials(Problem):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """Placement, heads, alphas, and one criterion and a threshold per cut."""
-        return parameters(self.space, self.materials.heads, thresholds=True)
+        """Up to `max_exits` exits, each with a head, alpha and a threshold; and the criterion."""
+        return slots(self.space, self.materials.heads)
 
     def first(self) -> None:
         """There is no bank."""
@@ -46,7 +46,8 @@ class JointTrials(Problem):
             error = self.backbone(self.materials.profiles[0], "cal").error
             return Outcome(design=None, values=(error, 1.0))
         *early, output = self.workshop.table(design, "cal").exits
-        stops = [Stop(exit=e, threshold=float(params[f"threshold:{e.cut}"])) for e in early]
+        slot = self.slots_of(params)
+        stops = [Stop(exit=e, threshold=float(params[f"threshold:{slot[e.cut]}"])) for e in early]
         scoring = self.workshop.scoring(design, str(params["criterion"]))
         policy = Policy(
             stops=(*stops, Stop(exit=output, threshold=-inf)), criterion=scoring.criterion, fits=scoring.keys
@@ -64,11 +65,21 @@ class JointTrials(Problem):
 
     def proposed(self, params: Params) -> Design | None:
         """The design that the parameters stand for; None: the backbone itself."""
-        design = self.design(params, start="backbone")
-        if design is None:
-            return None
-        first = design.exits[: self.space.max_exits]  # a policy of this space has no more; those behind are not trained
-        return self.weighed(design.model_copy(update={"exits": first})) if first else None
+        by_cut, slot = dict(params), self.slots_of(params)
+        for cut in self.cuts:
+            number = slot.get(cut)
+            by_cut[f"exit:{cut}"] = str(params[f"exit:{number}"]).rpartition(":")[2] if number else NO_EXIT
+            by_cut[f"alpha:{cut}"] = params.get(f"alpha:{number}", self.space.alpha.start)
+        return self.design(by_cut, start="backbone")
+
+    def slots_of(self, params: Params) -> dict[str, int]:
+        """Which slot places the exit of a cut; the first one, if several do."""
+        found: dict[str, int] = {}
+        for number in range(1, self.space.max_exits + 1):
+            chosen = str(params[f"exit:{number}"])
+            if chosen != NO_EXIT:
+                found.setdefault(chosen.rpartition(":")[0], number)
+        return found
 
     def revalue(self, outcome: Outcome) -> Outcome:
         """Error and relative cost on the present devices."""

@@ -296,7 +296,7 @@ def compare_policies(run: RunDir, device: str | None = None, *, progress: Progre
     cal, test = (_table(run, bank, split) for split in ("cal", "test"))
     scorings = _scorings(run, bank, cal)
     levels = None if study.space.levels == "all" else study.space.levels
-    family = Family(study.space.max_exits, levels, shared=study.space.shared)
+    family = Family(study.space.max_exits, levels, shared_threshold=study.space.shared_threshold)
     effort = Effort(seconds=study.budget.solve)
     temperatures = Scoring(study.space.rule_criterion, fits=scorings[0].fits[:1])
     profile = load_any_profile(run.profile_file(chosen.device))

@@ -236,8 +236,8 @@ class Study(Value):
             raise ValueError(f"mode design and the section `design` go together; got mode {self.mode}")
         if self.mode != "bank" and (self.pruning, self.guide) != ("none", "hypervolume"):
             raise ValueError(f"pruning and guide need mode bank; got mode {self.mode}")
-        if self.space.shared and (len(self.backbones) > 1 or self.systems):
-            raise ValueError("space.shared: exits of one network on one device share a threshold; write shared: false")
+        if self.space.shared_threshold and (len(self.backbones) > 1 or self.systems):
+            raise ValueError("space.shared_threshold: only exits of one network on one device can share one")
         if self.warm_start and not (self.mode == "bank" and self.space.trained):
             raise ValueError("warm_start: needs mode bank and a strategy that trains designs, such as mixed")
         return self

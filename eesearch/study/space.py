@@ -179,8 +179,8 @@ class SearchSpace(Value):
         gates: Whether gates are learnt on the bank too (Bolukbasi et al. 2017): policies for its front, and placements
             for joint designs.
         max_exits: Most exits on cuts of a policy; the network's own classifier behind them is not counted.
-        shared: Whether policies with one threshold for all of their exits are tried, too: `max_exits` does not bind
-            them. One number promises little that it does not keep, where there are many cuts and heads are cheap.
+        shared_threshold: Whether policies with one threshold for all of their exits are tried, too: `max_exits` does
+            not bind them. One number promises little that it does not keep, where cuts are many and heads are cheap.
         levels: Thresholds tried per exit, at quantiles of its own scores, and then moved to the best midpoints; `all`:
             every midpoint is tried.
         last_resort: What it costs, by axis, to hand a sample on to somebody who is always right; none: nobody is asked.
@@ -195,7 +195,7 @@ class SearchSpace(Value):
     answers: tuple[str, ...] = ("own",)
     gates: bool = True
     max_exits: int = Field(default=3, ge=0, le=8)
-    shared: bool = Field(default=False, exclude_if=partial(eq, False))
+    shared_threshold: bool = Field(default=False, exclude_if=partial(eq, False))
     levels: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] = 24
     last_resort: dict[Axis, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
 
@@ -322,29 +322,48 @@ def _check_listed(space: SearchSpace) -> None:
             raise ValueError(f"criterion '{criterion}' needs a fit of kind '{unknown[0]}', which nothing makes")
 
 
-def parameters(
-    space: SearchSpace, heads: Mapping[str, Sequence[HeadSpec]], *, thresholds: bool = False
-) -> tuple[Parameter, ...]:
+def parameters(space: SearchSpace, heads: Mapping[str, Sequence[HeadSpec]]) -> tuple[Parameter, ...]:
     """The flat static list of parameters of a trained design: every trial sets all of them.
 
     Args:
         space: What may vary.
         heads: The head designs that fit each of the backbone's cuts, by its name.
-        thresholds: Whether criterion and thresholds are parameters too (`mode: joint-trials`) rather than solved for.
 
     Raises:
         InputError: the space trains nothing beyond the bank.
     """
-    if not space.trained:
-        raise InputError("the search space has no strategy that trains designs", got=space.strategies)
-    flat: list[Parameter] = [Choice("strategy", space.trained), *space.loss.parameters(space.used)]
+    flat = _training(space)
     for cut, designs in heads.items():
         names = (NO_EXIT, *(h.name for h in designs))
         flat.append(Choice(f"exit:{cut}", names))
         if space.weighs:
             flat.append(LogFloat(f"alpha:{cut}", space.alpha.low, space.alpha.high))
-        if thresholds:
-            flat.append(UnitFloat(f"threshold:{cut}"))
-    if thresholds:
-        flat.append(Choice("criterion", space.criteria))
     return tuple(flat)
+
+
+def slots(space: SearchSpace, heads: Mapping[str, Sequence[HeadSpec]]) -> tuple[Parameter, ...]:
+    """The same of a whole policy (`mode: joint-trials`): `max_exits` exits, their thresholds, and how is decided.
+
+    Each slot may lie at any cut, so that a draw is as likely to place exits late as early.
+
+    Args:
+        space: As for `parameters`.
+        heads: As for `parameters`.
+
+    Raises:
+        InputError: the space trains nothing beyond the bank.
+    """
+    flat = _training(space)
+    everywhere = (NO_EXIT, *(f"{cut}:{head.name}" for cut, designs in heads.items() for head in designs))
+    for slot in range(1, space.max_exits + 1):
+        flat.append(Choice(f"exit:{slot}", everywhere))
+        if space.weighs:
+            flat.append(LogFloat(f"alpha:{slot}", space.alpha.low, space.alpha.high))
+        flat.append(UnitFloat(f"threshold:{slot}"))
+    return (*flat, Choice("criterion", space.criteria))
+
+
+def _training(space: SearchSpace) -> list[Parameter]:
+    if not space.trained:
+        raise InputError("the search space has no strategy that trains designs", got=space.strategies)
+    return [Choice("strategy", space.trained), *space.loss.parameters(space.used)]

@@ -1,5 +1,6 @@
 """What the contests of `benchmarks/` tell of searches: hypervolumes over time, times to a rival's, rows that stay."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -46,6 +47,21 @@ class TestCurve:
         assert rows[1]["cal"] > rows[0]["cal"]
         assert rows[1]["test"] < rows[0]["test"]
 
+    def test_what_was_found_after_the_clock_does_not_count(self):
+        from arena import within
+
+        late = [found(t, [(0.1, 0.5)], [(0.1, 0.5)]) for t in (1.0, 9.0, 10.1)]
+        assert [each.seconds for each in within(late, 10.0)] == [1.0, 9.0]
+
+    def test_the_last_row_holds_the_front(self):
+        from arena import curve
+
+        dominated, best = found(1.0, [(0.2, 0.9)], [(0.3, 0.9)]), found(2.0, [(0.1, 0.5)], [(0.2, 0.5)])
+        first, last = curve([dominated, best], (0.1, 0.1))
+        assert "front" not in first
+        assert json.loads(last["front"]) == [[0.1, 0.5, 0.2, 0.5]]
+        assert json.loads(curve([], (0.1, 0.1))[0]["front"]) == []
+
     def test_time_in_which_nothing_is_found_is_one_row(self):
         from arena import curve
 
@@ -56,14 +72,17 @@ class TestCurve:
 class TestCompared:
     rows = pd.DataFrame(
         [
-            {"question": "q", "seed": 0, "method": method, "seconds": seconds, "samples": samples, "test": test}
+            {"question": "q", "clock": 15, "seed": 0, "trials": 1, "method": method}
+            | {"seconds": seconds, "samples": samples, "test": test}
             for method, seconds, samples, test in (
                 ("ours", 10, 1, 0.30),
+                ("ours", 30, 3, 0.46),  # in passing
                 ("ours", 50, 5, 0.40),
                 ("slow", 100, 20, 0.10),
                 ("slow", 400, 80, 0.25),
                 ("slow", 900, 99, 0.25),
                 ("better", 500, 50, 0.45),
+                ("far", 100, 10, 0.0),
             )
         ]
     )
@@ -79,10 +98,23 @@ class TestCompared:
         assert slow["samples ratio"] == 1 / 80
         assert slow["first at its time"] == 0.40
 
-    def test_what_ours_never_reached_has_no_time(self):
+    def test_what_ours_had_only_in_passing_was_never_reached(self):
         better = self.table().loc["better"]
-        assert np.isnan(better["first's seconds"])
+        assert np.isinf(better["first's seconds"])
+        assert np.isinf(better["seconds ratio"])
         assert better["final - first's"] == pytest.approx(0.05)
+
+    def test_who_never_came_near_has_no_ratio(self):
+        far = self.table().loc["far"]
+        assert np.isnan(far["seconds ratio"])
+        assert np.isnan(far["first's seconds"])
+
+    def test_a_failure_of_some_seeds_is_seen_in_the_spread(self):
+        from sheet import spread
+
+        assert spread(pd.Series([0.1, 0.2, np.inf]), 1) == "0.2 (0.1 to never)"
+        assert spread(pd.Series([0.1, np.nan, 0.3]), 1) == "0.2 (0.1 to 0.3) [2 of 3]"
+        assert spread(pd.Series([np.nan])) == "-"
 
 
 class TestSheet:

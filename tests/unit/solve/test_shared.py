@@ -25,7 +25,7 @@ def table():
 
 
 def solved(table, *, shared, max_exits=1, scoring=Scoring(), constraints=Constraints()):
-    family = Family(max_exits, 8, constraints, shared=shared)
+    family = Family(max_exits, 8, constraints, shared_threshold=shared)
     return solve_front(table, chain_costs(table.exits), scoring=scoring, family=family, effort=QUICK)
 
 

@@ -53,6 +53,15 @@ def made(given, tmp_path):
     return make
 
 
+def slotted(problem, head=None, **others):
+    """A proposal of joint trials: an exit on the first cut in every slot; `head="none"`: no exit."""
+    cut, params = problem.cuts[0], {"strategy": "joint", "criterion": "max_prob"}
+    for slot in range(1, problem.space.max_exits + 1):
+        name = head or f"{cut}:{problem.materials.heads[cut][0].name}"
+        params |= {f"exit:{slot}": name, f"alpha:{slot}": 1.0, f"threshold:{slot}": 0.5}
+    return params | others
+
+
 def proposal(problem, head=None, **others):
     names = {f"exit:{cut}": head or problem.materials.heads[cut][0].name for cut in problem.cuts}
     return {"strategy": "joint", **names, **{f"alpha:{cut}": 1.0 for cut in problem.cuts}, **others}

@@ -13,7 +13,7 @@ from eesearch.study.joint_trials import JointTrials
 from eesearch.study.one_design import OneDesign
 from eesearch.study.trial import Finished
 from eesearch.training.fits import FOLDS
-from tests.unit.study.conftest import FIELDS, TRAINED, proposal
+from tests.unit.study.conftest import FIELDS, TRAINED, proposal, slotted
 
 SEVERAL = FIELDS["space"] | {"criteria": ["max_prob", "margin"], "gates": True}
 
@@ -113,8 +113,7 @@ class TestUnseen:
 
     def test_of_joint_trials_without_exits_is_the_backbone_itself(self, made):
         problem = made(kind=JointTrials, mode="joint-trials")
-        thresholds = {f"threshold:{cut}": 0.5 for cut in problem.cuts}
-        outcome = problem.run(proposal(problem, "none", criterion="max_prob", **thresholds))
+        outcome = problem.run(slotted(problem, "none"))
         (profile,) = problem.materials.profiles
         found = problem.unseen(outcome, profile)
         whole = problem.backbone(profile, "cal").costs["macs"].mean
@@ -124,8 +123,7 @@ class TestUnseen:
 
     def test_of_joint_trials_is_their_one_point_fold_by_fold(self, made):
         problem = made(kind=JointTrials, mode="joint-trials")
-        thresholds = {f"threshold:{cut}": 0.5 for cut in problem.cuts}
-        outcome = problem.run(proposal(problem, criterion="max_prob", **thresholds))
+        outcome = problem.run(slotted(problem))
         (profile,) = problem.materials.profiles
         (point,), found = problem.points(outcome, profile), problem.unseen(outcome, profile)
         lost = round((problem.backbone(profile, "cal").accuracy - point.accuracy) * 80)

@@ -8,7 +8,7 @@ from eesearch.study.joint_trials import JointTrials
 from eesearch.study.trial import StoppedEarlyError
 from eesearch.training import cache
 from eesearch.training.checkpoint import weights_hash
-from tests.unit.study.conftest import FIELDS, TRAINED, proposal
+from tests.unit.study.conftest import FIELDS, TRAINED, proposal, slotted
 
 
 def test_samples_are_those_of_the_training_whether_it_runs_now_or_ran_before(made):
@@ -46,8 +46,7 @@ def test_a_front_that_keeps_no_constraint_counts_as_none(made):
 
 def test_joint_trials_have_fronts_of_one_point(made):
     problem = made(kind=JointTrials, mode="joint-trials")
-    thresholds = {f"threshold:{cut}": 0.5 for cut in problem.cuts}
-    outcome = problem.run(proposal(problem, criterion="max_prob", **thresholds), lambda epochs, value: True)
+    outcome = problem.run(slotted(problem), lambda epochs, value: True)
     assert problem.fronts(outcome) == ((pytest.approx(outcome.values),),)
     assert outcome.samples == 3 * TRAINED
 
@@ -115,12 +114,26 @@ def test_a_training_that_was_killed_tells_only_what_is_new(made):
 
 
 def test_joint_trials_weigh_the_exits_that_they_train(made):
-    """Exits beyond `max_exits` are not trained, so the costs that gates learn are of a network without them."""
+    """There are no more than `max_exits`, so the costs that gates learn are of a network without others."""
     space = FIELDS["space"] | {"heads": [{"kind": "linear", "gate": "linear"}], "strategies": ["gated"]}
     problem = made(kind=JointTrials, mode="joint-trials", space=space)
-    design = problem.proposed(proposal(problem, strategy="gated"))
+    design = problem.proposed(slotted(problem, strategy="gated"))
     assert len(problem.cuts) > len(design.exits) == 1
     assert len(design.loss.costs) == 2
+
+
+def test_joint_trials_place_their_exits_anywhere_each_cut_once(made):
+    problem = made(kind=JointTrials, mode="joint-trials", space=FIELDS["space"] | {"max_exits": 3})
+    first, last = problem.cuts[0], problem.cuts[-1]
+    (head, *_) = (spec.name for spec in problem.materials.heads[last])
+    params = slotted(problem) | {
+        **{"exit:1": f"{last}:{head}", "alpha:1": 0.3, "threshold:1": 0.9},
+        **{"exit:2": f"{first}:{head}", "alpha:2": 0.7, "threshold:2": 0.6},
+        **{"exit:3": f"{last}:{head}", "alpha:3": 2.0, "threshold:3": 0.1},
+    }
+    design = problem.proposed(params)
+    assert [(e.cut, e.alpha) for e in design.exits] == [(first, 0.7), (last, 0.3)]
+    assert problem.run(params).policy.thresholds == (0.6, 0.9, -np.inf)
 
 
 def test_a_search_that_caches_on_disk_finds_what_one_in_memory_finds(made, monkeypatch):

@@ -5,7 +5,7 @@ from eesearch.core.design import LossSpec
 from eesearch.core.errors import InputError
 from eesearch.core.policy import Criterion
 from eesearch.core.registry import CRITERIA, STRATEGIES
-from eesearch.study.space import AlphaRange, Choice, LogFloat, LossSpace, SearchSpace, UnitFloat, parameters
+from eesearch.study.space import AlphaRange, Choice, LogFloat, LossSpace, SearchSpace, UnitFloat, parameters, slots
 
 SPACE = SearchSpace.model_validate(
     {"heads": [{"kind": "linear"}, {"kind": "mlp", "hidden": [8]}], "alpha": {"low": 0.5}}
@@ -23,9 +23,13 @@ def test_the_space_is_a_flat_static_list_of_what_fits_each_cut():
 
 
 def test_thresholds_are_parameters_of_joint_trials_only():
-    flat = parameters(SPACE, {"a": SPACE.heads}, thresholds=True)
-    assert UnitFloat("threshold:a") in flat
-    assert flat[-1] == Choice("criterion", ("max_prob",))
+    flat = slots(SPACE.model_copy(update={"max_exits": 2}), {"a": SPACE.heads, "b": SPACE.heads[:1]})
+    assert flat[1:4] == (
+        Choice("exit:1", ("none", "a:linear-avg1", "a:mlp8-avg1", "b:linear-avg1")),
+        LogFloat("alpha:1", 0.5, 3.0),
+        UnitFloat("threshold:1"),
+    )
+    assert [p.name for p in flat[4:]] == ["exit:2", "alpha:2", "threshold:2", "criterion"]
     assert not [p for p in parameters(SPACE, {"a": SPACE.heads}) if isinstance(p, UnitFloat)]
 
 
