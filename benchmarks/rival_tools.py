@@ -6,11 +6,9 @@ told.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
@@ -38,8 +36,8 @@ from eesearch.study.rundir import open_run
 from eesearch.training.collect import collect
 from eesearch.training.data import Split
 
-GRACE = 1.25
-"""What Ray's own clock is longer by than ours: what it does meanwhile that no search needs is not charged."""
+GRACE_S = 120.0
+"""What Ray's own clock is longer by than ours: preparing, and looking at test, are not charged."""
 
 ASHA_EPOCHS = 4
 """Of a trial that ASHA never stops; one that it stops at once has one, as everybody's."""
@@ -75,9 +73,17 @@ def ray_asha(arena: Arena, seed: int) -> list[Found]:
             cal, test = (np.array([result[split]]) for split in ("cal", "test"))
             found.append(Found(watch.seconds, samples[0], cal, test))
 
+    class Over(tune.Stopper):
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return watch.seconds > arena.clock and bool(found)
+
     here = str(Path(__file__).parent)
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0"}
+    os.environ["RAY_worker_niceness"] = "0"  # it would stand back for whoever runs beside it
     ray.init(
         num_cpus=1,
         include_dashboard=False,
@@ -94,11 +100,12 @@ def ray_asha(arena: Arena, seed: int) -> list[Found]:
                 search_alg=search,
                 scheduler=ASHAScheduler(metric="share", mode="max", max_t=ASHA_EPOCHS, reduction_factor=2),
                 num_samples=-1,
-                time_budget_s=GRACE * arena.clock,  # looking at test is forgiven afterwards
+                time_budget_s=arena.clock + GRACE_S,
                 max_concurrent_trials=1,
-                reuse_actors=True,
             ),
-            run_config=tune.RunConfig(storage_path=str(path.resolve() / "ray"), callbacks=[Listener()], verbose=0),
+            run_config=tune.RunConfig(
+                storage_path=str(path.resolve() / "ray"), callbacks=[Listener()], stop=Over(), verbose=0
+            ),
         )
         watch = Stopwatch()
         tuner.fit()
@@ -117,16 +124,9 @@ def _ray_trial(config: dict[str, Any], fields: dict[str, Any], path: str) -> Non
     from ray import tune
 
     torch.set_num_threads(1)
-    start = time.monotonic()
-    problem = _opened(json.dumps(fields), path)
+    start, study = time.monotonic(), Study.model_validate(fields)
+    problem = Told(prepare(study, open_run(Path(path), study)))
     problem.report(config, tune.report, time.monotonic() - start)
-
-
-@lru_cache(maxsize=1)
-def _opened(fields: str, path: str) -> Told:
-    """The problem, once per process: Ray keeps it for the next trial."""
-    study = Study.model_validate_json(fields)
-    return Told(prepare(study, open_run(Path(path), study)))
 
 
 class Told(JointTrials):
