@@ -82,8 +82,8 @@ def ray_asha(arena: Arena, seed: int) -> list[Found]:
 
     here = str(Path(__file__).parent)
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0"}
-    os.environ["RAY_worker_niceness"] = "0"  # it would stand back for whoever runs beside it
+    niceness = {"RAY_worker_niceness": "0"}  # its workers would stand back for whoever runs beside them
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0", **niceness}
     ray.init(
         num_cpus=1,
         include_dashboard=False,
