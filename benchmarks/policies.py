@@ -354,7 +354,7 @@ def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
         axes.plot(1.0, 0.0, "*", ms=12, color="#882255", zorder=3, label="unmodified network", ls="none")
         axes.axhline(0.0, color="#cccccc", lw=0.8, zorder=0)
         axes.set(xlabel="mean cost / unmodified network's", xlim=(0.0, 1.08))
-        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=4)
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=3)
     shown = rows[rows["pick"] != STATIC].groupby(["method", "pick", "allowed"])["drop"].median()
     left.set(ylabel="accuracy lost on the other half (points)", ylim=(None, 100 * max(shown.max(), max(DROPS)) + 0.5))
     left.set_title("the cheapest within 0, 0.5, 1, 2 points (naive)", fontsize=10)
@@ -402,6 +402,9 @@ def main() -> None:
     run = search_study(load_study("digits", QUICK), options.work / "digits-bank") if options.run is None else None
     subject = subject_of(run or Run.load(options.run, trust=True), options)
     rows = measure(subject, sheet, Clock(options.budget), options)
+    if rows.empty:
+        print("the budget was over before anything was compared")
+        return
     with pd.option_context("display.width", 200, "display.max_rows", None, "display.max_columns", None):
         print(summary(rows).to_string())
     draw(rows, subject.name, options.out / f"policies-{subject.name}{'-quick' if options.quick else ''}.png")

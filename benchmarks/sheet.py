@@ -56,7 +56,7 @@ class Sheet:
     Attributes:
         file: Is read if it is there.
         keys: Columns that name a measurement; all rows of one were taken together.
-        where: As the function of this name gives it; every row gets it.
+        where: As the function of this name gives it; the first row of every measurement has it.
     """
 
     file: Path
@@ -85,18 +85,19 @@ class Sheet:
         Args:
             key: Values of `keys`.
             rows: At least one.
-            wall_s: What it took in all: is noted in its first row.
+            wall_s: What it took in all; it is noted in the first row, too.
         """
         named = dict(zip(self.keys, key, strict=True))
-        new = pd.DataFrame([{**named, **row, "where": self.where} for row in rows])
+        new = pd.DataFrame([{**named, **row} for row in rows])
         new.insert(len(named), "wall_s", [round(wall_s, 2), *[float("nan")] * (len(new) - 1)])
+        new["where"] = [self.where, *[None] * (len(new) - 1)]
         self.rows = pd.concat([self.rows, new], ignore_index=True) if len(self.rows) else new
         write_atomic(self.file, self.rows.to_csv(index=False, float_format="%.6g"))
 
     def compute(self) -> str:
         """What all rows took together, and on what, in words."""
         hours = self.rows["wall_s"].sum() / 3600
-        return f"{hours:.2f} hours in all; {' | '.join(self.rows['where'].unique())}"
+        return f"{hours:.2f} hours in all; {' | '.join(self.rows['where'].dropna().unique())}"
 
 
 @dataclass
