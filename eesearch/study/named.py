@@ -25,6 +25,7 @@ OURS = frozenset(
     {
         *(f"eesearch.nets.zoo:{name}" for name in ("residual_cnn", "scalable_cnn", "cifar_resnet", "tiny_resnet")),
         *(f"eesearch.nets.zoo:{name}" for name in ("mlp", "transformer", "views_cnn")),
+        *(f"eesearch.nets.classics:{name}" for name in ("lenet", "alexnet")),
         *(f"eesearch.nets.series:{name}" for name in ("audio_cnn", "recurrent", "text_encoder")),
         "eesearch.training.data:digits",
         "eesearch.training.data:digits_views",

@@ -160,10 +160,11 @@ class TestVerbs:
         table = run("policies", finished, "--device", "macs", "--quiet")
         assert table.exit_code == 0, table.output
         names = ("ours", "BranchyNet", "SDN", "MSDNet", "IDK", "Streeter", "PABEE", "Bolukbasi", "reconstruction")
+        names += ("DeeBERT", "ZTW", "EENet")
         assert all(name in table.output for name in names), table.output
         rows = pd.read_csv(io.StringIO(run("policies", finished, "--format", "csv", "--quiet").stdout))
         assert set(rows["max_drop"]) == {0.0, 0.005, 0.01, 0.02}
-        assert len(rows) == 9 * 4
+        assert len(rows) == 12 * 4
         refused(run("policies", finished, "--device", "gpu"), "no device gpu")
 
     def test_solve_needs_two_files_and_no_run(self, tmp_path):

@@ -15,7 +15,7 @@ from eesearch.core.design import HeadSpec
 from eesearch.core.errors import InputError
 from eesearch.drivers.dashboard import dashboard_app
 from eesearch.exporters.formats import export
-from eesearch.nets import series, zoo
+from eesearch.nets import classics, series, zoo
 from eesearch.study import named
 from eesearch.study.config import ExportedConfig
 from eesearch.study.files import load_study, shipped
@@ -262,7 +262,7 @@ def test_a_profile_names_nothing_that_is_imported(run, small, evil, cli, tmp_pat
 def test_ours_are_the_networks_of_the_zoo_and_the_data_that_ship():
     made_here = {
         f"{module.__name__}:{name}"
-        for module in (zoo, series)
+        for module in (zoo, classics, series)
         for name, thing in vars(module).items()
         if inspect.isfunction(thing) and thing.__module__ == module.__name__ and not name.startswith("_")
     }
