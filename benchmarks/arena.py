@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,10 @@ class Arena:
         """The problem in a fresh run directory."""
         study = self.study(**changes)
         return _built(study, self.run(name, study))
+
+
+Player = Callable[[Arena, int], list[Found]]
+"""A competitor: `(arena, seed) -> what it had found by when`."""
 
 
 def _built(study: Study, path: Path) -> Problem:

@@ -12,7 +12,7 @@ import os
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import product
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from arena import Arena, Found, MissingRivalError, curve, errors, static, within
+from arena import Arena, Found, MissingRivalError, Player, curve, errors, static, within
 from matplotlib.figure import Figure
 from sheet import Clock, Sheet, announce, parser, save, spread, where
 
@@ -38,9 +38,6 @@ PALETTE = (
 )  # fmt: skip
 STUDIES = Path(__file__).parent / "studies"
 KEYS = ("question", "clock", "seed", "method")
-
-Player = Callable[[Arena, int], list[Found]]
-"""`(arena, seed) -> what it had found by when`."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +131,15 @@ class Contest:
 
 def _noted(sheet: Sheet, job: tuple[Any, ...], future: Future[Any]) -> bool:
     """Write what a run gave; False if it failed, which stops nobody else."""
-    try:
-        rows, took = future.result()
-    except MissingRivalError as missing:
-        print(f"{job[3]} is left out: {missing}", flush=True)
+    error = future.exception()
+    if isinstance(error, MissingRivalError):
+        print(f"{job[3]} is left out: {error}", flush=True)
         return True
-    except Exception as error:  # whatever a competitor runs into
+    if error is not None:
         traceback.print_exception(error)
         print(f"{job} failed", flush=True)
         return False
+    rows, took = future.result()
     sheet.add(job, rows, took)
     last = rows[-1]
     print(f"{job}: {len(rows)} rows, {last['seconds']:.0f} s, hypervolume {last['test']:.4f} on test", flush=True)

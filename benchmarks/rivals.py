@@ -17,7 +17,7 @@ from typing import Any
 import moocore
 import numpy as np
 import optuna
-from arena import Arena, Found, Points, figures, looked_up, reopened
+from arena import Arena, Found, Player, Points, figures, looked_up, reopened
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from solver import Game
@@ -31,8 +31,6 @@ from eesearch.solve.family import Family
 from eesearch.solve.placed import SDN_SHARES, Placed, thresholded
 from eesearch.study.problem import Problem
 from eesearch.study.trial import Finished
-
-Rival = Callable[[Arena, int], list[Found]]
 
 SDN_EPOCHS = (1, 4)
 """Of the one design that needs no search: as short as everybody's, and longer."""
@@ -51,7 +49,7 @@ TRIALS = 60
 
 
 class Stopwatch:
-    """Seconds since it was made, those in `off` left out."""
+    """Seconds since it was made, without those that were forgiven."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -74,7 +72,7 @@ def eesearch(arena: Arena, seed: int) -> list[Found]:
     return _trials(reopened(study, path), ended)
 
 
-def joint_trials(sampler: str) -> Rival:
+def joint_trials(sampler: str) -> Player:
     """Every trial trains a design and draws its thresholds: `mode: joint-trials`, with one of Optuna's samplers."""
     return partial(_joint_trials, sampler)
 

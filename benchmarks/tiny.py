@@ -173,7 +173,7 @@ class Answering(nn.Module):
         return logits, logits.argmax(-1), logits.amax(-1)
 
 
-class Shown(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+class Shown(CalibrationDataReader):
     """Samples one by one, as the quantiser asks for them."""
 
     def __init__(self, name: str, x: NDArray[Any]) -> None:

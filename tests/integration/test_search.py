@@ -187,6 +187,5 @@ def test_oracle_static_networks_and_overthinking_are_told(searched):
     for device in searched.answers.devices:
         assert len(device.overthinking) == len(searched.answers.trials[0].exits)
         ideal = min(point.cost for point in device.oracle if point.error <= device.backbone.test.error)
-        whole = device.backbone.test.costs[device.axis].mean
-        assert ideal < whole or (ideal == whole and device.axis == "latency_ms")  # by a clock, under load, none may pay
+        assert ideal < device.backbone.test.costs[device.axis].mean
         assert all(len(point.cal.policy.exits) == 1 for point in device.static)
