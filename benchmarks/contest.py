@@ -178,7 +178,7 @@ def compared(rows: pd.DataFrame, first: str) -> pd.DataFrame:
     """Per question, clock, seed and competitor: its final hypervolume, when it had it, when the reference had as much.
 
     Who never came near (no hypervolume) or searched for nothing (no time) has no ratio; what the reference never
-    reached has an infinite one.
+    reached has an infinite one. Where the reference has not run yet, nobody has one.
 
     Args:
         rows: Raw.
@@ -193,7 +193,7 @@ def compared(rows: pd.DataFrame, first: str) -> pd.DataFrame:
             row["trials"] = run["trials"].iloc[-1]
             for column in ("seconds", "samples"):
                 theirs, mine = until(run, column, final), until(ours, column, final)
-                near = theirs > 0.0 and final > 0.0
+                near = theirs > 0.0 and final > 0.0 and len(ours) > 0
                 row |= {column: theirs, f"first's {column}": mine if near else np.nan}
                 row[f"{column} ratio"] = mine / theirs if near else np.nan
             upto = ours[ours["seconds"] <= row["seconds"]]

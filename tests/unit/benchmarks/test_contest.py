@@ -104,6 +104,12 @@ class TestCompared:
         assert np.isinf(better["seconds ratio"])
         assert better["final - first's"] == pytest.approx(0.05)
 
+    def test_a_reference_that_has_not_run_has_not_failed(self):
+        from contest import compared
+
+        alone = compared(self.rows[self.rows["method"] != "ours"], "ours")
+        assert alone["seconds ratio"].isna().all()
+
     def test_who_never_came_near_has_no_ratio(self):
         far = self.table().loc["far"]
         assert np.isnan(far["seconds ratio"])
