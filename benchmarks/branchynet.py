@@ -31,7 +31,7 @@ from branches import NETWORKS, QUICK, Network
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
-from sheet import Clock, Sheet, announce, parser, save, spread
+from sheet import Clock, Sheet, announce, parser, save, spread, where
 from statics import Timed, smaller_resnets, sub_network, time_static
 
 from eesearch import api
@@ -317,7 +317,7 @@ def main() -> None:
         made.error("name --data, and --models for the ResNet; or --quick")
     name = "branchynet-quick" if options.quick else "branchynet"
     name += "" if options.device == made.get_default("device") else f"-{options.device.replace(':', '-')}"
-    sheet, clock = Sheet(options.out / f"{name}.csv", ("network", "seed")), Clock(options.budget)
+    sheet, clock = Sheet(options.out / f"{name}.csv", ("network", "seed"), where("onnxruntime")), Clock(options.budget)
     wanted = [(n, seed) for seed in range(options.seeds) for n in networks if not sheet.has(n, seed)]
     announce(sum(networks[n].minutes for n, _ in wanted), sheet)
     for network, seed in wanted:

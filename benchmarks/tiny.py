@@ -74,8 +74,8 @@ QUICK = (
     "budget={trials: 1}",
     "measuring={processes: 1, rounds_max: 8, warmup: 0.05, warmup_max: 0.2}",
 )
-SHOWN = 15.0
-"""Points lost down to which networks are drawn."""
+TICKS = (-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1)
+"""Of points: evenly up to one, by their logarithm beyond."""
 
 MINUTES = 25
 """Per seed, in full."""
@@ -304,11 +304,13 @@ def draw(rows: pd.DataFrame, path: Path, title: str) -> None:
             label=kind,
         )
     axis.set(xlabel="measured latency / fp32 backbone's", ylabel="accuracy on test - backbone's (points)", title=title)
-    axis.set_ylim(bottom=max(axis.get_ylim()[0], -SHOWN))
+    axis.set_yscale("symlog", linthresh=1.0)
+    axis.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axis.minorticks_off()
     ms = rows["fp32_ms"].median()
     top = axis.secondary_xaxis("top", functions=(lambda ratio: ratio * ms, lambda there: there / ms))
     top.set_xlabel("ms")
-    axis.legend(frameon=False, loc="lower right")
+    axis.legend(frameon=False, loc="center left")
     save(figure, path)
 
 

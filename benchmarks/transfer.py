@@ -75,8 +75,8 @@ DROPS = (0.0, 0.005, 0.01, 0.02)
 PLACED_WITHIN = 0.01
 """Drop at which placements are compared."""
 
-RANDOM, SHOWN = 500, 120
-"""Random policies that are ranked, and of these, shown."""
+RANDOM, SHOWN = 500, 60
+"""Random policies that are ranked; most policies of a set that are shown."""
 
 MINUTES = 45
 """In full, for all devices."""
@@ -211,7 +211,7 @@ def rows_of(half: Half, profiles: Sequence[Profile], shown: bool) -> Iterator[di
             yield {"part": "picks", "max_drop": drop, "repeat": repeat} | backbone | regret(half, own, others, drop)
     if shown:
         for name in COLOURS:
-            points = half.sets[name][:SHOWN]
+            points = half.sets[name][:: ceil(len(half.sets[name]) / SHOWN)]
             on_device = np.median([prices(points, costs) for costs in measured], axis=0)
             for point, counted, ratio in zip(points, prices(points, half.macs), on_device, strict=True):
                 row = {"part": "points", "set": name, "accuracy": point.accuracy}
@@ -309,8 +309,8 @@ def draw(rows: pd.DataFrame, path: Path, title: str) -> None:
         told = f"tau {ranked['tau'].median():.2f}, itself {ranked['tau_itself'].median():.2f}"
         axis.set_title(f"{device}\n{told}", fontsize=9)
         axis.set(xlabel="multiply-adds / backbone's", ylabel="time / backbone's")
-        if number == 0:
-            axis.legend(frameon=False, fontsize=8, loc="upper left", handletextpad=0.1)
+    if shared is not None:
+        figure.legend(*shared.get_legend_handles_labels(), frameon=False, loc="lower left", ncols=3)
     _regrets(figure.add_subplot(grid[:, -1]), rows, devices)
     figure.suptitle(title)
     save(figure, path)
@@ -336,7 +336,8 @@ def _regrets(axis: Axes, rows: pd.DataFrame, devices: Sequence[str]) -> None:
     axis.invert_yaxis()
     axis.set_title("chosen by multiply-adds: time more\nthan the device's own pick", fontsize=9)
     axis.set_xlabel("% (grey: within the noise)")
-    axis.legend(frameon=False, fontsize=8, title="points lost", title_fontsize=8, loc="best")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": 2}
+    axis.legend(frameon=False, fontsize=8, title="points lost", title_fontsize=8, **below)
 
 
 def present(names: Sequence[str]) -> list[str]:
