@@ -171,8 +171,20 @@ class DeviceAnswer(Value):
         return self.drop(point) if naive else max(self.drop(point), self.corrected(point))
 
     def within(self, drop: float, *, naive: bool = False) -> Point | None:
-        """The cheapest point that is expected to lose no more than this share; None if there is none."""
+        """The cheapest point that is expected to lose no more than this share; None if there is none.
+
+        Or if it costs more than the backbone, which loses nothing.
+        """
+        found = self.qualifying(drop, naive=naive)
+        return None if found is None or self._costlier(found) else found
+
+    def qualifying(self, drop: float, *, naive: bool = False) -> Point | None:
+        """The cheapest point that is expected to lose no more than this share, whatever it costs."""
         return next((p for p in self.points if self.expected(p, naive=naive) <= drop + 1e-12), None)
+
+    def _costlier(self, point: Point) -> bool:
+        """Whether a point costs more than the backbone, on calibration."""
+        return point.cal.costs[self.axis].mean > (1.0 + 1e-9) * self.backbone.cal.costs[self.axis].mean
 
     def optimism_at(self, drop: float) -> float:
         """How much more than a drop on calibration is lost on new samples; between the estimates in proportion."""

@@ -162,6 +162,13 @@ def _within_drop(device: DeviceAnswer, drop: float, *, naive: bool) -> Point:
     found = device.within(drop, naive=naive)
     if found is not None:
         return found
+    costly = device.qualifying(drop, naive=naive)
+    if costly is not None:
+        raise PickError(
+            f"no point of {device.device} that is expected to lose at most {drop:.2%} is cheaper than the backbone",
+            got=f"the cheapest one needs {device.ratio(costly):.2f} x the backbone's {SPENT[device.axis]}",
+            do="Keep the backbone as it is, allow a larger drop, or search longer.",
+        )
     best = min(device.points, key=lambda p: device.expected(p, naive=naive))
     on_calibration = f"{device.drop(best):.2%} on calibration"
     if naive:

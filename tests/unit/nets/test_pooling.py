@@ -1,4 +1,4 @@
-"""Adaptive max pooling in operations that every graph has."""
+"""Adaptive pooling in operations that every graph has."""
 
 import numpy as np
 import onnxruntime
@@ -10,24 +10,50 @@ from eesearch.core.design import HeadSpec
 from eesearch.core.errors import ModelError
 from eesearch.nets.graph_export import export_onnx
 from eesearch.nets.heads import build_head
-from eesearch.nets.pooling import largest_1d, largest_2d
+from eesearch.nets.pooling import Grid, grid_of, largest_1d, largest_2d, mean_1d, mean_2d
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_the_largest_of_slices_is_adaptive_max_pooling(size):
-    x = torch.randn(2, 3, 7, 5)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("height", [5, 7, 8, 10, 15])
+def test_what_is_pooled_is_that_of_adaptive_pooling(height, size):
+    x = torch.randn(2, 3, height, 7)
     assert torch.equal(largest_2d(x, [size, size])[0], F.adaptive_max_pool2d(x, size))
-    assert torch.equal(largest_1d(x[:, :, 0], [size])[0], F.adaptive_max_pool1d(x[:, :, 0], size))
+    assert torch.equal(largest_1d(x[..., 0], [size])[0], F.adaptive_max_pool1d(x[..., 0], size))
+    torch.testing.assert_close(mean_2d(x, [size, size]), F.adaptive_avg_pool2d(x, size))
+    torch.testing.assert_close(mean_1d(x[..., 0], [size]), F.adaptive_avg_pool1d(x[..., 0], size))
 
 
 @pytest.mark.parametrize(
-    ("shape", "size", "plain"), [((4, 7, 7), 2, False), ((4, 8, 8), 2, True), ((4, 5, 6), 3, False), ((7, 8), 3, False)]
+    ("side", "size", "grid"),
+    [
+        (8, 4, Grid(2, 2, 0, 0)),
+        (7, 2, Grid(4, 3, 0, 0)),
+        (15, 4, Grid(5, 4, 1, 1)),
+        (5, 1, Grid(5, 5, 0, 0)),
+        (10, 4, None),
+    ],
 )
-def test_heads_that_pool_in_uneven_windows_can_be_exported(shape, size, plain):
+def test_windows_that_lie_on_a_grid(side, size, grid):
+    assert grid_of(side, size) == grid
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "pools"),
+    [
+        ((4, 7, 7), 2, {"MatMul", "MaxPool"}),
+        ((4, 8, 8), 2, {"AveragePool", "MaxPool"}),
+        ((4, 5, 6), 3, {"MatMul", "Pad", "MaxPool"}),
+        ((4, 10, 10), 4, {"MatMul", "Slice", "ReduceMax", "Unsqueeze"}),
+        ((7, 8), 3, {"MatMul", "MaxPool"}),
+    ],
+)
+def test_heads_that_pool_in_uneven_windows_are_exported_in_a_few_operations(shape, size, pools):
     head = build_head(HeadSpec(pool="mixed", size=size), shape, 3).eval()
     x = torch.randn(5, *shape)
     model = export_onnx(head, (x,), ["x"], ["logits"], what="a head")
-    assert plain == any(node.op_type == "MaxPool" for node in model.graph.node), "even windows stay one operation"
+    used = {node.op_type for node in model.graph.node}
+    assert pools <= used, "even windows stay one operation"
+    assert not used & {"Gather", "GatherND"}, "torch gathers every pixel of uneven windows"
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for samples in (1, 5):
         (said,) = session.run(None, {"x": x[:samples].numpy()})

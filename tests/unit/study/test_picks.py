@@ -70,6 +70,16 @@ def test_a_drop_that_no_point_keeps_says_what_the_best_one_loses():
         Pick.parse("max-drop=1%").choose([poor])
 
 
+def test_a_pick_is_never_slower_than_the_backbone():
+    """Whose accuracy is not chosen, so nothing is to be taken off for that: it keeps every drop."""
+    chosen = device(points=[(0.90, 0.91, 8.0), (0.92, 0.92, 13.0)]).model_copy(update={"optimism": ((0.0, 0.01),)})
+    with pytest.raises(PickError, match=r"cheaper than the backbone; got the cheapest one needs 1\.30 x .* Keep"):
+        Pick.parse("max-drop=0%").choose([chosen])
+    assert Pick.parse("max-drop=0%").choose([chosen], naive=True).number == 0
+    assert Pick.parse("max-drop=1%").choose([chosen]).number == 0
+    assert chosen.at_no_loss() is None
+
+
 @pytest.mark.parametrize(
     ("drop", "budget", "at", "points"),
     [
