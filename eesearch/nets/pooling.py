@@ -43,8 +43,7 @@ def grid_of(side: int, size: int) -> Grid | None:
 
 def largest_2d(x: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
     """A map [N, C, H, W] pooled to [N, C, *size], as `adaptive_max_pool2d` does; nobody reads the indices."""
-    grids = [grid_of(int(side), wanted) for side, wanted in zip(x.shape[-2:], size, strict=True)]
-    rows, columns = grids
+    rows, columns = (grid_of(int(side), wanted) for side, wanted in zip(x.shape[-2:], size, strict=True))
     if rows is None or columns is None:
         largest = _largest_slices(_largest_slices(x, size[0], -2), size[1], -1)
     else:
@@ -93,18 +92,17 @@ def _uneven(pool: Callable[..., Any]) -> Callable[..., Any]:
     return pooled
 
 
-_LARGEST: dict[Any, Callable[..., Any]] = {
+DECOMPOSED: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.adaptive_max_pool1d.default: largest_1d,
     torch.ops.aten.adaptive_max_pool2d.default: largest_2d,
 }
+"""Always, for `torch.export`'s `run_decompositions`."""
+
 _MEAN: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.adaptive_avg_pool1d.default: mean_1d,
     torch.ops.aten.adaptive_avg_pool2d.default: mean_2d,
     torch.ops.aten._adaptive_avg_pool2d.default: mean_2d,
 }
 
-DECOMPOSED = dict(_LARGEST)
-"""Always, for `torch.export`'s `run_decompositions`."""
-
-UNEVEN = {op: _uneven(pool) for op, pool in (_LARGEST | _MEAN).items()}
+UNEVEN = {op: _uneven(pool) for op, pool in (DECOMPOSED | _MEAN).items()}
 """Where windows differ in size."""

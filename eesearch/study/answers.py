@@ -171,9 +171,9 @@ class DeviceAnswer(Value):
         return self.drop(point) if naive else max(self.drop(point), self.corrected(point))
 
     def within(self, drop: float, *, naive: bool = False) -> Point | None:
-        """The cheapest point that is expected to lose no more than this share; None if there is none.
+        """The cheapest point that is expected to lose no more than this share.
 
-        Or if it costs more than the backbone, which loses nothing.
+        None: there is none, or it costs more than the backbone, which loses nothing.
         """
         found = self.qualifying(drop, naive=naive)
         return None if found is None or self._costlier(found) else found
