@@ -92,9 +92,9 @@ class Contest:
         backbone = fields["backbones"][0]
         if "data" in folders:
             where, name = (fields["data"]["args"], "file") if fields["data"]["args"] else (fields["data"], "source")
-            where[name] = str(options.data / where[name])
+            where[name] = str(options.data / Path(where[name]).name)  # a study that was read has absolute paths
         if "models" in folders:
-            backbone["weights"] = str(options.models / backbone["weights"])
+            backbone["weights"] = str(options.models / Path(backbone["weights"]).name)
         return Arena(fields, options.work / f"{self.name}-{question}-{seed}", 60.0 * clock)
 
     def run(self, options: argparse.Namespace) -> None:
