@@ -242,6 +242,9 @@ class NoWork:
         for p in (Choice(f"exit:{cut}", ("none", "a", "b", "c")), LogFloat(f"alpha:{cut}", 0.1, 3.0))
     )
 
+    def draft(self) -> None:
+        """There is no bank."""
+
     def first(self) -> None:
         """There is no bank."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -70,6 +70,11 @@ class ExitTable:
         if row is None:
             raise PolicyError(f"the {self.split} table does not hold exit {exit_id}", got=[str(e) for e in self.exits])
         return row
+
+    @cached_property
+    def remembered(self) -> dict[Hashable, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        """Scores [N] and correctness [N] of single exits, by exit and scoring: fronts ask for them point by point."""
+        return {}
 
     @cached_property
     def _rows(self) -> dict[tuple[str, ...], int]:

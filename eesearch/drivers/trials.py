@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -41,7 +41,7 @@ from eesearch.drivers.records import (
 from eesearch.drivers.samplers import distributions, make_pruner
 from eesearch.drivers.storage import DATABASE_ERRORS
 from eesearch.drivers.studies import name_study, open_study
-from eesearch.study.trial import Finished, Outcome, Params
+from eesearch.study.trial import DRAFT, Finished, Outcome, Params
 from eesearch.study.workers import is_here, lives, living
 
 log = logging.getLogger(__name__)
@@ -114,28 +114,37 @@ class Trials:
     # -- asking
 
     def first(self) -> bool:
-        """Make sure of trial 0, the bank; wait while another process trains it.
+        """Make sure of the bank, behind its draft if there is one; wait while another process trains it.
 
-        It is not searched for and has no parameters; whatever goes wrong here is not a failing design but ends the
-        search.
+        These are not searched for and have no parameters; whatever goes wrong here is not a failing design but ends
+        the search.
 
         Returns:
-            Whether it was run now.
+            Whether the bank was run now.
         """
-        with locked(self._job.run.lock("first"), waiting="another search trains trial 0; this one waits for it"):
-            if self._database.patiently(self._all):
-                return False
+        self._unproposed(DRAFT, self._problem.draft)
+        return self._unproposed(self._problem.origin, self._problem.first)
+
+    def _unproposed(self, origin: str, make: Callable[[], Outcome | None]) -> bool:
+        """Run a trial that has no parameters, unless it or a later one is there."""
+        with locked(self._job.run.lock("first"), waiting="another search trains the bank; this one waits for it"):
+            number = self._database.patiently(lambda: self._next_of(origin))
             start = datetime.now()
-            outcome = self._problem.first()
-            if outcome is None:
+            outcome = None if number is None else make()
+            if number is None or outcome is None:
                 return False
-            attributes: dict[str, str | int] = {ORIGIN: self._problem.origin, SAMPLES: outcome.samples}
+            attributes: dict[str, str | int] = {ORIGIN: origin, SAMPLES: outcome.samples}
             attributes[OUTCOME] = outcome.model_dump_json()
             trial = create_trial(values=list(outcome.values), user_attrs=attributes)
             trial.datetime_start = start
-            self._database.patiently(lambda: None if self._all() else self._study.add_trial(trial))
-        self._listen(0)
+            self._database.patiently(lambda: None if self._next_of(origin) is None else self._study.add_trial(trial))
+        self._listen(number)
         return True
+
+    def _next_of(self, origin: str) -> int | None:
+        """The number of a trial without parameters; None: it, or one that comes after it, is there."""
+        trials, before = self._all(), () if origin == DRAFT else (DRAFT,)
+        return len(trials) if all(origin_of(trial) in before for trial in trials) else None
 
     def claim(self) -> Claim | None:
         """The next trial for this process: a dead one again, else a seed, else what the sampler proposes.
@@ -177,7 +186,7 @@ class Trials:
 
         What was killed as time or samples were spent waits for a search with more of them.
         """
-        if not self._problem.parameters:  # without any, nothing can be proposed: trial 0 was all
+        if not self._problem.parameters:  # without any, nothing can be proposed: the bank was all
             return True
         return self._database.patiently(self._over)
 

@@ -61,9 +61,22 @@ def stop_output(
         return np.full(len(table.labels), np.inf, np.float32), np.ones(len(table.labels), np.bool_)
     if table.exits[rows[-1]].is_none:
         return np.full(len(table.labels), -np.inf, np.float32), np.zeros(len(table.labels), np.bool_)
-    seen = list(rows) if criterion.memory == "all" else list(rows[-1:])
-    said, score = _call(criterion, table, seen, scoring)
-    return score, table.correct[rows[-1]] if criterion.own_answer else np.asarray(said == table.labels)
+    if criterion.memory == "all":
+        return _output(criterion, table, rows, scoring)
+    key = (rows[-1], scoring.criterion, scoring.answer, scoring.keys)
+    if key not in table.remembered:
+        table.remembered[key] = _output(criterion, table, rows[-1:], scoring)
+    return table.remembered[key]
+
+
+def _output(
+    criterion: Criterion, table: ExitTable, rows: Sequence[int], scoring: Scoring
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Score [N] and correctness [N] of the last of these exits; nobody may change them."""
+    said, score = _call(criterion, table, list(rows), scoring)
+    correct = table.correct[rows[-1]] if criterion.own_answer else np.asarray(said == table.labels)
+    score.setflags(write=False)
+    return score, correct
 
 
 def stop_answer(table: ExitTable, rows: Sequence[int], scoring: Scoring) -> NDArray[np.int64]:

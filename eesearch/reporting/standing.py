@@ -40,7 +40,7 @@ class Standing:
     Args:
         budget: Of the study.
         known: Trials of earlier searches in the same run directory.
-        proposes: Whether anything is proposed after trial 0.
+        trials: How many there are at most; None: as many as the budget allows.
         clock: Seconds that never go back.
     """
 
@@ -49,11 +49,11 @@ class Standing:
         budget: Budget,
         known: Iterable[TrialAnswer] = (),
         *,
-        proposes: bool = True,
+        trials: int | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._budget, self._clock = budget, clock
-        self._most = budget.trials if proposes else 1
+        self._most = budget.trials if trials is None else trials
         self._ended = {trial.number: _Ended.of(trial) for trial in known}
         self._count = len(self._ended)
         self._last = clock()
@@ -62,7 +62,7 @@ class Standing:
     @classmethod
     def of(cls, study: Study, known: Iterable[TrialAnswer] = ()) -> Standing:
         """Of a study that is searched now."""
-        return cls(study.budget, known, proposes=study.proposes)
+        return cls(study.budget, known, trials=study.trials)
 
     def trial(self, trial: Finished) -> None:
         """A trial of this process ended."""

@@ -46,8 +46,13 @@ class BankProblem(FrontProblem):
         """The flat static list of a trained design; empty if the space trains nothing beyond the bank."""
         return parameters(self.space, self.materials.heads) if self.space.trained else ()
 
+    def draft(self) -> Outcome | None:
+        """Train the same heads on a share of the samples, if the study wants a front soon; no gates are learnt."""
+        design = self.workshop.draft_design
+        return None if design is None else self.outcome(design)
+
     def first(self) -> Outcome:
-        """Train the bank; its front is trial 0's."""
+        """Train the bank; its front is trial 0's, or 1's behind a draft."""
         return self.outcome(self.workshop.bank_design)
 
     def run(self, params: Params, report: Report | None = None) -> Outcome:

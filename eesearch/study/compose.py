@@ -170,7 +170,7 @@ class Composer:
             cautions=profile.cautions,
             system=profile.fingerprint if systems_of(profile) else {},
         )
-        if not isinstance(problem, BankProblem) or not designs:
+        if not isinstance(problem, BankProblem) or problem.workshop.bank_design.key not in designs:
             return answer
         if profile.device not in self._known:
             self._known[profile.device] = {} if isinstance(problem, CascadeProblem) else _on_bank(problem, profile)

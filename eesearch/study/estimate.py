@@ -145,7 +145,7 @@ def plan(study: Study, run: Path | None = None) -> Plan:
     del seconds[DESIGNS]
     here = sum(d not in study.systems and parse_device(d).timed for d in study.devices)
     verified = here * study.verify.points * study.verify.seconds
-    designs = _of_design(planned, [network.seconds[DESIGNS] for network in planned]) * (trials - 1)
+    designs = _of_design(planned, [network.seconds[DESIGNS] for network in planned]) * (trials - len(_banks(study)))
     return Plan(planned, trials, {**seconds, DESIGNS: designs, "verify": verified}, caching)
 
 
@@ -184,23 +184,30 @@ def _planned(
     seconds = {
         "train backbone": 0.0 if spec.is_trained else step * trained,
         "profile": sum(timed),
-        "bank (trial 0)": forward * (passed + collected),
+        **{name: forward * (share * passed + collected) for name, share in _banks(study)},
         DESIGNS: learning + forward * collected,
     }
-    used = passed, max((work.samples for work in works), default=0)
+    draft = study.training.draft or 0.0
+    used = round((1.0 + draft) * passed), max((work.samples for work in works), default=0)
     if spec.vary:
-        seconds[DESIGNS] = seconds["train backbone"] + seconds["bank (trial 0)"]
+        seconds[DESIGNS] = seconds["train backbone"] + forward * (passed + collected)
         used = passed, trained + passed
     of_design = expected_cache(study, backbone, alone, samples)
     return PlannedNetwork(first, macs[-1], cuts, cached, used, seconds, bool(spec.vary), of_design)
 
 
+def _banks(study: Study) -> list[tuple[str, float]]:
+    """The trials that train no design: what they are called here, and the share of the samples that they learn from."""
+    draft = study.training.draft
+    return [("bank (trial 0)", 1.0)] if draft is None else [("draft (trial 0)", draft), ("bank (trial 1)", 1.0)]
+
+
 def _trials(study: Study, bank: int, design: int) -> int:
-    """How many trials the budget of a study allows, given the training samples of the bank and of a design."""
-    if not study.proposes:
-        return 1
-    trials, samples = study.budget.trials, study.budget.samples
-    return trials if samples is None else min(trials, 1 + max(0, ceil((samples - bank) / max(design, 1))))
+    """How many trials the budget of a study allows, given the training samples of the banks and of a design."""
+    samples, first = study.budget.samples, len(_banks(study))
+    if samples is None:
+        return study.trials
+    return min(study.trials, first + max(0, ceil((samples - bank) / max(design, 1))))
 
 
 def _seconds_per_sample(backbone: Backbone, x: NDArray[np.generic], batch: int = 128) -> tuple[float, float]:

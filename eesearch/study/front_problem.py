@@ -245,7 +245,7 @@ class FrontProblem(Problem):
 
     def _gates_of(self, design: Design, profile: Profile) -> tuple[list[Learned], list[Learned]]:
         """Those of `learned`, if the study asks for gates on such a design."""
-        learns = self.space.gates and design.strategy == "separate"
+        learns = self.space.gates and design.strategy == "separate" and design != self.workshop.draft_design
         return self.learned(design, profile) if learns else ([], [])
 
     def learned(self, design: Design, profile: Profile) -> tuple[list[Learned], list[Learned]]:

@@ -14,9 +14,10 @@ from eesearch.core.policy import Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
+from eesearch.study.banks import bank_fields
 from eesearch.study.materials import Materials, recall_table
 from eesearch.study.members import whole_key
-from eesearch.study.workshop import SplitName, Workshop, bank_fields
+from eesearch.study.workshop import SplitName, Workshop
 from eesearch.training.accelerator import placed
 from eesearch.training.collect import collect
 from eesearch.training.plans import AfterEpoch, Work

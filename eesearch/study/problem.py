@@ -126,6 +126,10 @@ class Problem(ABC):
         """Which of a design's exits answers tell of the trial that made it."""
         return design.exits
 
+    def draft(self) -> Outcome | None:
+        """What comes before the first trial: nothing, unless a mode says otherwise."""
+        return None
+
     @abstractmethod
     def proposed(self, params: Params) -> Design | None:
         """The design that the parameters stand for; None: the backbone itself."""

@@ -35,16 +35,19 @@ class Training(TrainSpec):
     Attributes:
         start: Where designs start: from the trained backbone with the heads of the `bank`; from the `backbone` with
             random heads; from `scratch`, which is the plain way and dear.
+        draft: Share of the training samples that the heads learn from at first, as trial 0, so that there is a front
+            soon; the bank of all samples is trial 1 then. By default there is no draft.
     """
 
     start: Literal["bank", "backbone", "scratch"] = "bank"
+    draft: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(default=None, exclude_if=partial(eq, None))
     heads: TrainSpec = TrainSpec(epochs=15, batch_size=256, lr=3e-3)
     joint: TrainSpec = TrainSpec(epochs=3, batch_size=128, optimizer="sgd", lr=1e-2)
 
     @property
     def backbone(self) -> TrainSpec:
         """The section of the backbone alone."""
-        return TrainSpec(**self.model_dump(exclude={"heads", "joint", "start"}))
+        return TrainSpec(**self.model_dump(exclude={"heads", "joint", "start", "draft"}))
 
 
 class Objectives(Value):
@@ -64,7 +67,7 @@ class Budget(Value):
     """Totals of the study, over all its continuations.
 
     Attributes:
-        trials: Designs, the bank (trial 0) included.
+        trials: Designs, the bank (trial 0) and its draft included.
         timeout: Seconds during which trials ran; whatever runs then is finished first.
         samples: Training samples that go through the backbone, in all.
         solve: Seconds for one front (of a design, a device and a criterion); by default the front is solved
@@ -228,6 +231,8 @@ class Study(Value):
             raise ValueError("mode joint-trials draws a threshold in [0, 1] per exit: criteria of one exit only")
         if self.mode == "bank" and scratch and "distill" in strategies and "backbone" in self.space.loss.teacher:
             raise ValueError("from scratch, distill has no trained backbone to learn from: write teacher: [final]")
+        if self.training.draft is not None and (self.mode != "bank" or len(self.backbones) > 1):
+            raise ValueError("training.draft needs mode bank and one network")
         if self.mode != "bank" and self.training.start != "bank":
             raise ValueError(f"training.start needs mode bank; got mode {self.mode}")
         if self.driver == "ray" and self.resources.accelerator == "cuda" and not self.resources.gpus:
@@ -318,6 +323,12 @@ class Study(Value):
     def proposes(self) -> bool:
         """Whether there is more to try than the bank, or one design."""
         return self.mode != "design" and bool(self.space.trained or any(spec.vary for spec in self.backbones))
+
+    @property
+    def trials(self) -> int:
+        """How many there are at most."""
+        banks = 1 if self.training.draft is None else 2
+        return max(self.budget.trials, banks) if self.proposes else banks
 
     @property
     def networks(self) -> tuple[BackboneSpec, ...]:

@@ -21,6 +21,9 @@ Report = Callable[[int, float], bool]
 BANK = "bank"
 """Origin of trial 0: every head at every cut, trained once on the frozen backbone."""
 
+DRAFT = "draft"
+"""Origin of trial 0 if a bank of a share of the training samples comes first; the bank is trial 1 then."""
+
 SAMPLER = "sampler"
 """Origin of the trials that the sampler proposed."""
 
@@ -66,7 +69,7 @@ class Finished:
     """A trial that ended: with an outcome, with the error of its design, or stopped early.
 
     Attributes:
-        params: What it proposed; empty of trial 0.
+        params: What it proposed; empty of the bank.
         samples: That went through the backbone to train its design.
         ended: Trials that had ended by then, this one included, whoever ran them; 0: nobody counted.
     """
@@ -89,7 +92,7 @@ class SearchProblem(Protocol):
         key: Changes when values of trials are no longer comparable (devices, objectives).
         directions: `minimize` or `maximize`, one per value.
         parameters: The flat static list that every proposed trial sets.
-        origin: Of trial 0.
+        origin: Of the trial that has no parameters: trial 0, or 1 behind a draft.
         reference: Per device: the backbone's error on calibration, and the largest that counts.
     """
 
@@ -115,8 +118,12 @@ class SearchProblem(Protocol):
         """See the class."""
         ...
 
+    def draft(self) -> Outcome | None:
+        """What comes before all else, also without parameters; None if nothing does."""
+        ...
+
     def first(self) -> Outcome | None:
-        """The outcome of trial 0, which has no parameters; None if this mode has none."""
+        """The outcome of the trial that has no parameters; None if this mode has none."""
         ...
 
     def seeds(self) -> Sequence[tuple[str, Params]]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from eesearch.core.cascades import systems_of
 from eesearch.core.costs import Profile
-from eesearch.core.design import Design, ExitSpec, content_key
+from eesearch.core.design import Design, content_key
 from eesearch.core.errors import RunError
 from eesearch.core.locks import locked
 from eesearch.core.policy import Fit, Scoring
@@ -24,6 +24,7 @@ from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.links import link_name
 from eesearch.nets.split import Backbone
+from eesearch.study.banks import bank_fields, drafted
 from eesearch.study.materials import Arrays, Materials, recall, recall_table
 from eesearch.study.rundir import RunDir
 from eesearch.study.spread import BankPart, Spread, SpreadJob, TableShard, part_bank, shard_table
@@ -43,18 +44,6 @@ RECENT_TABLES = 4
 """Tables of trained designs that are kept in memory; all are in the store."""
 
 SplitName = Literal["train", "cal", "test"]
-
-
-def bank_fields(materials: Materials) -> dict[str, Any]:
-    """Of the design of every head at every cut, on frozen backbones."""
-    return {
-        "backbone": materials.key,
-        "data": materials.dataset.train.key,
-        "strategy": "separate",
-        "exits": tuple(ExitSpec(cut=cut, head=head) for cut, specs in materials.heads.items() for head in specs),
-        "train": materials.study.training.heads,
-        "seed": materials.study.seed,
-    }
 
 
 class Workshop:
@@ -81,6 +70,20 @@ class Workshop:
     def bank_design(self) -> Design:
         """Every head at every cut, on the frozen backbone."""
         return Design(**bank_fields(self.materials))
+
+    @cached_property
+    def draft_design(self) -> Design | None:
+        """The same heads, trained on a share of the samples; None: the study wants no draft."""
+        return self.bank_design.model_copy(update={"data": self._drafted.key}) if self._drafted else None
+
+    @cached_property
+    def _drafted(self) -> Split | None:
+        return drafted(self.materials)
+
+    def _learned_from(self, design: Design) -> Split:
+        """The samples that a design is trained on."""
+        drafted = self._drafted
+        return drafted if drafted and design.data == drafted.key else self.materials.dataset.train
 
     def table(self, design: Design, split: SplitName, after_epoch: AfterEpoch | None = None) -> ExitTable:
         """The design's table on a split; trains the design if nothing is stored, as `network` does.
@@ -190,7 +193,8 @@ class Workshop:
             with self._alone("design", design.key):
                 kept = recall(self.materials.store, "weights", design.key)
                 if kept is None:
-                    with self.materials.watch.phase("train bank" if design == self.bank_design else "train designs"):
+                    bank = design in (self.bank_design, self.draft_design)
+                    with self.materials.watch.phase("train bank" if bank else "train designs"):
                         net = self._train(design, after_epoch)
                     self._keep(design, net)
                     return net
@@ -235,7 +239,7 @@ class Workshop:
             net = train_bank(
                 self.materials.backbone,
                 design,
-                self.materials.dataset.train,
+                self._learned_from(design),
                 caching=caching,
                 checkpoint=self._checkpoint(key),
                 progress=self.progress,
@@ -272,7 +276,7 @@ class Workshop:
 
     def work(self, design: Design) -> Work:
         """What training a design takes."""
-        backbone, train = self._backbone_of(design), len(self.materials.dataset.train)
+        backbone, train = self._backbone_of(design), len(self._learned_from(design))
         if design.strategy == "separate":
             epochs, limit = design.train.epochs, self.materials.study.budget.max_cache_gb
             samples = count_samples(backbone, design.exits, train, epochs=epochs, max_cache_gb=limit)
@@ -375,9 +379,10 @@ class Workshop:
         return True
 
     def backbone_table(self, split: SplitName) -> ExitTable:
-        """What the unmodified backbone says about a split: a table of one row, the bank's last if there is a bank."""
+        """What the unmodified backbone says about a split: a table of one row, the last of a bank if there is one."""
         if split not in self._backbone:
-            bank = self._kept_table(self.bank_design, split)
+            banks = (self._kept_table(design, split) for design in (self.bank_design, self.draft_design) if design)
+            bank = next((table for table in banks if table is not None), None)
             if bank is None:
                 data = getattr(self.materials.dataset, split)
                 self._backbone[split] = collect(ExitNet(self.materials.backbone, {}), data, progress=self.progress)

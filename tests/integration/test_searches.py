@@ -166,3 +166,28 @@ def test_learned_criteria_and_pooled_answers_are_deployed_as_the_table_says(of_l
     pooled = {f"margin/{answer}" for answer in ("most_confident", "average", "max")}
     assert {"own_gate", "learned", "learned/most_confident", "learned_path", "margin", *pooled} < kinds
     assert any(kind.endswith("/combined") for kind in kinds)
+
+
+def test_a_draft_has_a_front_before_the_bank_is_trained_and_changes_nothing_of_the_bank(begun, tiny, tmp_path):
+    tiny["budget"]["trials"], tiny["training"]["draft"] = 4, 0.2
+    told = []
+
+    def early(answers):
+        made = {file.stem for file in (tmp_path / "run" / "store" / "weights").glob("*.safetensors")}
+        told.append(([t.origin for t in answers.trials], len(answers.devices[0].points), made))
+
+    run = search_study(Study.model_validate(tiny), tmp_path / "run", watchers=Watchers(answers=early))
+    origins, points, trained = told[0]
+    draft, *others = run.answers.trials
+    assert origins == ["draft"]
+    assert points > 1
+    assert draft.design in trained
+    assert others[0].design not in trained
+    assert [t.origin for t in others] == [t.origin for t in begun.answers.trials]
+    assert others[0].model_copy(update={"elapsed": 0.0, "seconds": 0.0, "number": 0, "hypervolumes": ()}) == (
+        begun.answers.trials[0].model_copy(update={"elapsed": 0.0, "seconds": 0.0, "hypervolumes": ()})
+    )
+    assert draft.samples == pytest.approx(0.2 * others[0].samples, rel=0.01)
+    assert "draft" in markdown_report(run.answers)
+    again = search_study(Study.model_validate(tiny), tmp_path / "run")
+    assert again.answers.trials == run.answers.trials

@@ -19,6 +19,9 @@ class Question:
     directions = ("maximize",)
     parameters = (Choice("exit:a", ("none", "head")),)
 
+    def draft(self):
+        return None
+
     def first(self):
         return Outcome(design=None, values=(0.25,))
 

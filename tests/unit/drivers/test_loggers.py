@@ -24,6 +24,9 @@ class Question:
     def __init__(self):
         self.ran = 0
 
+    def draft(self):
+        return None
+
     def first(self):
         return Outcome(design=None, values=(0.25,))
 
@@ -44,6 +47,9 @@ class Points(Question):
     """Each trial is a point."""
 
     directions = ("minimize", "minimize")
+
+    def draft(self):
+        return None
 
     def first(self):
         return None

@@ -22,6 +22,9 @@ class Quadratic:
         self.fail = fail
         self.stop_at = stop_at
 
+    def draft(self):
+        return None
+
     def first(self):
         return Outcome(design=None, values=(0.25,))
 

@@ -18,6 +18,9 @@ class Flat:
     key, origin, directions = "flat", "bank", ("maximize",)
     parameters = (LogFloat("alpha:a", 0.1, 10.0),)
 
+    def draft(self):
+        return None
+
     def first(self):
         return Outcome(design=None, values=(0.25,))
 

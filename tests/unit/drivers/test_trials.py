@@ -25,6 +25,9 @@ class Question:
     def __init__(self):
         self.banks = 0
 
+    def draft(self):
+        return None
+
     def first(self):
         self.banks += 1
         return Outcome(design=None, values=(0.25,))
@@ -54,6 +57,50 @@ def test_a_seed_is_given_to_one_worker_and_proposals_differ(workers):
     assert [c.origin for c in claims] == ["seed one", "seed two", "sampler", "sampler", "sampler"]
     assert [c.number for c in claims] == [1, 2, 3, 4, 5]
     assert len({tuple(c.params.items()) for c in claims}) == 5
+
+
+class Drafted(Question):
+    """Has a draft before its bank."""
+
+    def draft(self):
+        return Outcome(design=None, values=(0.125,), samples=7)
+
+
+def test_a_draft_comes_first_and_is_told_before_the_bank_is_trained(place):
+    found, told = place(), []
+    question = Drafted()
+    with working(found.run.path) as one, working(found.run.path) as two:
+        trials = Trials(found.job(question, worker=one, listener=lambda trial: told.append((trial, question.banks))))
+        assert [trials.first(), Trials(found.job(Drafted(), worker=two)).first()] == [True, False]
+        assert trials.claim().origin == "seed one"
+        assert [(t.number, t.origin, t.samples) for t in trials.finished()] == [(0, "draft", 7), (1, "bank", 0)]
+    assert [(t.origin, t.outcome.values, banks) for t, banks in told] == [
+        ("draft", (0.125,), 0),
+        ("bank", (0.25,), 1),
+    ]
+
+
+def test_after_a_draft_only_the_bank_is_missing_and_behind_a_bank_no_draft_is(place):
+    found = place()
+
+    class Dies(Drafted):
+        def first(self):
+            raise KeyboardInterrupt
+
+    with working(found.run.path) as name:
+        with pytest.raises(KeyboardInterrupt):
+            Trials(found.job(Dies(), worker=name)).first()
+        question = Drafted()
+        question.draft = None  # is not asked for again
+        again = Trials(found.job(question, worker=name))
+        assert [again.first(), again.first()] == [True, False]
+        assert [t.origin for t in again.finished()] == ["draft", "bank"]
+    old = place("old")
+    with working(old.run.path) as name:
+        Trials(old.job(Question(), worker=name)).first()
+        trials = Trials(old.job(question, worker=name))
+        assert not trials.first()
+        assert [t.origin for t in trials.finished()] == ["bank"]
 
 
 def test_the_budget_counts_what_others_run_and_the_search_is_over_when_they_have_ended(workers):

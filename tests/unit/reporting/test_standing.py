@@ -2,8 +2,9 @@ import pytest
 
 from eesearch.reporting.standing import Standing
 from eesearch.study.answers import TrialAnswer
-from eesearch.study.question import Budget
+from eesearch.study.question import Budget, Study
 from eesearch.study.trial import Finished, Outcome
+from tests.unit.study.conftest import FIELDS
 
 
 class Clock:
@@ -100,9 +101,17 @@ def test_trials_that_run_at_once_spend_time_together(clock):
 
 
 def test_what_has_one_trial_says_so(clock):
-    standing = Standing(Budget(trials=20), clock=clock, proposes=False)
+    standing = Standing(Budget(trials=20), clock=clock, trials=1)
     standing.trial(Finished(0, "bank", Outcome(design=None, values=(0.5,)), "", 2.0, "complete"))
     assert standing.words() == "1 of 1 trial, best 0.5000"
+
+
+@pytest.mark.parametrize("more", [{"space": {"strategies": ["separate"]}}, {"budget": {"trials": 1}}])
+def test_a_draft_is_a_trial(more):
+    study = Study.model_validate(FIELDS | {"training": {"draft": 0.1}} | more)
+    standing = Standing.of(study)
+    standing.trial(Finished(0, "draft", Outcome(design=None, values=(0.5,)), "", 2.0, "complete"))
+    assert standing.words().startswith("1 of 2 trials, best 0.5000")
 
 
 def test_trials_of_two_values_have_no_best_one(clock):

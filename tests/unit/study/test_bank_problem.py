@@ -1,7 +1,9 @@
 """What a search of `mode: bank` tries first, and where its designs start."""
 
+import numpy as np
 import pytest
 
+from eesearch.core.errors import DataError
 from eesearch.study.trial import BANK
 from tests.unit.study.conftest import FIELDS, TRAINED, proposal
 
@@ -94,6 +96,26 @@ class TestStart:
         problem = made()
         assert problem.origin == BANK
         assert problem.first().design == problem.workshop.bank_design
+        assert problem.draft() is None
+
+    def test_a_draft_has_the_same_heads_learnt_from_fewer_samples_and_no_gates(self, made):
+        problem = made(training=FIELDS["training"] | {"draft": 0.25}, space=FIELDS["space"] | {"gates": True})
+        draft, bank, (profile,) = problem.draft(), problem.first(), problem.materials.profiles
+        assert (draft.samples, bank.samples) == (TRAINED / 4, TRAINED)
+        assert draft.design.model_copy(update={"data": bank.design.data}) == bank.design
+        learnt = problem.workshop._learned_from(draft.design)
+        assert np.unique(learnt.y, return_counts=True)[1].tolist() == [TRAINED // 12] * 3, "stratified"
+        ways = [{point.policy.criterion for point in problem.solved(o.design, profile).points} for o in (draft, bank)]
+        assert "gate" not in ways[0]
+        assert problem.solved(draft.design, profile).gates == {}
+        assert problem.solved(bank.design, profile).gates
+        tables = [problem.workshop.table(o.design, "cal") for o in (draft, bank)]
+        assert (tables[0].logits[-1] == tables[1].logits[-1]).all(), "the network is the same"
+        assert not np.allclose(tables[0].logits[0], tables[1].logits[0])
+
+    def test_a_draft_is_refused_that_has_too_few_samples_for_its_classes(self, made):
+        with pytest.raises(DataError, match=r"draft share.*training\.draft"):
+            made(training=FIELDS["training"] | {"draft": 0.01}).draft()
 
 
 class TestWeighing:

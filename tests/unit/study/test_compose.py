@@ -1,6 +1,6 @@
 from eesearch.study.compose import Composer
 from eesearch.study.trial import Finished
-from tests.unit.study.conftest import TRAINED, proposal
+from tests.unit.study.conftest import FIELDS, TRAINED, proposal
 
 
 def ended(problem):
@@ -38,3 +38,17 @@ def test_a_warm_start_that_was_stopped_early_or_failed_was_tried(made):
     stopped = Finished(1, "warm start a", None, "", 2.0, "pruned", 2 * TRAINED, problem.seeds()[0][1])
     answers = Composer(problem).answers([ended(problem)[0], stopped], final=False)
     assert problem.untried(answers) == ["warm start b"]
+
+
+def test_while_there_is_only_a_draft_there_is_a_front_and_nothing_that_needs_the_bank(made):
+    problem = made(training=FIELDS["training"] | {"draft": 0.25})
+    draft = Finished(0, "draft", problem.draft(), "", 1.0, "complete", samples=TRAINED // 4)
+    (early,) = Composer(problem).answers([draft], final=False).devices
+    assert early.points
+    assert not early.seeds
+    assert not problem.materials.store.path("weights", problem.workshop.bank_design.key).exists()
+    bank = Finished(1, "bank", problem.first(), "", 4.0, "complete", samples=TRAINED)
+    answers = Composer(problem).answers([draft, bank], final=False)
+    (late,) = answers.devices
+    assert late.seeds
+    assert [t.hypervolumes[0] for t in answers.trials] == sorted(t.hypervolumes[0] for t in answers.trials)

@@ -84,4 +84,10 @@ def test_a_plan_knows_where_caches_would_go(tmp_path):
     tight = plan(Study.model_validate(fields | {"budget": {"max_cache_gb": (bank - 1) / 1e9}}), tmp_path / "run")
     assert tight.samples[0] == 3 * TRAINED_DIGITS, "the backbone runs in every epoch"
     assert tight.caching.place(tight.cache_bytes).kind == "nowhere"
+    drafted = plan(
+        Study.model_validate(fields | {"training": {"heads": {"epochs": 3}, "draft": 0.5}}), tmp_path / "run"
+    )
+    assert drafted.samples[0] == 1.5 * TRAINED_DIGITS
+    assert list(drafted.seconds)[2:4] == ["draft (trial 0)", "bank (trial 1)"]
+    assert drafted.seconds["draft (trial 0)"] > 0.0
     assert not (tmp_path / "run").exists()

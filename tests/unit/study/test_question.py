@@ -94,3 +94,14 @@ def test_joint_trials_draw_thresholds_of_criteria_of_one_exit():
     with pytest.raises(ValidationError, match="criteria of one exit only"):
         study(mode="joint-trials", space=combined)
     assert study(mode="joint-trials", space=FIELDS["space"] | {"strategies": ["layerwise"]})
+
+
+def test_a_draft_is_a_share_in_mode_bank():
+    assert study(training={"draft": 0.1}).training.draft == 0.1
+    assert "draft" not in study().training.model_dump(), "what was kept before there were drafts stays valid"
+    for share in (0.0, 1.0):
+        with pytest.raises(ValidationError, match=r"training\.draft"):
+            study(training={"draft": share})
+    with pytest.raises(ValidationError, match=r"training\.draft needs mode bank and one network"):
+        study(mode="joint-trials", training={"draft": 0.1})
+    assert study(training={"draft": 0.1}, budget={"trials": 1}).trials == 2
