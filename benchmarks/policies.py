@@ -149,7 +149,7 @@ def _how(study: str, options: argparse.Namespace, shared: bool) -> list[str]:
 
 
 def _trained(run: Run) -> list[tuple[float, str]]:
-    trials = [(t.value, t.design) for t in run.answers.trials if t.origin != "bank"]
+    trials = [(t.value, t.design) for t in run.answers.trials if t.origin not in ("bank", "draft")]
     return [(value, design) for value, design in trials if value is not None and design]
 
 

@@ -67,7 +67,7 @@ class Answering:
     def trial(self, trial: Finished) -> None:
         """Tell a trial, and refresh the answers unless they were refreshed just now."""
         self._watchers.trial(trial)
-        last = trial.ended >= self._problem.study.budget.trials  # all is written at the end anyway
+        last = trial.ended >= self._problem.study.trials  # all is written at the end anyway
         if not last and time.monotonic() - self._ended >= min(REFRESH * self._took, LONGEST_PAUSE):
             with tried(self._run.lock("answers")) as mine:
                 if mine:  # otherwise another process writes them just now

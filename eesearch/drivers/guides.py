@@ -125,7 +125,7 @@ class Proposer:
 
     Failed trials are left out, as samplers ignore them. Trials that were stopped early are shown with their last value
     where there is one objective (TPE ranks them below the others; several objectives cannot use them), running ones
-    as running. Trial 0 has no parameters: it is left out, but its front counts as another's for `gain`.
+    as running. The bank has no parameters: it is left out, but its front counts as another's for `gain`.
 
     Args:
         problem: What is searched.

@@ -39,7 +39,7 @@ def drive_on_ray(job: Job) -> None:
         KeyboardInterrupt: the user stopped the search; the running trials are queued again.
     """
     with Trials(job) as trials:
-        if trials.finished() and trials.over():
+        if trials.begun and trials.over():
             return  # Ray needs seconds to start
         with connected(job.address) as cluster:
             cluster.check(job.study.resources)
@@ -120,7 +120,7 @@ def request(each: Resources, config: dict[str, Any]) -> tune.PlacementGroupFacto
 
 @contextmanager
 def _spreading(problem: SearchProblem, spread: RaySpread) -> Iterator[None]:
-    """Let the workers share the work on trial 0. Later they are busy with trials, and this process may not wait."""
+    """Let the workers share the work on the bank. Later they are busy with trials, and this process may not wait."""
     if not isinstance(problem, Problem):
         yield
         return
@@ -165,7 +165,7 @@ class RaySpread:
                 raise cause from error
             if isinstance(cause, ray.exceptions.RayError):
                 raise RunError(
-                    "a worker of the Ray cluster died in the work on trial 0",
+                    "a worker of the Ray cluster died in the work on the bank",
                     got=type(cause).__name__,
                     do="Run the same command again: finished pieces are kept.",
                 ) from error

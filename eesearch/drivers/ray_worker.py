@@ -136,7 +136,7 @@ class TrialWorker(tune.Trainable):
 
 @ray.remote(max_retries=2)
 def do_job(portable: Portable, job: SpreadJob, threads: int) -> None:
-    """Do a piece of the work on trial 0."""
+    """Do a piece of the work on the bank."""
     torch.set_num_threads(threads)
     assert portable.materials is not None
     Workshop(portable.materials).do(job)

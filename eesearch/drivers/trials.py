@@ -125,6 +125,11 @@ class Trials:
         self._unproposed(DRAFT, self._problem.draft)
         return self._unproposed(self._problem.origin, self._problem.first)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the bank is there; or in a mode without one, any trial."""
+        return self._database.patiently(lambda: self._next_of(self._problem.origin)) is None
+
     def _unproposed(self, origin: str, make: Callable[[], Outcome | None]) -> bool:
         """Run a trial that has no parameters, unless it or a later one is there."""
         with locked(self._job.run.lock("first"), waiting="another search trains the bank; this one waits for it"):

@@ -72,10 +72,11 @@ def stop_output(
 def _output(
     criterion: Criterion, table: ExitTable, rows: Sequence[int], scoring: Scoring
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Score [N] and correctness [N] of the last of these exits; nobody may change them."""
+    """Score [N] and correctness [N] of the last of these exits; read only, as they may be remembered."""
     said, score = _call(criterion, table, list(rows), scoring)
     correct = table.correct[rows[-1]] if criterion.own_answer else np.asarray(said == table.labels)
-    score.setflags(write=False)
+    for values in (score, correct):
+        values.setflags(write=False)
     return score, correct
 
 

@@ -9,7 +9,7 @@ from time import monotonic
 from eesearch.reporting.formats import duration
 from eesearch.study.answers import TrialAnswer
 from eesearch.study.question import Budget, Study
-from eesearch.study.trial import Finished
+from eesearch.study.trial import DRAFT, Finished
 
 PER_MINUTE = 120
 """Faster searches than so many trials per hour are told by the minute."""
@@ -72,10 +72,14 @@ class Standing:
 
     def answers(self, trials: Iterable[TrialAnswer]) -> None:
         """These are all trials that ended so far, those of other processes included."""
-        self._ended = {trial.number: _Ended.of(trial) for trial in trials}
+        told = list(trials)
+        self._ended = {trial.number: _Ended.of(trial) for trial in told}
         self._count = len(self._ended)
         self._last = self._clock()
-        if self._since is None:  # the pace is that of what comes after the first news: trial 0 is not like the others
+        drafted = all(trial.origin == DRAFT for trial in told)
+        if (
+            self._since is None and not drafted
+        ):  # the pace is that of what comes behind the bank, which is like no other
             self._since = (self._last, *self._sums())
 
     def _sums(self) -> tuple[int, float, float]:

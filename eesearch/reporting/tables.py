@@ -74,13 +74,13 @@ def plan_table(plan: Plan) -> Table:
             table.add_row(Text(cut.name), shape, f"{cut.share:.1%}", Text("\n".join(cut.heads)))
         if not network.cuts:
             table.add_row(Text(f"{network.name}/{OUTPUT}"), "", f"{1.0:.1%}", "as a whole")
-    several, banks = len(plan.networks) > 1, f"{plan.samples[0]:,} for the bank"
+    several, banks = len(plan.networks) > 1, "the bank" if plan.banks == 1 else "a draft, the bank"
     networks = ", ".join(f"{each.name} {cost_words(each.macs, 'macs')}" for each in plan.networks)
     summary = {
         **({"networks": networks} if several else {}),
         "cached hidden states": _cache_words(plan, ", of one network at a time" if several else ""),
-        "trainings": f"{plan.trials} (the bank, then {plan.trials - 1} designs)",
-        "training samples": f"{banks}, at most {plan.samples[1]:,} for each design",
+        "trainings": f"{plan.trials} ({banks}, then {plan.trials - plan.banks} designs)",
+        "training samples": f"{plan.samples[0]:,} for {banks}, at most {plan.samples[1]:,} for each design",
         "time": f"about {estimate_words(plan.seconds)}",
     }
     table.caption = Text("\n".join(f"{name}: {value}" for name, value in summary.items()))

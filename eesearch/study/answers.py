@@ -324,7 +324,7 @@ class TrialAnswer(Value):
         hypervolumes: Of the merged calibration front after this trial, per device, see `Front.hypervolume`; None as
             long as it is empty, or its one point breaks the constraints.
         last_accuracy: Calibration accuracy of its own last classifier; the backbone's is in `DeviceAnswer.backbone`.
-        origin: `bank`, a seeding rule, or the sampler.
+        origin: `draft`, `bank`, a seeding rule, or the sampler.
         samples: Training samples that went through the backbone.
         forward: Sample-segments that training ran forward, see `TrainingCost`; 0: nobody counted.
         backward: The same, backward.

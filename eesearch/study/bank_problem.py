@@ -1,4 +1,4 @@
-"""`mode: bank`: the bank is trial 0, further trials train joint designs; thresholds are never sampled."""
+"""`mode: bank`: the bank comes first, further trials train joint designs; thresholds are never sampled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENQUEUED_SEEDS = 3
 
 
 class BankProblem(FrontProblem):
-    """The bank is trial 0; warm starts, the seeds' placements and then the sampler's designs are trained jointly.
+    """The bank comes first; warm starts, the seeds' placements and then the sampler's designs are trained jointly.
 
     Args:
         materials: As in `Problem`.

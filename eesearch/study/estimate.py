@@ -21,6 +21,7 @@ from eesearch.costs.figures import estimate_seconds
 from eesearch.costs.profile import profile
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.split import Backbone
+from eesearch.study.drafts import draft_rows
 from eesearch.study.measured import measured_networks
 from eesearch.study.networks import BackboneSpec
 from eesearch.study.profiling import Network, require_devices
@@ -55,8 +56,8 @@ class PlannedNetwork:
         macs: Multiply-adds of the whole network for one sample.
         cuts: None where it may have no exits.
         cache_bytes: Size of the hidden states that its bank reads, and may cache.
-        samples: Training samples that go through it: for the bank, and for a design of the strategy that takes most; 0
-            if there is none.
+        samples: Training samples that go through it: for the bank and its draft, and for a design of the strategy that
+            takes most; 0 if there is none.
         seconds: Estimates by phase; of the trained designs, of one.
         varies: Whether its size is searched; then a design of it is one more network, trained and with its bank.
         design_cache_bytes: Of the design that caches most.
@@ -78,15 +79,17 @@ class Plan:
 
     Attributes:
         networks: In the order of the study.
-        trials: How many designs the budget allows, the bank included.
+        trials: How many designs the budget allows, the bank and its draft included.
         seconds: Estimates by phase.
         caching: How much may be cached, and where.
+        banks: How many trials train no design: the bank, and its draft.
     """
 
     networks: tuple[PlannedNetwork, ...]
     trials: int
     seconds: dict[str, float]
     caching: Caching = CACHING
+    banks: int = 1
 
     @property
     def cuts(self) -> tuple[PlannedCut, ...]:
@@ -136,6 +139,7 @@ def plan(study: Study, run: Path | None = None) -> Plan:
     """
     require_devices(study)
     dataset, networks = measured_networks(study)
+    draft_rows(study, dataset.train.y)  # refused now, if at all
     caching = Caching(study.budget.max_cache_gb, RunDir(run or Path("runs") / study.name).cache)
     planned = tuple(_planned(study, spec, networks, dataset, caching) for spec in study.backbones)
     trials = _trials(study, *_samples(planned))
@@ -146,7 +150,7 @@ def plan(study: Study, run: Path | None = None) -> Plan:
     here = sum(d not in study.systems and parse_device(d).timed for d in study.devices)
     verified = here * study.verify.points * study.verify.seconds
     designs = _of_design(planned, [network.seconds[DESIGNS] for network in planned]) * (trials - len(_banks(study)))
-    return Plan(planned, trials, {**seconds, DESIGNS: designs, "verify": verified}, caching)
+    return Plan(planned, trials, {**seconds, DESIGNS: designs, "verify": verified}, caching, len(_banks(study)))
 
 
 DESIGNS = "trained designs"

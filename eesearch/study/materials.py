@@ -30,6 +30,7 @@ from eesearch.nets.modes import evaluating
 from eesearch.nets.sources import build_model, load_weights, normalization_of
 from eesearch.nets.split import Backbone, Cut, split
 from eesearch.seeding.placement import percentile
+from eesearch.study.drafts import draft_rows
 from eesearch.study.named import remember
 from eesearch.study.profiling import any_profile
 from eesearch.study.question import InputSpec, Study
@@ -139,6 +140,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         dataset = load_study_data(study) if given is None else given.dataset
         backbone = load_backbone(study, dataset.train.x[:2], model=given.model if given else None)
         check_classes(backbone, dataset)
+        draft_rows(study, dataset.train.y)  # refused now, if at all
         check_batches(study, backbone, is_trained=study.backbone.is_trained or given is not None)
     if given is None:
         remember(study)

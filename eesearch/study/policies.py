@@ -292,7 +292,10 @@ def compare_policies(run: RunDir, device: str | None = None, *, progress: Progre
     chosen = find_device(answers.devices, device)
     bank = next((trial.design for trial in answers.trials if trial.origin == "bank" and trial.design), None)
     if bank is None:
-        raise RunError(f"{run.path} has no bank", do="Methods are compared on the bank: search with `mode: bank`.")
+        raise RunError(
+            f"{run.path} has no bank",
+            do="Methods are compared on the bank: search with `mode: bank`, until it is trained.",
+        )
     cal, test = (_table(run, bank, split) for split in ("cal", "test"))
     scorings = _scorings(run, bank, cal)
     levels = None if study.space.levels == "all" else study.space.levels

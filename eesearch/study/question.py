@@ -67,7 +67,7 @@ class Budget(Value):
     """Totals of the study, over all its continuations.
 
     Attributes:
-        trials: Designs, the bank (trial 0) and its draft included.
+        trials: Designs, the bank and its draft included.
         timeout: Seconds during which trials ran; whatever runs then is finished first.
         samples: Training samples that go through the backbone, in all.
         solve: Seconds for one front (of a design, a device and a criterion); by default the front is solved

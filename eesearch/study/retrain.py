@@ -78,7 +78,8 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
     fields["budget"] |= {"trials": 1, "timeout": None}
     if asked.data is not None:
         fields["data"] |= {"source": asked.data, "args": {}}
-    fields["sampler"] = "auto"  # there is nothing to sample, so no import path of one is taken over
+    fields |= {"sampler": "auto", "guide": "hypervolume", "pruning": "none"}  # nobody proposes, so nobody is imported
+    fields["training"] |= {"start": "bank", "draft": None}
     question = resolve(fields, asked.overrides, Path(f"configuration {config.key}"))
     if not asked.trust:  # what the user names here and now is not in the configuration
         check_named(set(named_paths(question)) & set(named_paths(study)), f"configuration {config.key}")

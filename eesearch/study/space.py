@@ -169,7 +169,7 @@ class SearchSpace(Value):
     Attributes:
         heads: The head designs that every cut may carry; `auto`: those that fit its kind (`FITTING`): pooled maps, the
             first or the mean token, the last or the pooled time step.
-        strategies: How a design may be trained; `separate` is the bank and is always there as trial 0. The first other
+        strategies: How a design may be trained; `separate` is the bank and is always there. The first other
             one trains the placements that rules propose.
         alpha: Weights of companion losses.
         loss: How losses are weighed and combined beyond that.

@@ -1,4 +1,4 @@
-"""Work on trial 0 in pieces, which the workers of a cluster do side by side: parts of the bank, shards of a table.
+"""Work on the bank in pieces, which the workers of a cluster do side by side: parts of the bank, shards of a table.
 
 Every piece leaves its result in the store of the run directory, and the pieces together are, bit for bit, what one
 process would have made: a head is the same whichever others are in the bank, and a shard is whole batches. This holds

@@ -19,7 +19,7 @@ Report = Callable[[int, float], bool]
 """Called as `report(epochs done, value so far)` while a design is trained; says whether to stop now."""
 
 BANK = "bank"
-"""Origin of trial 0: every head at every cut, trained once on the frozen backbone."""
+"""Origin of trial 0, or 1 behind a draft: every head at every cut, trained once on the frozen backbone."""
 
 DRAFT = "draft"
 """Origin of trial 0 if a bank of a share of the training samples comes first; the bank is trial 1 then."""

@@ -24,7 +24,8 @@ from eesearch.core.tables import ExitTable
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.links import link_name
 from eesearch.nets.split import Backbone
-from eesearch.study.banks import bank_fields, drafted
+from eesearch.study.banks import bank_fields
+from eesearch.study.drafts import draft_key, drafted
 from eesearch.study.materials import Arrays, Materials, recall, recall_table
 from eesearch.study.rundir import RunDir
 from eesearch.study.spread import BankPart, Spread, SpreadJob, TableShard, part_bank, shard_table
@@ -74,16 +75,18 @@ class Workshop:
     @cached_property
     def draft_design(self) -> Design | None:
         """The same heads, trained on a share of the samples; None: the study wants no draft."""
-        return self.bank_design.model_copy(update={"data": self._drafted.key}) if self._drafted else None
+        study, train = self.materials.study, self.materials.dataset.train
+        if study.training.draft is None:
+            return None
+        return self.bank_design.model_copy(update={"data": draft_key(study, train)})
 
-    @cached_property
-    def _drafted(self) -> Split | None:
-        return drafted(self.materials)
+    def _is_bank(self, design: Design) -> bool:
+        return design in (self.bank_design, self.draft_design)
 
-    def _learned_from(self, design: Design) -> Split:
+    def learned_from(self, design: Design) -> Split:
         """The samples that a design is trained on."""
-        drafted = self._drafted
-        return drafted if drafted and design.data == drafted.key else self.materials.dataset.train
+        train, draft = self.materials.dataset.train, self.draft_design
+        return drafted(self.materials.study, train) if draft and design.data == draft.data else train
 
     def table(self, design: Design, split: SplitName, after_epoch: AfterEpoch | None = None) -> ExitTable:
         """The design's table on a split; trains the design if nothing is stored, as `network` does.
@@ -193,8 +196,7 @@ class Workshop:
             with self._alone("design", design.key):
                 kept = recall(self.materials.store, "weights", design.key)
                 if kept is None:
-                    bank = design in (self.bank_design, self.draft_design)
-                    with self.materials.watch.phase("train bank" if bank else "train designs"):
+                    with self.materials.watch.phase("train bank" if self._is_bank(design) else "train designs"):
                         net = self._train(design, after_epoch)
                     self._keep(design, net)
                     return net
@@ -212,7 +214,7 @@ class Workshop:
     def _train(self, design: Design, after_epoch: AfterEpoch | None) -> ExitNet:
         split = self.materials.dataset.train
         if design.strategy == "separate":
-            parts = self._parts(design) if design == self.bank_design else []
+            parts = self._parts(design) if self._is_bank(design) else []
             return self._train_parts(parts) if parts else self._train_bank(design, self._caching, design.key)
         start, checkpoint = self._start(design), self._checkpoint(design.key)
         try:
@@ -239,7 +241,7 @@ class Workshop:
             net = train_bank(
                 self.materials.backbone,
                 design,
-                self._learned_from(design),
+                self.learned_from(design),
                 caching=caching,
                 checkpoint=self._checkpoint(key),
                 progress=self.progress,
@@ -249,7 +251,7 @@ class Workshop:
     def _parts(self, bank: Design) -> list[BankPart]:
         if self.spread is None:
             return []
-        backbone, samples = self.materials.backbone, len(self.materials.dataset.train)
+        backbone, samples = self.materials.backbone, len(self.learned_from(bank))
         return part_bank(
             bank,
             backbone,
@@ -276,7 +278,7 @@ class Workshop:
 
     def work(self, design: Design) -> Work:
         """What training a design takes."""
-        backbone, train = self._backbone_of(design), len(self._learned_from(design))
+        backbone, train = self._backbone_of(design), len(self.learned_from(design))
         if design.strategy == "separate":
             epochs, limit = design.train.epochs, self.materials.study.budget.max_cache_gb
             samples = count_samples(backbone, design.exits, train, epochs=epochs, max_cache_gb=limit)

@@ -26,7 +26,7 @@ class Noted:
 @pytest.fixture
 def noted(tmp_path, monkeypatch):
     written = []
-    problem = SimpleNamespace(study=SimpleNamespace(budget=SimpleNamespace(trials=10)))
+    problem = SimpleNamespace(study=SimpleNamespace(trials=10))
     monkeypatch.setattr(answering, "Composer", lambda problem: None)
     monkeypatch.setattr(answering, "finished", lambda problem, database: ["a trial"])
     monkeypatch.setattr(answering, "others", lambda path: [])

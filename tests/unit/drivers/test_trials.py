@@ -88,12 +88,16 @@ def test_after_a_draft_only_the_bank_is_missing_and_behind_a_bank_no_draft_is(pl
             raise KeyboardInterrupt
 
     with working(found.run.path) as name:
+        dying = Trials(found.job(Dies(), worker=name))
         with pytest.raises(KeyboardInterrupt):
-            Trials(found.job(Dies(), worker=name)).first()
+            dying.first()
+        assert dying.finished()
+        assert not dying.begun, "Ray must not take the search for over"
         question = Drafted()
         question.draft = None  # is not asked for again
         again = Trials(found.job(question, worker=name))
         assert [again.first(), again.first()] == [True, False]
+        assert again.begun
         assert [t.origin for t in again.finished()] == ["draft", "bank"]
     old = place("old")
     with working(old.run.path) as name:

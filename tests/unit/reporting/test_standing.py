@@ -114,6 +114,14 @@ def test_a_draft_is_a_trial(more):
     assert standing.words().startswith("1 of 2 trials, best 0.5000")
 
 
+def test_the_pace_is_that_of_what_comes_behind_the_bank(clock):
+    standing = Standing(Budget(trials=10), clock=clock)
+    draft = told(0).model_copy(update={"origin": "draft"})
+    standing.answers([draft])
+    assert "left" not in later(standing, clock, [draft, told(1)], after=300.0)
+    assert later(standing, clock, [draft, told(1), told(2)], after=10.0).endswith("about 1 min 10 s left")
+
+
 def test_trials_of_two_values_have_no_best_one(clock):
     standing = Standing(Budget(trials=20), clock=clock)
     standing.trial(Finished(0, "sampler", Outcome(design=None, values=(0.5, 0.1)), "", 2.0, "complete"))

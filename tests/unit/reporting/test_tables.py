@@ -36,6 +36,10 @@ def test_a_plan_of_one_network_names_none():
     told = shown(plan_table(Plan((network("backbone", ["a"], (100, 5)),), 6, {"profile": 60.0})))
     assert "networks" not in told
     assert "trainings: 6 (the bank, then 5 designs) training samples: 100 for the bank, at most 5 for each" in told
+    told = shown(plan_table(Plan((network("backbone", ["a"], (110, 5)),), 6, {"profile": 60.0}, banks=2)))
+    assert (
+        "trainings: 6 (a draft, the bank, then 4 designs) training samples: 110 for a draft, the bank, at most" in told
+    )
 
 
 def test_a_profile_of_several_networks_has_a_table_of_each():

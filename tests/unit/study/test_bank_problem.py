@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eesearch.core.errors import DataError
+from eesearch.study.drafts import draft_rows
 from eesearch.study.trial import BANK
 from tests.unit.study.conftest import FIELDS, TRAINED, proposal
 
@@ -103,7 +104,7 @@ class TestStart:
         draft, bank, (profile,) = problem.draft(), problem.first(), problem.materials.profiles
         assert (draft.samples, bank.samples) == (TRAINED / 4, TRAINED)
         assert draft.design.model_copy(update={"data": bank.design.data}) == bank.design
-        learnt = problem.workshop._learned_from(draft.design)
+        learnt = problem.workshop.learned_from(draft.design)
         assert np.unique(learnt.y, return_counts=True)[1].tolist() == [TRAINED // 12] * 3, "stratified"
         ways = [{point.policy.criterion for point in problem.solved(o.design, profile).points} for o in (draft, bank)]
         assert "gate" not in ways[0]
@@ -115,7 +116,10 @@ class TestStart:
 
     def test_a_draft_is_refused_that_has_too_few_samples_for_its_classes(self, made):
         with pytest.raises(DataError, match=r"draft share.*training\.draft"):
-            made(training=FIELDS["training"] | {"draft": 0.01}).draft()
+            made(training=FIELDS["training"] | {"draft": 0.01})
+        study = made(training=FIELDS["training"] | {"draft": 0.1}).study
+        with pytest.raises(DataError, match=r"lacks classes.*no sample of class 2.*training\.draft"):
+            draft_rows(study, np.repeat([0, 1, 2], [500, 500, 2]))
 
 
 class TestWeighing:

@@ -107,6 +107,14 @@ def test_from_scratch_the_studys_own_training_section_is_used(config):
     assert study.name == f"toy-{config.key[:8]}-77-epochs"
 
 
+@pytest.mark.parametrize(
+    "searched", [{"training": {"draft": 0.1, "start": "backbone"}}, {"pruning": "asha"}, {"guide": "gain"}]
+)
+def test_how_the_search_went_about_it_is_not_asked_for_again(config, searched):
+    study = retraining(config.model_copy(update={"study": config.study | searched}))
+    assert (study.mode, study.training.draft, study.training.start) == ("design", None, "bank")
+
+
 def test_other_data_take_the_place_of_the_configurations(config, tmp_path):
     study = retraining(config, Retraining(data="other.npz"))
     assert study.data.source.endswith("/other.npz")
