@@ -24,6 +24,10 @@ from eesearch.study.policies import Candidates, ordered_hypervolume
 from eesearch.study.problem import Problem
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir, open_run
+from eesearch.study.strategies import spread
+
+FRONT_POINTS = 40
+"""Points of a final front that are kept; its hypervolumes are those of all."""
 
 
 class MissingRivalError(Exception):
@@ -167,7 +171,7 @@ def within(found: Sequence[Found], clock: float) -> list[Found]:
 def curve(found: Sequence[Found], backbone_errors: tuple[float, float]) -> list[dict[str, Any]]:
     """Hypervolume of the front so far, selected on calibration, on both splits; a row whenever calibration gains.
 
-    The last row holds the final front, too: (error, cost / backbone's cost) of each point on both splits.
+    The last row holds points of the final front, too: (error, cost / backbone's cost) of each on both splits.
 
     Args:
         found: In order of time; nothing at all is the front of no point.
@@ -188,5 +192,5 @@ def curve(found: Sequence[Found], backbone_errors: tuple[float, float]) -> list[
             rows[-1] = row  # nothing was found: only the time went on
         else:
             rows.append(row)
-    rows[-1]["front"] = json.dumps(np.concatenate([cal, test], axis=1).round(4).tolist())
+    rows[-1]["front"] = json.dumps(spread(np.concatenate([cal, test], axis=1).round(4).tolist(), FRONT_POINTS))
     return rows

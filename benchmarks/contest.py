@@ -231,6 +231,7 @@ def draw(rows: pd.DataFrame, path: Path, methods: Sequence[str]) -> None:
                 runs = [run for _, run in part[part["method"] == method].groupby("seed")]
                 if runs:
                     _line(axis, runs, column, method, number)
+            begins = part[column][part[column] > 0.0].min()
             label = "seconds of the search" if column == "seconds" else "training samples through the backbone"
             axis.set(
                 xscale="log",
@@ -238,6 +239,7 @@ def draw(rows: pd.DataFrame, path: Path, methods: Sequence[str]) -> None:
                 ylabel="hypervolume on test",
                 title=f"{question}, {clock:g} minutes",
                 ylim=(0.0, None),
+                xlim=(0.7 * begins, None),
             )
         axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(figure, path)
