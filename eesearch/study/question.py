@@ -232,7 +232,8 @@ class Study(Value):
         if self.mode == "bank" and scratch and "distill" in strategies and "backbone" in self.space.loss.teacher:
             raise ValueError("from scratch, distill has no trained backbone to learn from: write teacher: [final]")
         if self.training.draft is not None and (self.mode != "bank" or len(self.backbones) > 1):
-            raise ValueError("training.draft needs mode bank and one network")
+            got = f"mode {self.mode}, networks: {len(self.backbones)}"
+            raise ValueError(f"training.draft needs mode bank and one network; got {got}")
         if self.mode != "bank" and self.training.start != "bank":
             raise ValueError(f"training.start needs mode bank; got mode {self.mode}")
         if self.driver == "ray" and self.resources.accelerator == "cuda" and not self.resources.gpus:

@@ -48,9 +48,6 @@ class Points(Question):
 
     directions = ("minimize", "minimize")
 
-    def draft(self):
-        return None
-
     def first(self):
         return None
 

@@ -166,3 +166,18 @@ def test_a_score_that_is_not_a_number_is_the_least_sure():
     assert np.isnan(scores[0, 0])
     assert scores[1, 0] == scores[2, 0] > 0.5
     assert correct[1:, 0].tolist() == [True, True]
+
+
+def test_what_an_exit_says_is_worked_out_once_for_every_scoring(table, fit):
+    plain, fitted = Scoring("margin"), Scoring("margin", fits=(fit,))
+    first = stop_output(table, [0, 1], plain)
+    assert stop_output(table, [1], Scoring("margin")) is first, "who came before does not matter"
+    assert not first[0].flags.writeable
+    for other in (fitted, Scoring("max_prob")):
+        fresh = ExitTable(table.logits, table.labels, table.exits, "cal", "s")
+        got, wanted = stop_output(table, [1], other), stop_output(fresh, [1], other)
+        assert (got[0] == wanted[0]).all()
+        assert (got[0] != first[0]).any()
+    everybody = Scoring("patience")
+    assert (stop_output(table, [0, 1], everybody)[0] == stop_output(on("test", table), [0, 1], everybody)[0]).all()
+    assert stop_output(table, [0, 1], everybody) is not stop_output(table, [0, 1], everybody), "paths are too many"
