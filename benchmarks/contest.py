@@ -222,7 +222,7 @@ def told(sheet: Sheet, methods: Sequence[str]) -> None:
 
 
 def draw(rows: pd.DataFrame, path: Path, methods: Sequence[str]) -> None:
-    """Hypervolume on test against seconds and against samples: medians over seeds, a line per competitor."""
+    """Hypervolume on test against seconds and against samples: medians and ranges over seeds, a line per competitor."""
     parts = rows.groupby(["question", "clock"], sort=False)
     figure = Figure(figsize=(11, 4.6 * len(parts)), layout="constrained")
     for axes, ((question, clock), part) in zip(figure.subplots(len(parts), 2, squeeze=False), parts, strict=True):
@@ -252,11 +252,12 @@ def _line(axis: Any, runs: list[pd.DataFrame], column: str, method: str, number:
         return
     times = np.unique(np.concatenate([run[column].clip(lower=1.0) for run in runs]))
     values = np.stack([_steps(run, column, times) for run in runs])
-    marker = "o" if max(map(len, runs)) < 4 else ""
     axis.plot(
-        times, np.median(values, axis=0), label=method, marker=marker, ms=5, lw=1.4 if number else 2.6,
+        times, np.median(values, axis=0), label=method, marker="o", markevery=[-1], ms=5, lw=1.4 if number else 2.6,
         color=PALETTE[number], drawstyle="steps-post",
     )  # fmt: skip
+    reach = {"color": PALETTE[number], "alpha": 0.15, "lw": 0, "step": "post"}
+    axis.fill_between(times, values.min(axis=0), values.max(axis=0), **reach)
 
 
 def _steps(run: pd.DataFrame, column: str, times: np.ndarray) -> np.ndarray:

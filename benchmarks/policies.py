@@ -358,7 +358,8 @@ def draw(rows: pd.DataFrame, title: str, path: Path) -> None:
     shown = rows[rows["pick"] != STATIC].groupby(["method", "pick", "allowed"])["drop"].median()
     left.set(ylabel="accuracy lost on the other half (points)", ylim=(None, 100 * max(shown.max(), max(DROPS)) + 0.5))
     left.set_title("the cheapest within 0, 0.5, 1, 2 points (naive)", fontsize=10)
-    right.set_title("what can be promised, and whole networks", fontsize=10)
+    whole = ", and whole networks" if rows["method"].isin(CASCADES).any() else ""
+    right.set_title(f"what can be promised{whole}", fontsize=10)
     figure.suptitle(f"{title}: medians and ranges over halvings", fontsize=11)
     save(figure, path)
 

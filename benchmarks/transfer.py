@@ -305,10 +305,9 @@ def draw(rows: pd.DataFrame, path: Path, title: str) -> None:
             own = part[(part["part"] == "points") & (part["set"] == name)]
             axis.plot(own["macs_ratio"], own["ratio"], MARKERS[name], ms=5, mew=0, color=colour, label=name)
         axis.axline((0, 0), slope=1, color="#bbbbbb", lw=0.8, zorder=0)
-        ranked = part[(part["part"] == "ranks") & (part["set"] == "random")]
-        told = f"tau {ranked['tau'].median():.2f}, itself {ranked['tau_itself'].median():.2f}"
-        axis.set_title(f"{device}\n{told}", fontsize=9)
-        axis.set(xlabel="multiply-adds / backbone's", ylabel="time / backbone's")
+        tau = part[part["part"] == "ranks"].groupby("set")["tau"].median()
+        axis.set_title(f"{device}\ntau: random {tau['random']:.2f}, placements {tau['placements']:.2f}", fontsize=9)
+        axis.set(xlabel="multiply-adds / backbone's", ylabel="predicted time / backbone's")
     if shared is not None:
         figure.legend(*shared.get_legend_handles_labels(), frameon=False, loc="lower left", ncols=3)
     _regrets(figure.add_subplot(grid[:, -1]), rows, devices)
