@@ -49,7 +49,7 @@ lint: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# The quick forms of all benchmarks; those of proof (README, Results) run on scikit-learn's digits. earlyon is a rival.
+# Quick forms of benchmarks; those of proof (README, Results) run on scikit-learn's digits. earlyon is a rival.
 BENCHMARKS := modes solver chaos scaling search_cost ablation policies branchynet tiny transfer
 bench: setup
 	$(PIP) install --quiet -c constraints.txt --no-deps earlyon==0.3.0

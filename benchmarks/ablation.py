@@ -38,7 +38,8 @@ from eesearch.core.front import Front
 from eesearch.core.policy import Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
 from eesearch.drivers.guides import Asked, Proposer
-from eesearch.drivers.samplers import distributions, make_pruner
+from eesearch.drivers.pruners import make_pruner
+from eesearch.drivers.samplers import distributions
 from eesearch.solve.keys import outputs_of
 from eesearch.solve.optimism import FoldPoints
 from eesearch.solve.placed import evaluations

@@ -47,7 +47,6 @@ from eesearch.solve.placed import Placed, evaluations, thresholded
 from eesearch.study.handmade import by_hand, exit_table
 from eesearch.study.materials import load_study_data
 from eesearch.study.picks import Picked
-from eesearch.study.points import is_backbone
 from eesearch.study.question import Study
 from eesearch.study.strategies import spread as spread_over
 from eesearch.study.verified import Verified, policy_key
@@ -84,7 +83,7 @@ def ours(run: Run, network: Network) -> Iterator[Entry]:
         except PickError:
             yield Entry(OURS, name, None)
         else:
-            yield Entry(OURS, name, None if is_backbone(picked.point) else picked)
+            yield Entry(OURS, name, None if device.is_backbone(picked.point) else picked)
 
 
 def branchynet(run: Run, network: Network) -> Iterator[Entry]:

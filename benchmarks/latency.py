@@ -32,7 +32,6 @@ from scipy.stats import spearmanr
 from eesearch.costs.devices import parse_device, usable_cores
 from eesearch.reporting.console import ProgressBars
 from eesearch.study.picks import Picked
-from eesearch.study.points import is_backbone
 from eesearch.study.run import Run
 from eesearch.study.strategies import spread
 from eesearch.study.verified import Verified, policy_key
@@ -45,7 +44,7 @@ COLORS = {"eager": "#0072b2", "compile": "#cc79a7", "onnxruntime": "#d55e00", "o
 def rows_of(run: Run, name: str, options: argparse.Namespace) -> Iterator[dict[str, object]]:
     """Points of the run's first front, predicted and measured on a device."""
     front = run.device()
-    chosen = spread([Picked(front, point) for point in front.points if not is_backbone(point)], options.points)
+    chosen = spread([Picked(front, point) for point in front.points if not front.is_backbone(point)], options.points)
     known = {(e.policy, e.device): e for e in run.directory.verified() if e.processes >= options.processes}
     missing = [picked for picked in chosen if (policy_key(picked.point.cal), name) not in known]
     if missing:

@@ -28,7 +28,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from eesearch.drivers.samplers import distributions, make_pruner
+from eesearch.drivers.pruners import make_pruner
+from eesearch.drivers.samplers import distributions
 from eesearch.study.bank_problem import BankProblem
 from eesearch.study.files import load_study
 from eesearch.study.modes import build_problem

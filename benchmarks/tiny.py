@@ -52,7 +52,6 @@ from eesearch.reporting.console import ProgressBars
 from eesearch.study.files import load_study
 from eesearch.study.materials import load_study_data
 from eesearch.study.picks import Picked
-from eesearch.study.points import is_backbone
 from eesearch.study.question import Study
 from eesearch.study.run import Run
 from eesearch.study.verified import Verified, policy_key
@@ -104,14 +103,14 @@ def picked(run: Run, drops: Sequence[float]) -> dict[tuple[str, str], Picked | N
             except PickError:
                 found[kind, f"{drop:.1%}"] = None
             else:
-                found[kind, f"{drop:.1%}"] = None if is_backbone(pick.point) else pick
+                found[kind, f"{drop:.1%}"] = None if pick.device.is_backbone(pick.point) else pick
     return found
 
 
 def static(run: Run) -> dict[tuple[str, str], Picked | None]:
     """The sub-networks where everybody leaves at the same exit, as a front of their own."""
     device = run.device(DEVICE)
-    points = tuple(point for point in device.static if not is_backbone(point))
+    points = tuple(point for point in device.static if not device.is_backbone(point))
     front = device.model_copy(update={"points": points})
     named = [(point, point.cal.policy.exits[0]) for point in points]
     return {("static", f"{exit_name(at)} ({at.head})"): Picked(front, point) for point, at in named}

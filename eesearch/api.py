@@ -87,7 +87,7 @@ def search(
     fields.setdefault("devices", [device])
     fields["budget"] = {"trials": 1000, "timeout": budget, **fields.get("budget", {})}
     if max_drop is not None:
-        fields["objectives"] = {"max_drop": max_drop}
+        fields["objectives"] = {**fields.get("objectives", {}), "max_drop": max_drop}
     resolved = validate(Study, fields, "eesearch.search")
     with ProgressBars() as bars:  # silent unless standard error is a terminal
         path = Path("runs") / resolved.name

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eesearch.study.inspection import InspectedNetwork
 
 MODEL_HELP = "timm:NAME, torchvision:NAME, hf:FOLDER, or package.module:function."
-DATA_HELP = "An .npz file, a folder of images, torchvision:NAME, hf:FOLDER, or package.module:function."
+DATA_HELP = "An .npz or .csv file, a folder of images, torchvision:NAME, hf:FOLDER, or package.module:function."
 
 
 @app.command()
@@ -33,8 +33,8 @@ def init(
 ) -> None:
     """Write a study file for a model and data, after a look at both; asks for what no flag says."""
     if example is not None:
-        if model or data or device:
-            raise StudyError("--example copies a study as it is", do="Leave out --model, --data and --device.")
+        if model or data or device or weights or arg or data_arg or tokenizer:
+            raise StudyError("--example copies a study as it is", do="Leave out all but --out.")
         from eesearch.study.files import copy_example
 
         for path in copy_example(example, out or Path(f"{example}.yaml")):

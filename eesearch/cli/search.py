@@ -138,7 +138,7 @@ def profile(
     if bundle is not None:
         if device or out is not None:
             raise StudyError("--bundle measures nothing", do="Leave --device and --out to the machine that it is for.")
-        _bundle(question, bundle, quiet=quiet)
+        _bundle(study, question, bundle, quiet=quiet)
         return
     devices = device or list(question.devices)
     if out is not None and len(devices) != 1:
@@ -149,7 +149,7 @@ def profile(
         console().print(*profile_tables(measured))
 
 
-def _bundle(question: Study, out: Path, *, quiet: bool) -> None:
+def _bundle(study: str, question: Study, out: Path, *, quiet: bool) -> None:
     from eesearch.api import bundle
     from eesearch.reporting.console import ProgressBars
 
@@ -159,7 +159,7 @@ def _bundle(question: Study, out: Path, *, quiet: bool) -> None:
     print("  python3 -m venv kit-env && kit-env/bin/pip install onnxruntime numpy")
     print(f"  kit-env/bin/python {out.name} --out profile.json")
     print("and here, with the profile that comes back:")
-    print(f"  eesearch profile {question.name} --device profile.json")
+    print(f"  eesearch profile {study} --device profile.json")
 
 
 @app.command()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 PICTURES: dict[str, Literal["png", "svg", "pdf"]] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+REPORTS: dict[str, Literal["html", "png", "svg", "pdf", "md"]] = {**PICTURES, ".html": "html", ".md": "md"}
 
 
 @app.command()
@@ -39,6 +40,8 @@ def front(
     from eesearch.study.picks import Wanted, chosen_points, find_device
     from eesearch.study.rundir import RunDir
 
+    if at != "mean" and budget_ms is None:
+        raise InputError(f"--at {at} says which latency a budget is for", do="Give --budget-ms, too.")
     answers = RunDir(run).answers()
     timed = [d for d in answers.devices if d.axis == "latency_ms" or budget_ms is None]
     devices = [find_device(answers.devices, device)] if device else timed or answers.devices
@@ -51,14 +54,18 @@ def front(
 def report(
     run: RunArgument,
     form: Annotated[
-        Literal["html", "png", "svg", "pdf", "md"], typer.Option("--format", help="What to make.")
-    ] = "html",
+        Literal["html", "png", "svg", "pdf", "md"] | None,
+        typer.Option("--format", help="What to make; what --out ends in, or else html.", show_default=False),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The file; in the run directory by default.")] = None,
 ) -> None:
     """Draw a run's answers again: the interactive page, a picture, or Markdown."""
     from eesearch.api import report as draw
 
-    print(draw(run, form, out=out))
+    ending = REPORTS.get(out.suffix) if out else None
+    if form and ending and form != ending:
+        raise InputError(f"--out {out} is no {form}", do="Leave out --format, or let the name end in it.")
+    print(draw(run, form or ending or "html", out=out))
 
 
 @app.command()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import eq
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
+from eesearch.core.errors import StoreError
 from eesearch.core.registry import STRATEGIES
 
 OUTPUT = "output"
@@ -239,10 +240,20 @@ class Cascade(Design):
         return (*self.members, *self.whole)
 
     @property
+    def keeps_reference(self) -> bool:
+        """Whether the network that all is compared with was not trained any further."""
+        return self.reference in self.whole or self.members[self.reference].strategy == "separate"
+
+    @property
     def key(self) -> str:
         """Content key: equal iff all members are."""
         designs = {name: design.key for name, design in self.members.items()}
         return content_key("cascade", designs, self.whole, self.reference)
+
+
+def with_reference(designs: Iterable[Design]) -> Cascade | None:
+    """The first cascade whose reference was not trained any further: where the unmodified network is to be found."""
+    return next((each for each in designs if isinstance(each, Cascade) and each.keeps_reference), None)
 
 
 def trained_alone(design: Design) -> Design:
@@ -257,6 +268,10 @@ def _as_cascade(fields: object) -> object:
 
 AnyDesign = Annotated[SerializeAsAny[Design], BeforeValidator(_as_cascade)]
 """A design, or a cascade of them, as a field of a value that is written and read again."""
+
+
+LINK = r"""^(8bit@[^"'\\{}#\x00-\x1f\x7f\x{2028}\x{2029}]+)?$"""
+"""Of links: whatever modules are called, and nothing that would end a string or comment of exported code."""
 
 
 class ExitId(Value):
@@ -274,8 +289,8 @@ class ExitId(Value):
     network: str
     cut: str
     head: str
-    tier: str = Field(default="", exclude_if=partial(eq, ""))
-    link: str = Field(default="", exclude_if=partial(eq, ""))
+    tier: str = Field(default="", pattern=r"^[A-Za-z0-9_-]*$", exclude_if=partial(eq, ""))
+    link: str = Field(default="", pattern=LINK, exclude_if=partial(eq, ""))
 
     @property
     def is_output(self) -> bool:
@@ -300,6 +315,18 @@ class ExitId(Value):
     def __str__(self) -> str:
         placed = f"@{self.tier}" if self.tier else ""
         return f"{self.network}:{self.cut}:{self.head}{placed}{' ' if self.link else ''}{self.link}"
+
+
+def read_exits(text: str) -> tuple[ExitId, ...]:
+    """The exits of a table or fit, as the store keeps them in its metadata.
+
+    Raises:
+        StoreError: there are none, or what is there is not written by eesearch.
+    """
+    try:
+        return tuple(ExitId(**fields) for fields in json.loads(text))
+    except (ValueError, TypeError) as error:  # pydantic's, too
+        raise StoreError("a table or fit of the store has exits that are none", got=error) from None
 
 
 def place_of(exit_id: ExitId) -> tuple[str, ...]:

@@ -195,6 +195,10 @@ class Front:
         return frame[[*frame.columns.drop("design"), "design"]] if len(frame) else frame
 
 
+LEAST_ERROR = 1e-12
+"""Of a reference point where no error is allowed: what then counts is the cheapest point that makes none."""
+
+
 def hypervolume(values: NDArray[np.float64], error: float) -> float:
     """Share of the rectangle (0, 0) .. (error, 1) that points dominate, or minus the smallest shortfall.
 
@@ -202,7 +206,7 @@ def hypervolume(values: NDArray[np.float64], error: float) -> float:
         values: (error, cost / backbone's cost). [P, 2]
         error: Of the reference point.
     """
-    reference = np.array([error, 1.0])
+    reference = np.array([max(error, LEAST_ERROR), 1.0])
     excess = np.maximum(values - reference, 0.0).sum(-1)
     if not len(values) or excess.min() > 0.0:
         return -float(excess.min()) if len(values) else -2.0
@@ -254,7 +258,7 @@ def describe(evaluation: Evaluation) -> dict[str, str | float]:
         "exits": "|".join(exit_name(e) for e in policy.exits),
         "heads": "|".join(e.head for e in policy.exits),
         "criterion": policy.decision,
-        "thresholds": "|".join(f"{t:.6g}" for t in policy.thresholds),
+        "thresholds": "|".join(str(t) for t in policy.thresholds),
         "exit_rate": "|".join(f"{r:.4f}" for r in evaluation.exit_rate),
         "strategy": evaluation.strategy,
         "design": evaluation.design,

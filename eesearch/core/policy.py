@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from eesearch.core.design import ExitId, Value
-from eesearch.core.errors import PolicyError
+from eesearch.core.design import ExitId, Value, read_exits
+from eesearch.core.errors import PolicyError, StoreError
 from eesearch.core.registry import ANSWERS, CRITERIA
 
 
@@ -93,6 +93,11 @@ class Policy(Value):
         return tuple(stop.exit for stop in self.stops)
 
     @property
+    def asks_at_once(self) -> bool:
+        """Whether every sample goes to the last resort, and no network runs."""
+        return self.stops[0].exit.is_last_resort
+
+    @property
     def thresholds(self) -> tuple[float, ...]:
         """One per stop; the last is -inf."""
         return tuple(stop.threshold for stop in self.stops)
@@ -159,9 +164,15 @@ class Fit:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, str]) -> Fit:
-        """Inverse of `arrays`."""
-        exits = tuple(ExitId(**e) for e in json.loads(meta["exits"]))
-        return cls(meta["kind"], exits, arrays["parameters"].astype(np.float32), arrays["fold"].astype(np.int16))
+        """Inverse of `arrays`.
+
+        Raises:
+            StoreError: the kind is no name (it becomes one in exported code), or exits are none.
+        """
+        if not meta["kind"].isidentifier():
+            raise StoreError("a fit of no kind", got=meta["kind"], expected="temperature, ensemble, gate, ...")
+        parameters, fold = arrays["parameters"].astype(np.float32), arrays["fold"].astype(np.int16)
+        return cls(meta["kind"], read_exits(meta["exits"]), parameters, fold)
 
 
 Array = Any

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from eesearch.core.design import ExitId, place_of, rows_of
+from eesearch.core.design import ExitId, place_of, read_exits, rows_of
 from eesearch.core.errors import PolicyError
 from eesearch.core.weights import Weights, mean_right
 
@@ -124,8 +124,12 @@ class ExitTable:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, str]) -> ExitTable:
-        """Inverse of `arrays`."""
-        exits = tuple(ExitId(**e) for e in json.loads(meta["exits"]))
+        """Inverse of `arrays`.
+
+        Raises:
+            StoreError: its exits are none.
+        """
+        exits = read_exits(meta["exits"])
         logits, labels = arrays["logits"].astype(np.float32), arrays["labels"].astype(np.int64)
         weights = arrays["weights"].astype(np.int64) if "weights" in arrays else None
         return cls(logits, labels, exits, meta["split"], meta["samples"], weights)

@@ -64,7 +64,7 @@ def measure_calls(
             noise=found.noise,
             batch=samples,
         )
-        told = found.mj.keys() >= found.timings.keys()
+        told = found.mj.keys() >= found.timings.keys() and found.mj[names.prefixes[-1]] > 0.0  # it did tick
         parts = _by_part(names, found.mj) if told else {}
         energy = EnergyProfile(**{f"{part}_mj": value for part, value in parts.items()}) if told else None
         called.append(Called(latency, energy))

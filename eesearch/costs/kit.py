@@ -6,7 +6,8 @@ and which hash each entry has, and one script. What comes back is a profile, of 
 `devices: [pi4.json]` reads it.
 
 Weights do not matter for the time that a network takes, and are not sent: every large tensor is its own first values
-over and over (so of the usual size, and packed to almost nothing). A kit therefore tells nobody what was learnt.
+over and over (so of the usual size, and packed to almost nothing). Of a network with weights, a kit thus tells the
+small tensors, and the beginnings of the others.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ Then copy profile.json back: it is a device of the study, `devices: [profile.jso
                  Samples lie in the memory of the host: what a call takes includes the way to the GPU and back
 --quick          one process and few rounds: a first look
 
-Let nothing else run meanwhile. The weights in here are not the learnt ones: they do not matter for the speed.
+Let nothing else run meanwhile. Most weights in here are made up: they do not matter for the speed.
 The script in the kit, {script}, can be read, and be run on the kit from beside it.
 """
 

@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eesearch.core.design import content_key
 from eesearch.core.errors import StudyError
-from eesearch.core.front import hypervolume
+from eesearch.core.front import LEAST_ERROR, hypervolume
 from eesearch.drivers.records import outcome_of
 from eesearch.drivers.samplers import distributions, make_sampler
 from eesearch.study.trial import SearchProblem
@@ -98,7 +98,7 @@ def scalarized(fronts: Fronts, deepest: Sequence[float], direction: NDArray[np.f
     """
     reached = []
     for front, error in zip(fronts, deepest, strict=True):
-        inside = np.maximum(0.0, 1.0 - front / np.array([error, 1.0]))  # [P, 2]
+        inside = np.maximum(0.0, 1.0 - front / np.array([max(error, LEAST_ERROR), 1.0]))  # [P, 2]
         reached.append(float(((inside / direction) ** 2).min(axis=1).max(initial=0.0)))
     return sum(reached) / len(reached)
 

@@ -29,8 +29,8 @@ def drive(job: Job) -> None:
                 continue
             try:
                 run_claim(job.problem, trials, claim, pruned=pruned)
-            except BaseException:  # stopped, or the disk is full: whoever goes on repeats the trial
-                trials.give_back(claim)
+            except BaseException as error:  # stopped, or the disk is full: whoever goes on repeats the trial
+                trials.give_back(claim, stopped=not isinstance(error, Exception))
                 raise
 
 

@@ -149,13 +149,13 @@ class Asking(Searcher):
             self._trials.report(claim, int(last[EPOCH]), float(last[VALUE]))
             self._trials.prune(claim, int(last[SAMPLES]))
         else:
-            self._trials.give_back(claim)
+            self._trials.give_back(claim, stopped=False)
         del self._claims[trial_id], self._taken[trial_id]
 
     def give_back(self) -> None:
         """The search ends: whatever is not told yet is for the next one."""
         for trial_id in list(self._claims):
-            self._trials.give_back(self._claims.pop(trial_id))
+            self._trials.give_back(self._claims.pop(trial_id), stopped=self.error is None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune writes down what it was given; nobody reads that."""

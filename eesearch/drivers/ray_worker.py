@@ -99,7 +99,7 @@ class Training:
             result = {OUTCOME: self._problem.run(self._params, report).model_dump_json()}
         except StoppedEarlyError:
             result = {}
-        except RunError as error:  # the disk, not the design
+        except (RunError, OSError) as error:  # the disk, not the design
             result = {BROKEN: str(error)}
         except Exception as error:  # whatever a design runs into is its trial's failure; the search goes on
             result = {FAILURE: f"{type(error).__name__}: {error}"}

@@ -11,18 +11,31 @@ from eesearch.study.trial import SAMPLER, Finished, Outcome, SearchProblem
 OUTCOME, ERROR, ORIGIN, SAMPLES = "outcome", "error", "origin", "samples"
 """Attributes of a trial: what it found, why it failed, who proposed it, how many samples it has learnt from."""
 
-WORKER, RETRY_OF = "worker", "retry_of"
-"""Attributes of a trial: the process that runs it, the killed trial that it repeats."""
+WORKER, RETRY_OF, PLACE = "worker", "retry_of", "place"
+"""Attributes of a trial: the process that runs it; the interrupted trial that it repeats; the number that it would have
+had if none had been interrupted."""
+
+RUNG = "completed_rung_"
+"""Prefix of the attributes in which Optuna keeps the value with which a trial came to each rung."""
 
 STATES: dict[TrialState, Literal["complete", "failed", "pruned"]] = {
     TrialState.COMPLETE: "complete", TrialState.FAIL: "failed", TrialState.PRUNED: "pruned",
 }  # fmt: skip
 
 
+def interrupted(trial: FrozenTrial) -> bool:
+    """Whether the process that ran a trial died or was stopped: it is tried again."""
+    return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
+
+
 def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial ended by itself, well or badly; a killed one did not."""
-    failed = trial.state == TrialState.FAIL and ERROR in trial.user_attrs
-    return failed or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    """Whether a trial ended by itself, well or badly."""
+    return trial.state.is_finished() and not interrupted(trial)
+
+
+def rungs(trial: FrozenTrial) -> dict[str, float]:
+    """What a pruner has noted of a trial."""
+    return {name: value for name, value in trial.system_attrs.items() if name.startswith(RUNG)}
 
 
 def origin_of(trial: FrozenTrial) -> str:
@@ -61,7 +74,7 @@ def carried(trial: FrozenTrial, problem: SearchProblem | None = None) -> FrozenT
 
     Args:
         trial: Ended.
-        problem: Values it anew; None: its values stay.
+        problem: Values it anew, and what it was worth after each epoch is forgotten; None: its values stay.
     """
     attributes = {name: value for name, value in trial.user_attrs.items() if name != RETRY_OF}
     values, outcome = trial.values, outcome_of(trial)
@@ -75,7 +88,8 @@ def carried(trial: FrozenTrial, problem: SearchProblem | None = None) -> FrozenT
         params=trial.params,
         distributions=trial.distributions,
         user_attrs=attributes,
-        intermediate_values=trial.intermediate_values,
+        intermediate_values={} if problem is not None else trial.intermediate_values,
+        system_attrs={} if problem is not None else rungs(trial),
     )
     copy.datetime_start, copy.datetime_complete = trial.datetime_start, trial.datetime_complete
     return copy

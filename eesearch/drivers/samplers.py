@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners by name, with settings for searches of tens to hundreds of trainings.
+"""Optuna's samplers by name, with settings for searches of tens to hundreds of trainings.
 
 A sampler is made anew for every proposal, with a seed of its own: what it knows, it reads from the trials that it is
 shown (`drivers.guides`). So an interrupted search goes on as an undisturbed one would have.
@@ -10,7 +10,6 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 
-import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
@@ -134,25 +133,3 @@ def _takes_seed(make: Callable[..., object]) -> bool:
     except (TypeError, ValueError):  # written in C
         return False
     return any(p.name == "seed" or p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted)
-
-
-def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner | None:
-    """What stops designs that do not look promising; None for `none`, and where one epoch is all there is.
-
-    Up to eight epochs, rungs lie at 1, 2, 4, ... epochs and half of the trials pass each; beyond, at 1, 3, 9, ... and
-    a third passes. `asha` compares a trial with all that came to the same rung before; `hyperband` lets a share of the
-    trials run longer before their first rung; `median` stops a trial whose best value so far is below the median of
-    the others' at the same epoch, from the sixth trial and a fifth of the epochs on.
-
-    Args:
-        name: `none`, `asha` (asynchronous successive halving), `hyperband`, `median`.
-        epochs: Of a whole training.
-    """
-    if name == "none" or epochs < 2:
-        return None
-    factor = 2 if epochs <= 8 else 3
-    if name == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=factor)
-    if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=factor)
-    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 5))

@@ -25,20 +25,24 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from eesearch.core.locks import locked
 from eesearch.drivers.guides import Asked, Proposer
 from eesearch.drivers.job import Job
+from eesearch.drivers.pruners import make_pruner
 from eesearch.drivers.records import (
     ERROR,
     ORIGIN,
     OUTCOME,
+    PLACE,
     RETRY_OF,
     SAMPLES,
     WORKER,
     as_finished,
     busy_seconds,
     counts,
+    interrupted,
     origin_of,
+    rungs,
     samples_of,
 )
-from eesearch.drivers.samplers import distributions, make_pruner
+from eesearch.drivers.samplers import distributions
 from eesearch.drivers.storage import DATABASE_ERRORS
 from eesearch.drivers.studies import name_study, open_study
 from eesearch.study.trial import DRAFT, Finished, Outcome, Params
@@ -46,8 +50,8 @@ from eesearch.study.workers import is_here, lives, living
 
 log = logging.getLogger(__name__)
 
-KILLS = "kills"
-"""Attribute of a trial: how often it was begun and not ended before."""
+KILLS, STOPPED = "kills", "stopped"
+"""Attributes of a trial: how often its process died before; whether somebody stopped its process."""
 
 MOST_KILLS = 10
 """A trial that is killed more often is taken for the reason of it."""
@@ -222,7 +226,7 @@ class Trials:
         trials = self._all()
         retried = {t.user_attrs.get(RETRY_OF) for t in trials}
         for trial in trials:
-            if trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and trial.number not in retried:
+            if interrupted(trial) and trial.number not in retried:
                 self._study.add_trial(_again(trial))
 
     def _dead(self, trial: FrozenTrial, silent: Container[int]) -> bool:
@@ -238,10 +242,10 @@ class Trials:
         known = [t.params for t in trials if counts(t) or t.state == TrialState.RUNNING]
         for origin, params in self._seeds or ():  # not by origin: two devices may propose by the same rule
             if params not in known:
-                return self._queued(params, {ORIGIN: origin})
-        return self._queued(self._proposer.propose(self._study, asked), {})
+                return self._queued(params, {ORIGIN: origin, PLACE: asked})
+        return self._queued(self._proposer.propose(self._study, asked), {PLACE: asked})
 
-    def _queued(self, params: Params, attributes: dict[str, str]) -> FrozenTrial:
+    def _queued(self, params: Params, attributes: dict[str, str | int]) -> FrozenTrial:
         space = distributions(self._problem.parameters)
         return create_trial(state=TrialState.WAITING, params=dict(params), distributions=space, user_attrs=attributes)
 
@@ -273,11 +277,16 @@ class Trials:
         """The trial was stopped early, after so many training samples; it counts."""
         self._end(claim, TrialState.PRUNED, {SAMPLES: samples})
 
-    def give_back(self, claim: Claim) -> None:
-        """This process is stopped; whoever goes on repeats the trial, at once if the database can still be told."""
+    def give_back(self, claim: Claim, *, stopped: bool) -> None:
+        """This process ends; whoever goes on repeats the trial, at once if the database can still be told.
+
+        Args:
+            claim: Of this process.
+            stopped: Somebody wants the process to end, so the trial is not suspected of being the reason.
+        """
         self._claims.pop(claim.number, None)
         try:
-            self._settle(claim, TrialState.FAIL, {}, None)
+            self._settle(claim, TrialState.FAIL, {STOPPED: 1} if stopped else {}, None)
         except DATABASE_ERRORS as error:
             log.debug("trial %d could not be given back: %s", claim.number, error)
 
@@ -337,8 +346,9 @@ class Trials:
 
 def _again(trial: FrozenTrial) -> FrozenTrial:
     """A killed trial, queued; or failed, if it seems to kill whoever runs it."""
-    kills = int(trial.user_attrs.get(KILLS, 0)) + 1
+    kills = int(trial.user_attrs.get(KILLS, 0)) + (STOPPED not in trial.user_attrs)
     attributes = {RETRY_OF: trial.number, ORIGIN: origin_of(trial), KILLS: kills}
+    attributes |= {PLACE: trial.user_attrs[PLACE]} if PLACE in trial.user_attrs else {}
     if kills > MOST_KILLS:
         attributes[ERROR] = f"its process was killed {kills} times while it ran (out of memory?)"
     return create_trial(
@@ -346,5 +356,6 @@ def _again(trial: FrozenTrial) -> FrozenTrial:
         params=trial.params,
         distributions=trial.distributions,
         user_attrs=attributes,
+        system_attrs=rungs(trial),
         intermediate_values=trial.intermediate_values,
     )

@@ -3,7 +3,8 @@
     runner = Runner("folder")                  # where stage_0.pte, stage_1.pte, ..., thresholds.json lie
     answer, exit, score = runner.predict(x)    # raw samples [N, ...], one after the other
 
-thresholds.json may be edited: a sample leaves at the first stop where its score is at least the threshold; null: all.
+thresholds.json may be edited: a sample leaves at the first stop where its score is at least the threshold; null: all,
+1e308: none.
 """
 
 import json

@@ -155,8 +155,12 @@ def _encoder_layer(layer: Any) -> Arguments:
     if isinstance(layer.activation, nn.Module):
         activation = Expression(layer_source(layer.activation, "activation"))
     else:
-        name = layer.activation.__name__
-        activation = name if name in ("relu", "gelu") else Expression(f"torch.nn.functional.{name}")
+        name = getattr(layer.activation, "__name__", "")
+        known = {"torch.nn.functional": nn.functional, "torch": torch}
+        where = next((path for path, module in known.items() if getattr(module, name, None) is layer.activation), None)
+        if where is None:
+            raise _refused("activation", name or repr(layer.activation), "is no function of torch.nn.functional")
+        activation = name if name in ("relu", "gelu") else Expression(f"{where}.{name}")
     return {
         "d_model": layer.self_attn.embed_dim,
         "nhead": layer.self_attn.num_heads,

@@ -5,7 +5,8 @@
 
 network.onnx beside it is the same in one graph with If nodes, for one sample at a time (x of batch 1).
 
-thresholds.json may be edited: a sample leaves at the first stop where its score is at least the threshold; null: all.
+thresholds.json may be edited: a sample leaves at the first stop where its score is at least the threshold; null: all,
+1e308: none.
 """
 
 import json

@@ -64,15 +64,19 @@ def stage_model(stage: Lowered, number: int) -> Any:
     return export_onnx(stage.module, stage.example, stage.inputs, stage.outputs, what=f"stage {number}")
 
 
+NEVER = 1e308
+"""A threshold that no score reaches, as JSON can say it."""
+
+
 def write_thresholds(chosen: Chosen, path: Path, **more: Any) -> None:
-    """Write `thresholds.json`, and `more` beside them; null is where everybody leaves."""
+    """Write `thresholds.json`, and `more` beside them; null is where everybody leaves, 1e308 where nobody does."""
     facts = {
-        "thresholds": [None if threshold == -inf else threshold for threshold in chosen.thresholds],
+        "thresholds": [None if threshold == -inf else min(threshold, NEVER) for threshold in chosen.thresholds],
         "exits": list(chosen.exits),
         "class_names": list(chosen.class_names),
         **more,
     }
-    (path / THRESHOLDS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    (path / THRESHOLDS).write_text(json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def runner_source(module: str) -> str:

@@ -176,6 +176,17 @@ class Backbone(nn.Module):
         used = {name: tensors[inner].detach() for name, inner in self.origin.names}
         return {**used, **self.origin.unused}
 
+    def load_any(self, state: Mapping[str, Tensor]) -> None:
+        """Copy a state dict of the user's model into this network; or its own, as older versions stored it.
+
+        Raises:
+            ModelError: names or shapes are not this network's.
+        """
+        if state.keys() == self.state_dict().keys():
+            self.load_state_dict(state)
+        else:
+            self.load_original(state)
+
     def load_original(self, state: Mapping[str, Tensor]) -> None:
         """Copy a state dict of the user's model into this network.
 

@@ -64,13 +64,16 @@ def _in_parts(network: RecurrentClassifier, x: Tensor) -> Tensor:
     given: tuple[Any, ...] = ()
     begin = 0
     for end in network.ends:
-        hidden, state = network.rnn(network.embed(x[:, begin:end]), *given)
-        carried = [part.transpose(0, 1) for part in ((state[0], state[1]) if is_lstm else (state,))]
+        part = x
+        if end < network.ends[-1]:  # what is still to come goes on, and nothing else
+            part, x = x[:, : end - begin], x[:, end - begin :]
+        hidden, state = network.rnn(network.embed(part), *given)
+        carried = [each.transpose(0, 1) for each in ((state[0], state[1]) if is_lstm else (state,))]
         last = hidden[:, -1]
         if end == network.ends[-1]:
             break
         place(last, f"step.{end}")
-        states = [part.transpose(0, 1).contiguous() for part in carried]
+        states = [each.transpose(0, 1).contiguous() for each in carried]
         given = (tuple(states),) if is_lstm else (states[0],)
         begin = end
     logits: Tensor = network.classifier(last)

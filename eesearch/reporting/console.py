@@ -56,7 +56,7 @@ def front_table(device: DeviceAnswer, points: Sequence[int] | None = None, *, na
     table.add_column("point", no_wrap=True)
     table.add_column("leave at: exit (head)", overflow="fold")
     shown = range(len(device.points)) if points is None else points
-    paired = any(drop_interval(device.points[number]) for number in shown)
+    paired = any(drop_interval(device, device.points[number]) for number in shown)
     further = [UNITS[axis] for axis in further_axes(device)]
     for name in ("cal %", "test %", "drop", *(["95 %"] if paired else []), UNITS[device.axis], "ratio", *further):
         table.add_column(name, justify="right", no_wrap=True)
@@ -102,7 +102,7 @@ def _cells(device: DeviceAnswer, point: Point, name: str, *, paired: bool) -> li
     drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
     cost = cost_words(point.test.costs[device.axis].mean, device.axis, unit=False)
     accuracies = [percent(e.accuracy).rstrip("%") for e in (point.cal, point.test)]
-    told = [short_interval(drop_interval(point))] if paired else []
+    told = [short_interval(drop_interval(device, point))] if paired else []
     further = [cost_words(point.test.costs[axis].mean, axis, unit=False) for axis in further_axes(device)]
     cells = (name, stops, *accuracies, drop, *told, cost, f"{device.ratio(point):.3f}", *further)
     return [Text(cell) for cell in cells]

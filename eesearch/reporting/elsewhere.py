@@ -8,7 +8,7 @@ from eesearch.core.front import exit_name
 from eesearch.reporting.promises import NONE
 from eesearch.study.answers import SPENT, TIE, Answers, DeviceAnswer
 from eesearch.study.picks import find_device
-from eesearch.study.points import PickElsewhere, is_backbone
+from eesearch.study.points import PickElsewhere
 
 TITLE = "Do the best exits change with the device?"
 
@@ -114,8 +114,8 @@ def _cases(answers: Answers) -> list[_Case]:
 
 
 def _exits(case: _Case) -> tuple[str, ...]:
-    point = case.device.points[case.own.point]
-    return ("the backbone itself",) if is_backbone(point) else tuple(map(exit_name, point.test.policy.exits))
+    device, point = case.device, case.device.points[case.own.point]
+    return ("the backbone itself",) if device.is_backbone(point) else tuple(map(exit_name, point.test.policy.exits))
 
 
 def _percent(share: float | None) -> str:

@@ -36,7 +36,7 @@ def point_hover(device: DeviceAnswer, point: Point, title: str, *, chosen: bool 
     lines = [f"<b>{escape(title)}</b>", escape(made_words(point.test))]
     lines += [escape(f"{s.share} leave at {s.exit}, {s.head} ({s.rule})") for s in stop_words(point.test)]
     drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
-    interval = interval_words(drop_interval(point))
+    interval = interval_words(drop_interval(device, point))
     drop += f" points, 95 % {interval}" if interval else " points"
     lines.append(f"accuracy {percent(point.test.accuracy)} on test (drop {drop})")
     told = f"accuracy {percent(point.cal.accuracy)} on calibration"

@@ -78,7 +78,11 @@ def _front(device: DeviceAnswer) -> str:
     head += [UNITS[axis] for axis in further_axes(device)]
     rows = ([name, *_cells(device, point)] for name, point in [*named, ("**backbone**", device.backbone)])
     note = "Drops are percentage points lost on test"
-    note += " (95 % interval of the paired difference)" if any(map(drop_interval, device.points)) else ""
+    note += (
+        " (95 % interval of the paired difference)"
+        if any(drop_interval(device, point) for point in device.points)
+        else ""
+    )
     note += "; promised: those to expect on new samples" if promised else ""
     note += "; ratios are over the backbone's mean cost on test. No loss: the cheapest point that "
     note += f"{free_words(device)}."
@@ -100,7 +104,7 @@ def _cells(device: DeviceAnswer, point: Point) -> list[str]:
 def _told(device: DeviceAnswer, point: Point) -> list[str]:
     """Accuracy, drop, cost and ratio on test."""
     drop = points_words(device.backbone.test.accuracy - point.test.accuracy)
-    interval = interval_words(drop_interval(point))
+    interval = interval_words(drop_interval(device, point))
     drop += f" ({interval})" if interval else ""
     cost = cost_words(point.test.costs[device.axis].mean, device.axis, unit=False)
     return [percent(point.test.accuracy), drop, cost, f"{device.ratio(point):.3f}"]

@@ -82,7 +82,7 @@ def _point(device: DeviceAnswer, point: Point, axes: Sequence[Axis], interval: t
     axis = device.axis
     drop = device.backbone.test.accuracy - point.test.accuracy
     low, high = (f"{100 * end:.2f}" for end in interval)
-    paired = interval_words(drop_interval(point))
+    paired = interval_words(drop_interval(device, point))
     promised = (
         f"{points_words(device.corrected(point))} points promised, {points_words(device.drop(point))} on calibration"
     )

@@ -18,7 +18,7 @@ from rich.text import Text
 from eesearch.reporting.formats import interval_words, points_words
 from eesearch.study.answers import SPENT, DeviceAnswer
 from eesearch.study.front_table import drop_interval
-from eesearch.study.points import Point, is_backbone
+from eesearch.study.points import Point
 
 LIMITS = (0.0, 0.005, 0.01)
 """Largest drops within which picks are told."""
@@ -110,7 +110,7 @@ def _row(device: DeviceAnswer, limit: str, rule: str, point: Point | None) -> Pr
         calibration=points_words(device.drop(point)),
         promised=points_words(device.corrected(point)),
         reported=points_words(_lost(device, point)),
-        interval=interval_words(drop_interval(point)),
+        interval=interval_words(drop_interval(device, point)),
         ratio=f"{device.ratio(point):.3f}",
     )
 
@@ -150,12 +150,12 @@ def _so_little(drop: float) -> str:
 
 
 def _name(device: DeviceAnswer, point: Point) -> str:
-    return f"point {device.points.index(point)}" + (" (the backbone itself)" if is_backbone(point) else "")
+    return f"point {device.points.index(point)}" + (" (the backbone itself)" if device.is_backbone(point) else "")
 
 
 def _came(device: DeviceAnswer, point: Point) -> str:
     """What became of it on test."""
-    interval = interval_words(drop_interval(point))
+    interval = interval_words(drop_interval(device, point))
     told = f" (95 %: {interval} lost)" if interval else ""
     cost = f"{device.ratio(point):.3f} x the backbone's {SPENT[device.axis]}"
     return f"on test it {_loses(_lost(device, point), 'lost', 'gained')}{told}, at {cost}"

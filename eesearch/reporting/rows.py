@@ -155,7 +155,7 @@ def _point_row(
         accuracy_test=percent(point.test.accuracy),
         interval=f"{100 * numbers['low']:.2f} to {100 * numbers['high']:.2f}",
         drop=points_words(numbers["drop"]),
-        drop_interval=interval_words(drop_interval(point)),
+        drop_interval=interval_words(drop_interval(device, point)),
         promised=points_words(device.corrected(point)),
         costs=[cell for axis in axes for cell in _cost_cells(device, point, axis)],
         design=point.test.design,

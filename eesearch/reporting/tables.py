@@ -107,21 +107,17 @@ def solved_table(rows: Sequence[Mapping[str, int | float | str]], certificate: s
     columns = tuple(name for name in rows[0] if name not in hidden)
     table = plain_table("front, by rising cost", columns)
     for row in rows:
-        table.add_row(*(Text(_figure(row.get(name, ""))) for name in columns))
+        table.add_row(*(Text(_figure(row.get(name, ""), listed=name == "thresholds")) for name in columns))
     table.caption = Text(certificate)
     return table
 
 
-def _figure(value: int | float | str) -> str:
-    """A number to six digits; a list of them likewise."""
+def _figure(value: int | float | str, *, listed: bool) -> str:
+    """A number to six digits; each of a list to four."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    parts = str(value).split("|")
-    return "|".join(f"{float(part):.4g}" if _is_float(part) else part for part in parts)
-
-
-def _is_float(text: str) -> bool:
-    return text.lstrip("-").replace(".", "", 1).replace("e-", "", 1).isdecimal() and not text.isdecimal()
+    text = str(value)
+    return "|".join(f"{float(part):.4g}" for part in text.split("|")) if listed and text else text
 
 
 def facts_table(facts: Mapping[str, str]) -> Table:

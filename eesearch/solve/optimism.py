@@ -24,7 +24,6 @@ from eesearch.core.costs import StageCosts
 from eesearch.core.front import MAX_DROP, Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.tables import ExitTable
-from eesearch.core.weights import Weights
 from eesearch.exits.evaluate import outcomes
 from eesearch.exits.routing import exit_rate, route
 from eesearch.solve.exact import own_classifier, solve_front
@@ -43,16 +42,17 @@ class FoldPoints:
 
     Attributes:
         cost: Mean on the axis, on the other folds. [P]
-        lost: Errors beyond the backbone's on the other folds; below 0: fewer. Where samples have weights, as a number
-            of samples of the mean weight. [P]
+        lost: Errors beyond the backbone's on the other folds; below 0: fewer. [P]
         lost_in: The same, in the fold. [P]
         samples: Numbers of samples: of the other folds, and of the fold. [2]
+
+    Where samples have weights, all numbers of samples are weights over the mean weight of all folds together.
     """
 
     cost: NDArray[np.float64]
     lost: NDArray[np.float64]
     lost_in: NDArray[np.float64]
-    samples: NDArray[np.int64]
+    samples: NDArray[np.float64]
 
     def merge(self, others: Sequence[FoldPoints]) -> FoldPoints:
         """With the policies that were found on other tables without the same fold; only the best of them."""
@@ -80,8 +80,7 @@ class FoldPoints:
     def from_arrays(cls, arrays: dict[str, NDArray[np.generic]], fold: int) -> FoldPoints:
         """Inverse of `arrays`."""
         cost, lost, lost_in, samples = (arrays[f"{fold}.{field.name}"] for field in fields(cls))
-        whole = samples.astype(np.int64)
-        return cls(cost.astype(np.float64), lost.astype(np.float64), lost_in.astype(np.float64), whole)
+        return cls(*(each.astype(np.float64) for each in (cost, lost, lost_in, samples)))
 
 
 def fold_points(
@@ -115,6 +114,7 @@ def fold_points(
         InputError: as `solve_front`.
     """
     found, effort = [], replace(effort, least=False)  # who breaks constraints least is no pick
+    unit = 1.0 / table.weight.mean()
     for v in range(int(fold.max()) + 1):
         inside = fold == v
         others, how = _part(table, scoring, ~inside)
@@ -128,17 +128,12 @@ def fold_points(
         found.append(
             FoldPoints(
                 cost=np.array([p.costs[costs[0].axis].mean for p in points], np.float64),
-                lost=_in_samples(backbone[~inside] @ others.weight - right, others.weight),
-                lost_in=_in_samples(backbone[inside] @ within[0].weight - _right(points, *within), within[0].weight),
-                samples=np.array([(~inside).sum(), inside.sum()], np.int64),
+                lost=unit * (backbone[~inside] @ others.weight - right),
+                lost_in=unit * (backbone[inside] @ within[0].weight - _right(points, *within)),
+                samples=unit * np.array([others.weight.sum(), within[0].weight.sum()]),
             )
         )
     return tuple(found)
-
-
-def _in_samples(errors: NDArray[np.int64], weight: Weights) -> NDArray[np.float64]:
-    """Errors that count by weight, as a number of samples of the mean weight."""
-    return np.asarray(errors * (len(weight) / weight.sum()), np.float64)
 
 
 def _right(points: Sequence[Evaluation], table: ExitTable, scoring: Scoring) -> NDArray[np.int64]:
@@ -190,15 +185,15 @@ def fixed_points(
         CostError: an exit has no cost.
     """
     stop, right = outcomes(policy, table, fits)
-    weight = table.weight
-    lost, exits = (backbone.astype(np.int64) - right) * weight, policy.exits
+    weight, exits = table.weight / table.weight.mean(), policy.exits
+    lost = (backbone.astype(np.int64) - right) * weight
     found = []
     for v in range(int(fold.max()) + 1):
         inside = fold == v
-        parts = (~inside, inside)
-        beyond, beyond_in = (_in_samples(lost[part].sum(keepdims=True), weight[part]) for part in parts)
+        beyond, beyond_in = (lost[part].sum(keepdims=True) for part in (~inside, inside))
+        samples = np.array([weight[~inside].sum(), weight[inside].sum()])
         cost = np.array([costs.mean(exits, exit_rate(stop[~inside], len(exits)))])
-        found.append(FoldPoints(cost, beyond, beyond_in, np.array([part.sum() for part in parts], np.int64)))
+        found.append(FoldPoints(cost, beyond, beyond_in, samples))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from eesearch.core.design import AnyDesign, Value, content_key
 from eesearch.core.front import Certificate, Evaluation, Front
 from eesearch.core.timings import CONTENDED, NOISY
 from eesearch.study.cautions import cautions, times
-from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, PickElsewhere, Point, Tried, is_backbone
+from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, PickElsewhere, Point, Tried
 from eesearch.study.verified import Verified, policy_key, verified_words
 
 TIE = 0.03
@@ -153,6 +153,11 @@ class DeviceAnswer(Value):
         points = [point.cal for point in self.points]
         return Front(points, backbone=self.backbone.cal, axis=self.axis, device=self.device)
 
+    def is_backbone(self, point: Point) -> bool:
+        """Whether a point answers as the unmodified backbone: nothing about it was chosen, so nothing is optimistic."""
+        exits, (own,) = point.cal.policy.exits, self.backbone.cal.policy.exits
+        return [exit_id.bare for exit_id in exits] == [own.bare]
+
     def ratio(self, point: Point) -> float:
         """The point's mean cost over the backbone's, on test."""
         return point.test.costs[self.axis].mean / self.backbone.test.costs[self.axis].mean
@@ -164,7 +169,7 @@ class DeviceAnswer(Value):
     def corrected(self, point: Point) -> float:
         """The drop to expect on new samples: that on calibration, and the optimism of having been chosen there."""
         drop = self.drop(point)
-        return drop if is_backbone(point) else drop + self.optimism_at(drop)
+        return drop if self.is_backbone(point) else drop + self.optimism_at(drop)
 
     def expected(self, point: Point, *, naive: bool = False) -> float:
         """The drop that limits are compared with: no point counts as better than on calibration (`naive`: that)."""

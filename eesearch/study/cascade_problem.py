@@ -29,7 +29,7 @@ from eesearch.study.joined_workshop import JoinedWorkshop
 from eesearch.study.points import Point
 from eesearch.study.question import WarmStart
 from eesearch.study.space import NO_EXIT, Choice, Parameter, parameters
-from eesearch.study.trial import Params
+from eesearch.study.trial import Outcome, Params, Report
 
 ONE, WHOLE, MIXED = "one network with exits", "a cascade of whole networks", "networks and exits mixed"
 """What a policy is made of."""
@@ -44,6 +44,10 @@ def made_of(policy: Policy) -> str:
     if len({e.network for e in exits}) == 1:
         return ONE
     return WHOLE if all(e.is_output for e in exits) else MIXED
+
+
+NOTHING_TAKEN = {"samples": 0, "forward": 0, "backward": 0}
+"""Of an outcome: nothing was trained."""
 
 
 class CascadeProblem(BankProblem):
@@ -89,6 +93,17 @@ class CascadeProblem(BankProblem):
             return self.workshop.cascade(names)
         design = self.single[name].proposed(params)
         return self.workshop.cascade(names, None if design is None else (name, design))
+
+    def run(self, params: Params, report: Report | None = None) -> Outcome:
+        """As in `BankProblem`; a proposal that is what trial 0 has trains nothing."""
+        outcome = super().run(params, report)
+        return outcome.model_copy(update=NOTHING_TAKEN) if outcome.design == self.workshop.bank_design else outcome
+
+    def revalue(self, outcome: Outcome) -> Outcome:
+        """As in `BankProblem`; what took nothing took nothing."""
+        anew = super().revalue(outcome)
+        free = outcome.design == self.workshop.bank_design and not outcome.samples
+        return anew.model_copy(update=NOTHING_TAKEN) if free else anew
 
     def seeds(self) -> list[tuple[str, Params]]:
         """Warm starts, then the best placement of the seeding rules on each network, the costliest network first."""

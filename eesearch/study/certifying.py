@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from eesearch.core.cascades import member_of
 from eesearch.core.design import ABSTAINED
 from eesearch.core.errors import DataError, EesearchError, InputError, PickError, RunError
 from eesearch.core.paired import Paired
@@ -323,8 +324,9 @@ def _ask(run: Run, device: DeviceAnswer, points: Sequence[Point], split: Split |
         labels = table.labels
         if own in table.exits:
             whole = table.logits[table.row(own)].argmax(-1)
-    if whole is None:  # every network on the front was trained further
-        whole = _backbone_table(run, device, split, progress).logits[-1].argmax(-1)
+    if whole is None:  # every network on the front was trained further; where there is one, it is the last row
+        table = _backbone_table(run, device, split, progress)
+        whole = table.logits[table.row(own) if member_of(own) else -1].argmax(-1)
     assert labels is not None, "there is at least one point"
     return _Said(np.stack([rows[i] for i in range(len(points))]), whole, labels)
 
@@ -353,7 +355,7 @@ def _table(run: Run, points: Sequence[Point], split: Split | None, progress: Pro
 
 
 def _backbone_table(run: Run, device: DeviceAnswer, split: Split | None, progress: Progress) -> ExitTable:
-    """The same of the unmodified backbone: it is the last row."""
+    """The same of the unmodified backbone: of one network alone it is the last row."""
     bank = next((trial.design for trial in run.answers.trials if trial.origin == "bank" and trial.design), None)
     if split is None and bank is not None:
         kept = recall_table(run.directory.store, f"{bank}-cal", _hash(run, "cal"))

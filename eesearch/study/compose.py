@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from eesearch.core.cascades import systems_of
 from eesearch.core.costs import Profile
-from eesearch.core.design import Design, content_key
+from eesearch.core.design import Design, content_key, with_reference
 from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.paired import Paired
@@ -146,8 +146,10 @@ class Composer:
     ) -> DeviceAnswer:
         problem, designs = self.problem, _designs(finished)
         front, profile = found.front, found.profile
-        for key in {point.design for point in front.points} & designs.keys():
-            problem.workshop.keep_network(designs[key])
+        shown = [designs[key] for key in {point.design for point in front.points} & designs.keys()]
+        whole = with_reference(designs.values())  # in case that none on the front has it
+        for design in (*shown, *([whole] if whole else [])):
+            problem.workshop.keep_network(design)
         timed, limits = profile.latency, problem.study.objectives.constraints.limits
         dominated, left_out = self._dominated(finished, found)
         pairs = list(zip(trials, found.points, strict=True))
@@ -363,4 +365,5 @@ def _trial(problem: Mode, trial: Finished) -> TrialAnswer:
 def _taken(problem: Mode, design: Design, samples: int) -> Work:
     """What a training took that was stopped after so many samples."""
     work = problem.workshop.work(design)
-    return work.upto(round(samples * work.epochs / max(work.samples, 1)))
+    before = work.ready[0]
+    return work.upto(round((samples - before) * work.epochs / max(work.samples - before, 1)))

@@ -229,8 +229,8 @@ class FrontProblem(Problem):
     def _family(self, table: ExitTable, profile: Profile, *, deepest: float | None = None) -> Family:
         """The policies of the space that keep the constraints; `deepest`: and lose no more than that."""
         constraints = self.constraints(profile)
-        if deepest is not None:
-            drops = [d for d in (constraints.max_drop, deepest) if d is not None]
+        drops = [d for d in (constraints.max_drop, deepest) if d is not None]
+        if drops:
             own = float(table.accuracy[reference_row(table.exits)])
             better = max(0.0, own - self.backbone(profile, "cal").accuracy)  # the solver counts from the own classifier
             constraints = constraints.model_copy(update={"max_drop": min(1.0, min(drops) + better)})

@@ -10,7 +10,7 @@ import pandas as pd
 from eesearch.core.costs import Axis
 from eesearch.core.front import describe
 from eesearch.study.answers import DeviceAnswer
-from eesearch.study.points import Point, is_backbone
+from eesearch.study.points import Point
 
 COLUMNS = (
     "point", "device", "strategy", "exits", "heads", "criterion", "thresholds", "exit_rate",
@@ -37,12 +37,12 @@ def table_rows(devices: Sequence[DeviceAnswer]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def drop_interval(point: Point) -> tuple[float, float] | None:
+def drop_interval(device: DeviceAnswer, point: Point) -> tuple[float, float] | None:
     """The paired 95 % interval of the accuracy lost to the backbone on test, as shares.
 
     None where policy and backbone were not compared sample by sample, and for the backbone, which is no estimate.
     """
-    return None if point.paired is None or is_backbone(point) else point.paired.interval()
+    return None if point.paired is None or device.is_backbone(point) else point.paired.interval()
 
 
 def _row(device: DeviceAnswer, name: int | str, point: Point) -> dict[str, object]:
@@ -52,7 +52,7 @@ def _row(device: DeviceAnswer, name: int | str, point: Point) -> dict[str, objec
     row |= {"accuracy_test": point.test.accuracy, "accuracy_test_low": low, "accuracy_test_high": high}
     row |= {"drop_cal": device.drop(point), "drop_test": device.backbone.test.accuracy - point.test.accuracy}
     row |= {"drop_promised": device.corrected(point)} if device.optimism else {}
-    row["drop_test_low"], row["drop_test_high"] = drop_interval(point) or (nan, nan)
+    row["drop_test_low"], row["drop_test_high"] = drop_interval(device, point) or (nan, nan)
     for axis, cost in point.test.costs.items():
         if axis in _RATIOS:
             row[_RATIOS[axis]] = cost.mean / device.backbone.test.costs[axis].mean

@@ -94,7 +94,11 @@ def _inspected(name: str, network: Network, profiles: Mapping[str, DeviceProfile
                 *place,
                 macs=counted.macs_prefix[k],
                 params=counted.params_prefix[k],
-                latency_ms={d: p.latency.prefix_ms[k] for d, p in profiles.items() if p.latency},
+                latency_ms={
+                    d: p.latency.prefix_ms[-1 if k == len(backbone.cuts) else p.cuts.index(place[0])] / p.latency.batch
+                    for d, p in profiles.items()
+                    if p.latency
+                },
                 heads=tuple(spec.name for spec in heads.get(place[0], ())),
             )
             for k, place in enumerate(places)

@@ -324,7 +324,7 @@ def trained_backbone(study: Study, dataset: Dataset, backbone: Backbone, run: Ru
     key = backbone_key(study, backbone, dataset.train.key)
     kept = recall(reusing(study, run), "weights", key)
     if kept is not None:
-        backbone.load_state_dict({name: torch.from_numpy(array) for name, array in kept[0].items()})
+        backbone.load_any({name: torch.from_numpy(array) for name, array in kept[0].items()})
         return backbone
     log.info("training the backbone: %d epochs", spec.epochs)
     checkpoint = Checkpoint(run.path / "checkpoints" / key)
@@ -332,7 +332,7 @@ def trained_backbone(study: Study, dataset: Dataset, backbone: Backbone, run: Ru
     with placed(backbone, find_device(study.resources.accelerator)):
         trained = train_backbone(backbone, samples, spec, checkpoint=checkpoint, progress=progress)
     trained.to(CPU)
-    state: dict[str, Tensor] = trained.state_dict()
+    state = trained.original_state()  # wherever it is cut
     run.store.put("weights", key, {name: t.numpy() for name, t in state.items()}, {"study": study.name})
     checkpoint.clear()
     return trained

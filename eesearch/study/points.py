@@ -40,12 +40,6 @@ class Point(Value):
     paired: Paired | None = None
 
 
-def is_backbone(point: Point) -> bool:
-    """Whether a point answers as the unmodified backbone: nothing about it was chosen, so nothing is optimistic."""
-    alone = len(point.cal.policy.stops) == 1 and point.cal.policy.exits[0].is_output
-    return alone and point.cal.strategy in ("separate", "backbone")
-
-
 class Layer(Value):
     """Points beside the front, to compare with.
 

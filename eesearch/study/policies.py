@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eesearch.core.costs import Axis, Profile, StageCosts, stage_costs
 from eesearch.core.design import Value
 from eesearch.core.errors import RunError
-from eesearch.core.front import MAX_DROP, Evaluation, Front, describe
+from eesearch.core.front import LEAST_ERROR, MAX_DROP, Evaluation, Front, describe
 from eesearch.core.policy import Fit, Policy, Scoring
 from eesearch.core.progress import Progress, silent
 from eesearch.core.tables import ExitTable
@@ -125,6 +125,7 @@ def ordered_hypervolume(values: NDArray[np.float64], error: float) -> float:
         values: (error, cost / backbone's cost) on test, in calibration's order. [P, 2]
         error: Of the reference point.
     """
+    error = max(error, LEAST_ERROR)
     gain = np.maximum(error - values[:, 0], 0.0)
     cost = np.minimum(np.append(values[:, 1], 1.0), 1.0)
     return float(gain @ np.diff(cost) / error)

@@ -18,6 +18,7 @@ from eesearch.study.named import check_named, named_paths
 from eesearch.study.points import Point
 from eesearch.study.question import Study, WarmStart
 from eesearch.study.rundir import RunDir
+from eesearch.study.space import MOST_EXITS
 
 MOST_PLACED = 5
 """Placements on a run's bank that are tried first by a search that the run warms up."""
@@ -73,7 +74,7 @@ def retraining(config: ExportedConfig, asked: Retraining = Retraining()) -> Stud
     fields["design"]["exits"] = [e.model_dump(mode="json") for e in exits]
     silent = [e.cut for e in config.policy.exits if e.is_none]  # where samples cross to another tier, and links code
     coded = [cut for system in study.systems.values() for cut in system.boundaries]
-    fields["space"] |= {"heads": heads, "max_exits": len(exits) + len(silent)}
+    fields["space"] |= {"heads": heads, "max_exits": min(len(exits) + len(silent), MOST_EXITS)}
     fields["space"]["cuts"] = {"candidates": list(dict.fromkeys([*(e.cut for e in exits), *silent, *coded]))}
     fields["budget"] |= {"trials": 1, "timeout": None}
     if asked.data is not None:

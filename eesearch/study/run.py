@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eesearch.core.design import Cascade
+from eesearch.core.design import Cascade, with_reference
 from eesearch.core.errors import DataError, PickError, RunError
 from eesearch.core.front import Front
 from eesearch.core.policy import Fit
@@ -177,7 +177,7 @@ class Run:
                 kept = store.get("weights", backbone_key(study, untrained, self.answers.data["hashes"]["train"]))
                 if kept is None:
                     raise self._missing("the backbone")
-                untrained.load_state_dict({name: torch.from_numpy(array) for name, array in kept[0].items()})
+                untrained.load_any({name: torch.from_numpy(array) for name, array in kept[0].items()})
             return ExitNet(untrained, {}), ()
         kept = store.get("weights", design)
         fits = [store.get("fit", key) for key in point.cal.policy.fits]
@@ -190,7 +190,7 @@ class Run:
         """As `network`, of a study of several; the unmodified reference comes with all others beside it."""
         store, known = self.directory.store, self.answers.designs
         on_fronts = [known[p.cal.design] for d in self.answers.devices for p in d.points if p.cal.design in known]
-        design = known.get(point.cal.design) or next(iter(on_fronts), None)
+        design = known.get(point.cal.design) or with_reference([*on_fronts, *known.values()])
         net = stored_cascade(store, self.question(), design, example) if isinstance(design, Cascade) else None
         fits = [store.get("fit", key) for key in point.cal.policy.fits]
         if net is None or None in fits:

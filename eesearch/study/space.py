@@ -23,6 +23,9 @@ from eesearch.exits.learned import FITTED
 NO_EXIT = "none"
 """The choice of a cut that carries no head."""
 
+MOST_EXITS = 8
+"""Most exits that policies may be allowed to have, but those with one threshold for all."""
+
 
 class CutSpace(Value):
     """Where an exit may hang.
@@ -194,7 +197,7 @@ class SearchSpace(Value):
     criteria: tuple[str, ...] = ("max_prob",)
     answers: tuple[str, ...] = ("own",)
     gates: bool = True
-    max_exits: int = Field(default=3, ge=0, le=8)
+    max_exits: int = Field(default=3, ge=0, le=MOST_EXITS)
     shared_threshold: bool = Field(default=False, exclude_if=partial(eq, False))
     levels: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] = 24
     last_resort: dict[Axis, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)

@@ -85,6 +85,7 @@ def system_profile(
             f"systems.{name}.axis: {spec.axis} needs times, and the profile of tier '{untimed[0]}' has none",
             do="Write axis: bytes, or name a profile that was timed.",
         )
+    _require_same_cuts(name, tiers)
     _require_one_at_a_time(name, tiers)
     carries = {cut.name: carry_at(backbone, cut.name) for cut in backbone.cuts}
     return SystemProfile(
@@ -99,6 +100,16 @@ def system_profile(
         coded_bytes={cut: carry_bytes(carries[cut], coded=True) for cut in spec.boundaries},
         gathered_bytes=_gathered(backbone, heads) if tiers[0].devices > 1 else {},
     )
+
+
+def _require_same_cuts(name: str, tiers: Sequence[Tier]) -> None:
+    """A profile from a file may know more cuts than the study."""
+    others = [tier.name for tier in tiers if tier.profile.cuts != tiers[0].profile.cuts]
+    if others:
+        raise CostError(
+            f"systems.{name}: the profiles of the tiers '{tiers[0].name}' and '{others[0]}' know different cuts",
+            do="Measure them again, for this study.",
+        )
 
 
 def _gathered(backbone: Backbone, heads: Mapping[str, Sequence[HeadSpec]]) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ from math import log
 from eesearch.core.errors import PickError
 from eesearch.study.answers import DeviceAnswer
 from eesearch.study.picks import Picked
-from eesearch.study.points import Point, is_backbone
+from eesearch.study.points import Point
 from eesearch.study.run import Run
 from eesearch.study.strategies import spread
 
@@ -36,7 +36,7 @@ def wanted_picks(
     if picks and every is None:
         return picks
     front = run.device(known)
-    own = [point for point in front.points if not is_backbone(point)]
+    own = _runnable(front)
     if not own:
         raise PickError(f"the front of {front.device} has no point with early exits", do="Search longer.")
     points = usual_points(front, USUAL) if every is None else spread(own, every)
@@ -45,7 +45,7 @@ def wanted_picks(
 
 def usual_points(device: DeviceAnswer, count: int) -> list[Point]:
     """The points that people look at first: the one at no loss, or next to it; the knee; then those far from both."""
-    own = [point for point in device.points if not is_backbone(point)]
+    own = _runnable(device)
     if not own:
         return []
     free, knee = device.at_no_loss(), device.front().knee()
@@ -56,6 +56,11 @@ def usual_points(device: DeviceAnswer, count: int) -> list[Point]:
         rest = [point for point in own if point not in chosen]
         chosen.append(max(rest, key=lambda p: min(abs(_scale(device, p) - cost) for cost in costs)))
     return chosen[:count]
+
+
+def _runnable(device: DeviceAnswer) -> list[Point]:
+    """Those that run something of their own: neither the backbone nor one that asks the last resort at once."""
+    return [p for p in device.points if not device.is_backbone(p) and not p.cal.policy.asks_at_once]
 
 
 def _scale(device: DeviceAnswer, point: Point) -> float:

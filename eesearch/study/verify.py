@@ -35,7 +35,6 @@ from eesearch.nets.inputs import as_tensor
 from eesearch.study.materials import fitting_heads, load_backbone, load_study_data, thinned
 from eesearch.study.members import cascade_profile
 from eesearch.study.picks import Picked
-from eesearch.study.points import is_backbone
 from eesearch.study.profiling import device_profile
 from eesearch.study.run import Run
 from eesearch.study.verified import Verified, policy_key
@@ -110,7 +109,7 @@ def verify(
         A value per point, in order.
 
     Raises:
-        PickError: a point is the unmodified network, or runs on several devices.
+        PickError: a point is the unmodified network, asks the last resort at once, or runs on several devices.
         CostError: nothing can be timed on the device here, or a network fails there.
         RunError: the store lacks a network or a table, the data have changed, or the run cannot be written.
         InputError: what the study names cannot be loaded any more.
@@ -119,8 +118,10 @@ def verify(
     picks = list({policy_key(picked.point.cal): picked for picked in picks}.values())
     for picked in picks:
         what = f"point {picked.number} of {picked.device.device}"
-        if is_backbone(picked.point):
+        if picked.device.is_backbone(picked.point):
             raise PickError(f"{what} is the unmodified network: there is nothing to verify")
+        if picked.point.cal.policy.asks_at_once:
+            raise PickError(f"{what} asks the last resort at once: nothing of it runs here")
         if any(exit_id.tier or exit_id.link for exit_id in picked.point.cal.policy.exits):
             raise PickError(f"{what} runs on several devices", expected="a point of a single device's front")
     x = _test_samples(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -26,6 +26,26 @@ class Columns(NamedTuple):
 
     sample: str | None = None
     label: str | None = None
+
+
+def require_distinct(source: str, named: Mapping[str, Hashable]) -> None:
+    """Refuse that test samples train or calibrate, too.
+
+    Args:
+        source: The data, in words.
+        named: What each split is called there.
+
+    Raises:
+        DataError: two are the same.
+    """
+    for split in sorted(named.keys() - {"test"}):
+        if "test" in named and named[split] == named["test"]:
+            raise DataError(
+                f"{source}: {split} and test are the same samples",
+                got=named["test"],
+                expected="test samples that play no other part",
+                do="Name other samples for one of them.",
+            )
 
 
 class Wanted(NamedTuple):

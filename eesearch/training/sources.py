@@ -17,7 +17,7 @@ from eesearch.core.imports import PREFIX, import_object, need
 from eesearch.nets.vision import torchvision
 from eesearch.training.checks import FORMAT
 from eesearch.training.images import SPLITS, Asked, read_folder
-from eesearch.training.rows import Columns, Wanted, are_datasets, dataset_arrays
+from eesearch.training.rows import Columns, Wanted, are_datasets, dataset_arrays, require_distinct
 from eesearch.training.tabular import read_csv
 
 SOURCES = "a .npz or .csv file, a folder of images, package.module:function, torchvision:NAME, hf:FOLDER or hf:NAME"
@@ -149,6 +149,7 @@ def _read_torchvision(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
     elif "split" in taken and "split" not in own:
         splits = {"train": "train"} | ({} if "test_share" in args else {"test": "test"})
         splits |= {split: own.pop(split) for split in ("train", "test", "cal") if split in own}
+        require_distinct(f"torchvision:{name}", splits)
         chosen = {split: {"split": name} for split, name in splits.items()}
     else:
         chosen = {"train": {}}
@@ -177,6 +178,7 @@ def _read_hf(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
     loaded = _load_hf(name, args)
     splits = dict(loaded) if isinstance(loaded, Mapping) else {"train": loaded}
     named = {split: args[split] for split in ("train", "test", "cal") if split in args}
+    require_distinct(f"hf:{name}", named)
     missing = [split for split in named.values() if split not in splits]
     if missing:
         raise DataError(f"hf:{name} has no split '{missing[0]}'", got=", ".join(splits), expected="one of those")

@@ -10,7 +10,7 @@ import numpy as np
 
 from eesearch.core.errors import DataError
 from eesearch.training.checks import refuse_kind
-from eesearch.training.rows import LABELS, Wanted, find_column, number_labels, with_test
+from eesearch.training.rows import LABELS, Wanted, find_column, number_labels, require_distinct, with_test
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -35,6 +35,7 @@ def read_csv(path: Path, args: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise DataError(f"{path} is a CSV file", got=f"argument {unknown[0]}", expected=", ".join(ARGUMENTS))
     files = {"train": path, **{name: Path(args[name]).expanduser() for name in ("test", "cal") if name in args}}
+    require_distinct(str(path), {name: file.resolve() for name, file in files.items()})
     tables = {name: _read(file) for name, file in files.items()}
     there = list(tables["train"].columns)
     label = find_column(there, args.get("label"), LABELS, f"the labels of {path}")

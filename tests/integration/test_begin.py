@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from eesearch.cli import app
 from eesearch.core.design import TrainSpec
+from eesearch.costs.profile import load_profile
 from eesearch.nets import split as splitting
 from eesearch.nets.inputs import Normalize, Preprocessed
 from eesearch.nets.zoo import residual_cnn
@@ -83,7 +84,8 @@ def test_what_no_flag_says_is_asked_for_or_told(tmp_path):
     refused(run("init", "--data", "eesearch.training.data:digits"), "--model is missing")
     refused(run("init", "--model", "eesearch.nets.zoo:mlp"), "--data is missing")
     refused(run("init", *CNN, "--data", "x", "--arg", "no pair"), "--arg is not understood; got no pair")
-    refused(run("init", "--example", "digits", "--model", "a:b"), "copies a study as it is")
+    for flag in (("--model", "a:b"), ("--weights", "w.safetensors"), ("--arg", "a=1"), ("--tokenizer", "words")):
+        refused(run("init", "--example", "digits", *flag), "copies a study as it is")
 
 
 def test_classes_and_normalisation_are_those_of_data_and_library(tmp_path):
@@ -136,7 +138,11 @@ def test_inspect_shows_cuts_and_draws_them(written, tmp_path):
 def test_inspect_measures_the_devices_that_are_named(written, tmp_path):
     out, _ = written
     quick = "measuring={processes: 1, warmup: 0.01, warmup_max: 0.05, round: 0.005, rounds_min: 3, rounds_max: 4}"
-    result = run("inspect", out, "--run", tmp_path / "run", "--device", "cpu:eager:t1:b1", "--set", quick, "--quiet")
+    result = run("inspect", out, "--run", tmp_path / "run", "--device", "cpu:eager:t1:b2", "--set", quick, "--quiet")
     assert result.exit_code == 0, result.output
-    assert "cpu:eager:t1:b1" in result.output
-    assert list((tmp_path / "run" / "profiles").glob("*eager*"))
+    assert "cpu:eager:t1:b2" in result.output
+    (file,) = (tmp_path / "run" / "profiles").glob("*eager*")
+    measured = load_profile(file)
+    (line,) = [line for line in result.output.splitlines() if "stages.0.0" in line]
+    call = measured.latency.prefix_ms[measured.cuts.index("stages.0.0")]
+    assert f"{call / 2:.4f}" in line.split(), "of one sample, not of a call"

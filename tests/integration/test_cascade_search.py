@@ -10,12 +10,17 @@ from eesearch.api import plan, search_study
 from eesearch.core.cascades import member_of
 from eesearch.core.design import Cascade
 from eesearch.core.errors import StudyError
+from eesearch.core.paired import Paired
 from eesearch.core.tables import ExitTable
+from eesearch.study.certifying import certify
 from eesearch.study.materials import load_study_data
 from eesearch.study.members import stored_cascade
+from eesearch.study.modes import build_problem
+from eesearch.study.pools import Pool
 from eesearch.study.question import Study
 from eesearch.study.retrain import warmed
 from eesearch.study.run import Run
+from eesearch.study.rundir import RunDir
 from eesearch.training.plans import Work
 
 SMALL = "eesearch.nets.zoo:scalable_cnn"
@@ -67,6 +72,16 @@ def test_training_a_proposed_network_is_counted(found, fields):
         assert (trial.samples > 0) == (new or trained)
         if new:
             assert trial.samples >= epochs * samples
+
+
+def test_what_changes_nothing_costs_nothing(found, fields):
+    problem = build_problem(Study.model_validate(fields), RunDir(found.directory.path))
+    (_, params) = problem.seeds()[0]
+    none = {name: "none" for name in params if name.startswith("exit:")}
+    first, again = problem.first(), problem.run(params | none)
+    assert again.design == first.design
+    assert first.samples > 0
+    assert (again.samples, again.forward, again.backward) == (0, 0, 0)
 
 
 def test_the_table_is_the_network_of_every_design(found):
@@ -140,6 +155,25 @@ def test_what_a_stopped_trial_took():
     """Other networks were trained to the end; of the one that was stopped, a share of its epochs counts."""
     work = Work(epochs=4, last=4, samples=500, forward=50, backward=5, ready=(100, 10, 1))
     assert work.upto(2) == Work(2, 4, 300, 30, 3, (100, 10, 1))
+
+
+def test_the_reference_is_what_it_was_whatever_was_trained(found):
+    """Where all points on the front come of designs that trained it further, too."""
+    run, (device,) = Run.load(found.directory.path, trust=True), found.answers.devices
+    designs = {key: each for key, each in run.answers.designs.items() if not each.keeps_reference}
+    points = [p for p in (*device.points, *(t.point for t in device.dominated)) if p.cal.design in designs]
+    assert points
+    only = device.model_copy(update={"points": tuple(points), "dominated": ()})
+    alone = Run(run.directory, run.answers.model_copy(update={"devices": (only,)}), trusted=True)
+    test = load_study_data(run.question()).test
+    assert float((alone.predict(only.backbone, test.x).answer == test.y).mean()) == device.backbone.test.accuracy
+    pool = Pool(np.random.default_rng(0).uniform(0, 16, (200, *test.x.shape[1:])).astype(test.x.dtype), test.y[:200])
+    whole = alone.predict(only.backbone, pool.x).answer == pool.y
+    tested = certify(alone, "100%", pool=pool).asked.tested()
+    assert tested
+    for candidate in tested:
+        answer = alone.predict(points[candidate.number], pool.x).answer
+        assert candidate.paired == Paired.of(answer == pool.y, whole)
 
 
 def test_the_same_search_trains_nothing_again(found):

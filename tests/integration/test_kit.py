@@ -93,7 +93,8 @@ def test_several_networks_come_back_as_one_profile(tmp_path, tiny_fields):
     """Where eesearch is, here; the script looks for neither it nor torch."""
     study = tmp_path / "several.yaml"
     study.write_text(yaml.safe_dump(several(tiny_fields)))
-    call("profile", study, "--bundle", tmp_path / "kit.zip")
+    told = call("profile", study, "--bundle", tmp_path / "kit.zip")
+    assert f"eesearch profile {study} --device profile.json" in told.replace("\n", ""), "this command works here"
     command = [sys.executable, "kit.zip", "--quick", "--out", "pi4.json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -126,7 +126,11 @@ def test_the_notebook_s_one_call(tiny, tmp_path, monkeypatch):
     model = residual_cnn(channels=[4, 8], blocks=1, classes=10, in_channels=1)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     study = {"name": "notebook", "space": tiny["space"], "training": tiny["training"], "budget": {"trials": 2}}
+    study["objectives"] = {"constraints": {"max_params": 1e6}}
     run = search(model, digits(), device="macs", max_drop="2%", study=study)
+    objectives = run.directory.study().objectives
+    assert objectives.max_drop == 0.02
+    assert objectives.constraints.limits, "the other objectives are kept"
     frame = run.front().to_pandas()
     assert list(frame["point"]) == list(range(len(frame)))
     assert {"accuracy", "macs", "exits"} <= set(frame.columns)

@@ -36,6 +36,15 @@ class TestReport:
         assert "data-live=" not in (finished / "report.html").read_text()
         assert "eesearch export" in (finished / "report.html").read_text()
 
+    def test_the_name_of_the_file_tells_the_format(self, finished, tmp_path):
+        done = run("report", finished, "--out", tmp_path / "fronts.svg")
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / "fronts.svg").read_bytes().startswith(MAGIC["svg"])
+        done = run("report", finished, "--out", tmp_path / "fronts.pdf", "--format", "svg")
+        assert done.exit_code == 2
+        assert "fronts.pdf is no svg" in done.stderr.replace("\n", "")
+        assert not (tmp_path / "fronts.pdf").exists()
+
     def test_another_kind_is_refused(self, finished):
         with pytest.raises(InputError, match="no report of kind 'jpg'"):
             eesearch.report(finished, "jpg")

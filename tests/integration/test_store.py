@@ -14,6 +14,7 @@ from eesearch.api import report, search_study
 from eesearch.cli import app
 from eesearch.core.store import Store, is_leftover
 from eesearch.study import materials, workshop
+from eesearch.study.problem import SOLVER_VERSION
 from eesearch.study.question import Study
 from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir
@@ -155,7 +156,7 @@ def litter(copy):
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"x" * 1000)
     Store(store).put_text("front", "before", "{}", {"solver": "1", "device": "macs"})
-    Store(store).put_text("literature", "phone", "{}", {"solver": "2", "device": "phone"})
+    Store(store).put_text("literature", "phone", "{}", {"solver": str(SOLVER_VERSION), "device": "phone"})
     Store(store).put("part", f"{trained}-abc", {"x": np.zeros(3)}, {})
     made |= {store / "part" / f"{trained}-abc.safetensors": "finished bank"}
     made |= {store / "front" / "before.safetensors": "older eesearch"}

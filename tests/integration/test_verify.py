@@ -17,7 +17,6 @@ from eesearch.costs.profile import load_profile, save_profile
 from eesearch.notebook import load_run
 from eesearch.study.materials import load_study_data
 from eesearch.study.picks import Picked
-from eesearch.study.points import is_backbone
 from eesearch.study.run import Run
 from eesearch.study.usual import usual_points
 from eesearch.study.verified import policy_key
@@ -139,7 +138,8 @@ def test_the_command_prints_and_writes_what_it_measured(own, tmp_path):
     done = call("verify", path, "--all", 2, "--seconds", 0.1, "--processes", 1, "--format", "csv", "--out", out)
     assert done.exit_code == 0, done.output
     rows = pd.read_csv(out)
-    ends = [n for n, point in enumerate(own.device(CPU).points) if not is_backbone(point)]
+    front = own.device(CPU)
+    ends = [n for n, point in enumerate(front.points) if not front.is_backbone(point)]
     assert rows["point"].tolist() == [ends[0], ends[-1]]
     assert (rows["differing"] == 0).all()
     done = call("verify", path, "--pick", "knee@macs", "--device", CPU, "--seconds", 0.1, "--processes", 1)

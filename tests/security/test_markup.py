@@ -9,9 +9,14 @@ import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from eesearch.core.design import ExitId
+from eesearch.core.errors import StoreError
+from eesearch.core.policy import Fit
 from eesearch.exporters.torch_folder import MODEL, load_module
 from eesearch.reporting.html import render_html
 from eesearch.reporting.markdown import markdown_report
@@ -101,6 +106,7 @@ def test_in_pictures(hostile):
     assert render(hostile, "png").startswith(b"\x89PNG")
 
 
+NOBODY = np.zeros(0, np.int16)
 CODE = 'x"""\n\nimport os\nos.mkdir("harmed")\n"""\\"\n\r# {{ 7*7 }} \u2028'
 
 
@@ -119,6 +125,21 @@ def test_in_the_python_of_an_exported_folder(run, cli, tmp_path, monkeypatch):
     ast.parse(source)
     assert load_module(tmp_path / "out" / MODEL).CLASS_NAMES == [CODE, "b", "c"]
     assert not (tmp_path / "harmed").exists()
+
+
+def test_tiers_links_and_kinds_of_fits_become_code_only_if_they_are_names():
+    for part in ("tier", "link"):
+        with pytest.raises(ValidationError):
+            ExitId(network="n", cut="c", head="h", **{part: CODE})
+    assert ExitId(network="n", cut="c", head="h", tier="edge-1", link="8bit@a.act-conv+bn/b c").tier == "edge-1"
+    fit = Fit("temperature", (ExitId(network="n", cut="c", head="h"),), np.ones((1, 1, 1), np.float32), NOBODY)
+    arrays, facts = fit.arrays()
+    with pytest.raises(StoreError, match="a fit of no kind"):
+        Fit.from_arrays(arrays, facts | {"kind": CODE})
+    with pytest.raises(StoreError, match="has exits that are none"):
+        Fit.from_arrays(
+            arrays, facts | {"exits": json.dumps([{"network": "n", "cut": "c", "head": "h", "tier": CODE}])}
+        )
 
 
 def test_a_cut_that_is_code_is_no_cut(run, cli, tmp_path, monkeypatch):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from math import inf
 
+import numpy as np
 import pytest
 
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.errors import PickError
-from eesearch.core.front import CostSummary, Evaluation, Front, exit_name
+from eesearch.core.front import CostSummary, Evaluation, Front, exit_name, hypervolume
 from eesearch.core.policy import Policy, Stop
 
 END = Stop(exit=ExitId(network="n", cut=OUTPUT, head=OWN), threshold=-inf)
@@ -81,6 +82,11 @@ def test_a_front_that_misses_the_rectangle_is_worth_minus_its_shortfall():
     assert front((0.80, 40.0), (0.60, 10.0)).hypervolume() == pytest.approx(-0.05)
     assert front((0.90, 130.0)).hypervolume() == pytest.approx(-0.3)
     assert front().hypervolume() == -2.0
+
+
+def test_where_no_error_is_allowed_the_cheapest_point_without_any_counts():
+    assert hypervolume(np.array([(0.1, 0.2), (0.0, 0.4), (0.0, 0.7)]), 0.0) == pytest.approx(0.6)
+    assert hypervolume(np.array([(0.1, 0.2)]), 0.0) == pytest.approx(-0.1)
 
 
 def test_within_is_the_cheapest_that_drops_no_more():

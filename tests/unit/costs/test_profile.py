@@ -136,6 +136,7 @@ def test_energy_is_told_only_if_every_figure_is(backbone, heads):
     assert (found.head_mj["3"], found.resume_mj) == ({"linear-avg1": 2.0}, 2.0)
     assert found.decision_mj == dict.fromkeys(CRITERIA, 2.0)
     assert quickly(backbone, heads, fake=FakeMeasure(lambda name: None if name == "resume" else 2.0)).energy is None
+    assert quickly(backbone, heads, fake=FakeMeasure(lambda name: 0.0)).energy is None, "the meter never ticked"
     assert "energy_mj" not in quickly(backbone, heads).axes
 
 

@@ -44,7 +44,7 @@ class Notes:
     def prune(self, claim, samples):
         self.told.append(("prune", claim.number, samples))
 
-    def give_back(self, claim):
+    def give_back(self, claim, *, stopped):
         self.told.append(("give back", claim.number))
 
 

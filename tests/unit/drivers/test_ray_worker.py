@@ -73,6 +73,7 @@ def test_a_trial_that_never_began_is_stopped_too():
     [
         (ValueError("no head"), {"failure": "ValueError: no head", "done": True}),
         (RunError("disk full"), {"broken": "disk full", "done": True}),
+        (OSError(5, "Input/output error"), {"broken": "[Errno 5] Input/output error", "done": True}),
         (MemoryError("large"), {"failure": "MemoryError: large", "done": True}),
     ],
 )

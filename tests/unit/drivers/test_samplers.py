@@ -1,10 +1,8 @@
 import optuna
 import pytest
-from optuna.pruners import HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
-from optuna.trial import create_trial
 
 from eesearch.core.errors import StudyError
-from eesearch.drivers.samplers import distributions, make_pruner, make_sampler
+from eesearch.drivers.samplers import distributions, make_sampler
 from eesearch.study.question import SAMPLERS
 from eesearch.study.space import Choice, LogFloat, UnitFloat
 
@@ -105,40 +103,3 @@ def test_a_sampler_by_import_path():
 def test_what_is_no_sampler_is_refused(path, message):
     with pytest.raises(StudyError, match=message):
         sampler(path)
-
-
-def test_no_pruner_where_nothing_can_be_saved():
-    assert make_pruner("none", 10) is None
-    assert make_pruner("asha", 1) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("asha", SuccessiveHalvingPruner), ("hyperband", HyperbandPruner), ("median", MedianPruner)]
-)
-@pytest.mark.parametrize("epochs", [5, 30])
-def test_bad_trials_are_stopped_and_good_ones_are_not(name, kind, epochs):
-    pruner = make_pruner(name, epochs)
-    assert isinstance(pruner, kind)
-    study = optuna.create_study(direction="maximize", pruner=pruner, study_name="s")
-    stopped = {"good": 0, "bad": 0}
-    for n in range(24):
-        quality = "good" if n % 3 == 0 else "bad"
-        trial = study.ask(SPACE)
-        for epoch in range(1, epochs):
-            trial.report((1.0 + n * 1e-4 if quality == "good" else -n * 1e-4) + epoch * 0.01, epoch)
-            if trial.should_prune():
-                stopped[quality] += 1
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, 1.0 if quality == "good" else 0.0)
-    assert stopped["good"] == 0, "each good one is a little better than those before, each bad one a little worse"
-    assert stopped["bad"] >= 8
-
-
-def test_trials_that_were_added_by_hand_do_not_disturb_pruners():
-    study = optuna.create_study(direction="maximize", pruner=make_pruner("hyperband", 5), study_name="s")
-    study.add_trial(create_trial(value=0.5))
-    trial = study.ask(SPACE)
-    trial.report(0.1, 1)
-    assert trial.should_prune() is False

@@ -242,9 +242,13 @@ def test_a_trial_that_was_given_back_comes_first(workers):
     one, two = workers
     one.first()
     claim, other = one.claim(), two.claim()
-    two.give_back(other)
+    two.give_back(other, stopped=True)
     again = one.claim()
     assert (again.params, again.origin) == (other.params, "seed two")
+    for _ in range(MOST_KILLS + 1):  # it was stopped, not killed, however often
+        one.give_back(again, stopped=True)
+        again = one.claim()
+        assert again.origin == "seed two"
     two.tell(other, OUTCOME)  # told too late: it is not counted twice
     one.tell(again, OUTCOME)
     one.tell(claim, OUTCOME)

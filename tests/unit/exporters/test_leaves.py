@@ -72,9 +72,20 @@ class Own(nn.Linear):
     pass
 
 
+def own_activation(x):
+    return x
+
+
 @pytest.mark.parametrize("layer", [Own(2, 3), parametrizations.weight_norm(nn.Linear(2, 3)), nn.Sequential(nn.ReLU())])
 def test_what_a_constructor_call_does_not_tell_is_refused(layer):
     with pytest.raises(ModelError, match=r"(?s)'block\.0' cannot be written as plain PyTorch.*--to onnx"):
+        layer_source(layer, "block.0")
+
+
+@pytest.mark.parametrize("activation", [lambda x: x, own_activation])
+def test_an_activation_of_somebody_s_own_is_refused(activation):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, activation=activation)
+    with pytest.raises(ModelError, match=r"is no function of torch\.nn\.functional"):
         layer_source(layer, "block.0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from math import inf
 
@@ -14,6 +15,7 @@ from eesearch.core.registry import EXPORTERS
 from eesearch.exporters.cards import card
 from eesearch.exporters.formats import near_threshold
 from eesearch.exporters.learning import Learning
+from eesearch.exporters.onnx_stages import NEVER, THRESHOLDS, write_thresholds
 from eesearch.study.config import stop_alphas
 from tests.unit.exporters.conftest import between
 
@@ -52,6 +54,16 @@ def test_formats_answer_as_the_network(on_tiers, small_net, tmp_path, to):
     assert set(own.exit) == {0, 2}
     np.testing.assert_array_equal(answer[safe], own.answer[safe])
     np.testing.assert_array_equal(stop[safe], own.exit[safe])
+
+
+def test_thresholds_are_json_for_everybody(on_tiers, tmp_path):
+    write_thresholds(on_tiers, tmp_path)
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    facts = json.loads((tmp_path / THRESHOLDS).read_text(), parse_constant=refuse)
+    assert facts["thresholds"] == [on_tiers.thresholds[0], NEVER, None]
 
 
 def test_a_card_tells_which_stop_lies_on_which_tier(on_tiers):

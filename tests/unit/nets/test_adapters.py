@@ -12,6 +12,7 @@ from eesearch.nets.adapters import Adapter, adapter_of, followed, place, speakin
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Preprocessed
+from eesearch.nets.links import carry_at, carry_bytes
 from eesearch.nets.recurrent import RecurrentClassifier
 from eesearch.nets.split import split
 
@@ -93,6 +94,12 @@ class TestRecurrent:
         tap = backbone.tap(1, backbone.run(backbone.start(x), 0, 2))
         torch.testing.assert_close(tap, model.rnn(x[:, :5])[0][:, -1])
         torch.testing.assert_close(backbone(x), model(x))
+
+    def test_only_the_steps_that_are_still_to_come_go_on(self):
+        backbone = split(recurrent(nn.GRU), torch.randn(2, 11, 5))
+        sizes = [carry_bytes(carry_at(backbone, cut.name)) for cut in backbone.cuts]
+        state, seen = 8, 8  # what the exit reads is the state of the last layer
+        assert sizes == [4 * (state + seen + 5 * (11 - end)) for end in (2, 5, 8)]
 
     def test_weights_are_there_once(self):
         model = recurrent()

@@ -419,6 +419,19 @@ class TestState:
             next(one.parameters()).zero_()
         assert one.key != two.key  # copied, not shared
 
+    def test_weights_are_loaded_however_the_network_is_cut_and_as_they_were_stored_before(self):
+        model, x = residual_cnn(channels=(4, 8)), images()
+        whole = split(model, x, "auto")
+        for stored in (whole.original_state(), whole.state_dict()):
+            same = split(residual_cnn(channels=(4, 8)), x, "auto")
+            same.load_any(stored)
+            assert same.key == whole.key
+        fewer = split(residual_cnn(channels=(4, 8)), x, [whole.cuts[0].name])
+        fewer.load_any(whole.original_state())
+        torch.testing.assert_close(fewer(x), whole(x))
+        with pytest.raises(ModelError, match="do not belong to this network"):
+            fewer.load_any(whole.state_dict())
+
     def test_loading_refuses_another_networks_weights(self):
         backbone = split(residual_cnn(channels=(4, 8)), images())
         for other in (residual_cnn(channels=(4, 9)), residual_cnn(channels=(4, 8, 8))):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from eesearch.reporting.tables import plan_table, profile_tables
+from eesearch.reporting.tables import plan_table, profile_tables, solved_table
 from eesearch.study.estimate import Plan, PlannedCut, PlannedNetwork
 from eesearch.training.cache import Caching
 from tests.unit.core.test_cascades import pair
@@ -59,3 +59,16 @@ def test_a_plan_tells_where_hidden_states_would_go(tmp_path):
     assert "1,000.0 MB, in memory; of a design 2,000.0 MB, on disk in" in told
     told = shown(plan_table(Plan(large, 6, {"profile": 60.0}, Caching(1.5, tmp_path))))
     assert "of a design 2,000.0 MB, over the limit, so computed anew in every epoch; at most 1.5 GB" in told
+
+
+def test_cuts_that_look_like_numbers_stay_what_they_are():
+    row = {
+        "exits": "0.3|0.30|output",
+        "heads": "a|b|own",
+        "thresholds": "0.123456789|inf|-inf",
+        "accuracy": 0.912345678,
+    }
+    told = shown(solved_table([row], "exact"))
+    assert "0.3|0.30|output" in told
+    assert "0.1235|inf|-inf" in told
+    assert "0.912346" in told

@@ -72,8 +72,9 @@ def table_and_costs(samples=600, seed=0, weights=None):
 
 
 class TestFixedPolicy:
-    def test_is_not_corrected_at_all(self):
-        table, costs = table_and_costs()
+    @pytest.mark.parametrize("weights", [None, [1, 40, 3]])
+    def test_is_not_corrected_at_all(self, weights):
+        table, costs = table_and_costs(weights=weights)
         stops = (Stop(exit=table.exits[1], threshold=0.7), Stop(exit=table.exits[3], threshold=-inf))
         fold = (np.random.default_rng(1).random(600) * FOLDS).astype(np.int16)  # of different sizes
         policy = Policy(stops=stops, criterion="max_prob")
@@ -109,16 +110,17 @@ class TestFoldPoints:
         found = fold_points(table, [costs], Scoring(), table.correct[-1], fold=fold, family=Family(2, 8))
         outside, inside = fold != 3, fold == 3
         weights = [table.weight[part] for part in (outside, inside)]
+        sizes = [600 * each.sum() / table.weight.sum() for each in weights]
         part = ExitTable(
             table.logits[:, outside], table.labels[outside], table.exits, "cal", "part", table.weight[outside]
         )
         front = solve_front(part, costs, family=Family(2, 8))
         own = table.correct[-1]
-        assert found[3].samples.tolist() == [480, 120]
-        wanted = [480 * (np.average(own[outside], weights=weights[0]) - p.accuracy) for p in front.points]
+        assert found[3].samples.tolist() == pytest.approx(sizes)
+        wanted = [sizes[0] * (np.average(own[outside], weights=weights[0]) - p.accuracy) for p in front.points]
         assert found[3].lost.tolist() == pytest.approx(wanted)
         right = [outcomes(p.policy, table)[1][inside] for p in front.points]
-        lost_in = [120 * np.average(own[inside].astype(int) - r, weights=weights[1]) for r in right]
+        lost_in = [sizes[1] * np.average(own[inside].astype(int) - r, weights=weights[1]) for r in right]
         assert found[3].lost_in.tolist() == pytest.approx(lost_in)
         policy = front.points[len(front.points) // 2].policy
         fixed = fixed_points(policy, table, costs, (), own, fold=fold)[3]

@@ -1,5 +1,6 @@
 from eesearch.study.compose import Composer
 from eesearch.study.trial import Finished
+from eesearch.training.plans import Work
 from tests.unit.study.conftest import FIELDS, TRAINED, proposal
 
 
@@ -28,6 +29,16 @@ def test_trials_tell_their_design_however_they_ended(made):
     assert set(composed.designs) == {bank.design, trained.design}
     assert stopped.hypervolumes == trained.hypervolumes
     assert stopped.elapsed == 9.0
+
+
+def test_of_a_stopped_trial_only_its_own_epochs_are_told(made, monkeypatch):
+    """Other networks were trained before its first epoch."""
+    problem = made()
+    work = Work(epochs=4, last=4, samples=500, forward=50, backward=5, ready=(100, 10, 1))
+    monkeypatch.setattr(problem.workshop, "work", lambda design: work)
+    stopped = Finished(1, "sampler", None, "", 2.0, "pruned", work.upto(1).samples, proposal(problem))
+    told = Composer(problem).answers([ended(problem)[0], stopped], final=False).trials[1]
+    assert (told.epochs, told.samples, told.forward, told.backward) == (1, 200, 20, 2)
 
 
 def test_a_warm_start_that_was_stopped_early_or_failed_was_tried(made):

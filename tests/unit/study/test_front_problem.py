@@ -91,6 +91,16 @@ class TestFolded:
         assert trained.design != first.design
 
 
+def test_a_drop_counts_from_the_network_and_not_from_what_training_made_of_it(made):
+    free, bound = made("free"), made("bound", objectives={"constraints": {"max_drop": 0.02}})
+    (profile,) = free.materials.profiles
+    whole, outcome = free.backbone(profile, "cal").accuracy, free.run(proposal(free))
+    own = free.workshop.table(outcome.design, "cal").accuracy[-1]
+    wanted = [p for p in free.points(outcome, profile) if p.accuracy > whole - 0.0201]
+    assert wanted[0].accuracy < own - 0.02, "training made the network better"
+    assert list(bound.points(bound.run(proposal(bound)), profile)) == wanted
+
+
 class TestUnseen:
     def test_of_a_trained_design_is_what_was_folded(self, made):
         problem = made()

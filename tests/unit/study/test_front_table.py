@@ -38,7 +38,12 @@ def test_a_row_has_the_ratios_of_its_axes_and_the_parameters_deployed(device):
 
 
 def test_drops_are_shares_with_their_paired_interval(device):
-    counted = device.points[0].model_copy(update={"paired": Paired(lost=12, gained=2, samples=100)})
+    (point,) = device.points
+    stops = tuple(
+        s.model_copy(update={"exit": s.exit.model_copy(update={"network": "trained"})}) for s in point.cal.policy.stops
+    )
+    cal = point.cal.model_copy(update={"policy": point.cal.policy.model_copy(update={"stops": stops})})
+    counted = point.model_copy(update={"cal": cal, "paired": Paired(lost=12, gained=2, samples=100)})
     whole = device.backbone.model_copy(update={"cal": device.backbone.cal.model_copy(update={"strategy": "backbone"})})
     known = {"backbone": whole, "points": (counted,), "optimism": ((0.0, 0.01), (0.2, 0.03))}
     first, backbone = table_rows([device.model_copy(update=known)]).to_dict("records")

@@ -8,7 +8,6 @@ from eesearch.core.errors import PickError, PolicyError, RunError
 from eesearch.core.policy import Policy, Stop
 from eesearch.study.compose import Composer
 from eesearch.study.handmade import by_hand, exit_table
-from eesearch.study.points import is_backbone
 from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir
 from eesearch.study.trial import Finished
@@ -33,7 +32,7 @@ def at_one_exit(exit_id):
 
 def test_what_was_searched_is_the_same_by_hand(run, design):
     device = run.device()
-    searched = next(p for p in device.points if not is_backbone(p))
+    searched = next(p for p in device.points if not device.is_backbone(p))
     found, point = by_hand(run, design, searched.cal.policy)
     assert (point.cal, point.test) == (searched.cal, searched.test)
     assert found.ratio(point) == device.ratio(searched)

@@ -98,6 +98,7 @@ def test_seconds_last_from_the_table_to_the_calibration_front():
 def test_a_point_that_test_shows_to_be_dominated_costs_area():
     values = np.array([(0.10, 0.2), (0.20, 0.5)])
     assert ordered_hypervolume(values, 0.25) == pytest.approx((0.15 * 0.3 + 0.05 * 0.5) / 0.25)
+    assert ordered_hypervolume(np.array([(0.1, 0.2), (0.0, 0.4)]), 0.0) == pytest.approx(0.6)
     assert ordered_hypervolume(values[:1], 0.25) == pytest.approx(0.15 * 0.8 / 0.25)
     # Cheaper on test than the one that calibration found cheaper: what was counted in between is taken back.
     assert ordered_hypervolume(np.array([(0.2, 0.5), (0.1, 0.4)]), 0.25) == pytest.approx(0.15 * 0.6 / 0.25 - 0.02)

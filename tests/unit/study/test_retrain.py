@@ -20,6 +20,7 @@ from eesearch.study.retrain import (
     warmed,
 )
 from eesearch.study.rundir import RunDir
+from eesearch.study.space import MOST_EXITS
 
 AVG, MIXED, MLP = HeadSpec(), HeadSpec(pool="mixed", size=2), HeadSpec(kind="mlp", hidden=(8,))
 
@@ -261,3 +262,6 @@ def test_cuts_where_samples_cross_to_another_tier_are_kept(config):
     assert question.space.cuts.candidates == ("map", "vector", "crossing", "coded")
     assert question.space.max_exits == 3
     assert [e.cut for e in question.design.exits] == ["map", "vector"]
+    many = policy.model_copy(update={"stops": (first, *[silent] * MOST_EXITS, *others)})
+    question = retraining(config.model_copy(update={"study": study, "policy": many}), Retraining(trust=True))
+    assert question.space.max_exits == MOST_EXITS, "with one threshold for all, a policy may have more"

@@ -4,15 +4,17 @@ from math import inf
 
 import pytest
 
-from eesearch.core.design import OUTPUT, OWN, ExitId
+from eesearch.core.design import ASK, OUTPUT, OWN, ExitId
 from eesearch.core.errors import PickError
 from eesearch.core.front import CostSummary, Evaluation
 from eesearch.core.policy import Policy, Stop
 from eesearch.study.answers import Answers, DeviceAnswer
+from eesearch.study.picks import Picked
 from eesearch.study.points import Point
 from eesearch.study.run import Run
 from eesearch.study.rundir import RunDir
 from eesearch.study.usual import usual_points, wanted_picks
+from eesearch.study.verify import verify
 
 
 def point(accuracy, cost, cut="c0", strategy="separate"):
@@ -51,6 +53,19 @@ def test_no_loss_and_knee_and_what_is_far_from_both():
 def test_next_to_no_loss_where_nothing_loses_nothing():
     assert usual_points(device(FRONT[:3]), 1) == [FRONT[2]]
     assert usual_points(device([*FRONT[:3], BACKBONE]), 1) == [FRONT[2]]
+
+
+def test_who_asks_the_last_resort_at_once_runs_nothing(tmp_path):
+    asks = FRONT[0].model_copy(update={"cal": asking(FRONT[0].cal)})
+    assert asks not in usual_points(device([asks, *FRONT[1:]]), 9)
+    assert len(usual_points(device([asks, *FRONT[1:]]), 9)) == 4
+    with pytest.raises(PickError, match="asks the last resort at once: nothing of it runs here"):
+        verify(run(tmp_path, device([asks])), [Picked(device([asks]), asks)], "cpu:eager:t1:b1")
+
+
+def asking(evaluation):
+    stop = Stop(exit=ASK, threshold=-inf)
+    return evaluation.model_copy(update={"policy": Policy(stops=(stop,), criterion="max_prob")})
 
 
 def test_points_that_cost_nothing_are_points():

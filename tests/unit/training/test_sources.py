@@ -128,6 +128,7 @@ class TestTorchvision:
         load_arrays("torchvision:Named", {"root": "r", "test_share": 0.5})
         load_arrays("torchvision:Named", {"root": "r", "split": "all", "test_share": 0.5})
         assert seen == ["train", "test", "trainval", "test", "val", "train", "all"]
+        refused("torchvision:Named", "cal and test are the same samples", "got test", root="r", cal="test")
 
     def test_refuses(self, tmp_path):
         refused("torchvision:NoSuch", "torchvision has no data set 'NoSuch'")

@@ -47,7 +47,8 @@ def test_texts_and_named_classes_of_several_files(texts, tmp_path):
 
 def test_columns_by_name(tmp_path):
     file = write(tmp_path / "named.csv", "review,stars,label", "good,1,x", "bad,0,y", "fine,1,x", "poor,0,y")
-    arrays = read_csv(file, {"text": "review", "label": "stars", "test": str(file)})
+    test = write(tmp_path / "test.csv", "review,stars,label", "good,1,x", "bad,0,y")
+    arrays = read_csv(file, {"text": "review", "label": "stars", "test": str(test)})
     assert arrays["x_train"].tolist() == ["good", "bad", "fine", "poor"]
     assert arrays["y_train"].tolist() == [1, 0, 1, 0]
 
@@ -59,6 +60,7 @@ def test_refuses_files_that_cannot_be_used(tmp_path, numbers):
     refused(tmp_path / "bytes.csv", "cannot read", "a CSV file with names in its first line")
     other = write(tmp_path / "other.csv", "width,label", "1,0")
     refused(numbers, "lacks a column that", "got height", test=str(other))
+    refused(numbers, "train and test are the same samples", test=str(numbers.parent / "." / numbers.name))
 
 
 def test_refuses_columns_that_cannot_be_used(tmp_path, numbers):
