@@ -5,9 +5,9 @@ that it reads; decisions; two spans in a row), of each network, a raw sample, `m
 and which hash each entry has, and one script. What comes back is a profile, of several networks one that joins theirs;
 `devices: [pi4.json]` reads it.
 
-Weights do not matter for the time that a network takes, and are not sent: every large tensor is its own first values
-over and over (so of the usual size, and packed to almost nothing). Of a network with weights, a kit thus tells the
-small tensors, and the beginnings of the others.
+Weights do not matter for the time that a network takes, and most are not sent: every large tensor is its own first
+values over and over (so of the usual size, and packed to almost nothing). Of what was learnt, a kit tells the small
+tensors and the beginnings of the large ones.
 """
 
 from __future__ import annotations

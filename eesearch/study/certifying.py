@@ -324,7 +324,7 @@ def _ask(run: Run, device: DeviceAnswer, points: Sequence[Point], split: Split |
         labels = table.labels
         if own in table.exits:
             whole = table.logits[table.row(own)].argmax(-1)
-    if whole is None:  # every network on the front was trained further; where there is one, it is the last row
+    if whole is None:  # every network on the front was trained further
         table = _backbone_table(run, device, split, progress)
         whole = table.logits[table.row(own) if member_of(own) else -1].argmax(-1)
     assert labels is not None, "there is at least one point"
