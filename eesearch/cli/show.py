@@ -63,6 +63,8 @@ def report(
     from eesearch.api import report as draw
 
     ending = REPORTS.get(out.suffix) if out else None
+    if out is not None and ending is None:
+        raise InputError("--out is no report", got=out.name, expected=f"a name that ends in {', '.join(REPORTS)}")
     if form and ending and form != ending:
         raise InputError(f"--out {out} is no {form}", do="Leave out --format, or let the name end in it.")
     print(draw(run, form or ending or "html", out=out))

@@ -68,13 +68,13 @@ class Front {
     this.picker.tell(`Point ${number} was chosen by hand; moving a slider picks anew.`);
   }
 
-  /** What is pinned where nobody chose anything: the cheapest point without loss, else the knee. */
+  /** What is pinned where nobody chose anything: the cheapest point without loss, else with little, else the knee. */
   begin() {
-    const { points, start, promised } = this.device;
-    if (points[start]?.lost <= 1e-12) return this.picker.set({ drop: 0, cost: null }, "drop");
+    const { start, limit, promised } = this.device;
+    if (limit !== null) return this.picker.set({ drop: limit, cost: null }, "drop");
     this.pin(start ?? 0, "start");
-    const lost = promised ? "is expected to lose something on new samples" : "loses something on calibration";
-    this.picker.tell(`Every point ${lost}; point ${this.pinned} is the knee of the front.`);
+    const lost = promised ? "is expected to lose at most 1 point on new samples" : "loses at most 1 point on calibration";
+    this.picker.tell(`None that costs less than the backbone ${lost}; point ${this.pinned} is the knee of the front.`);
   }
 
   /** Choose the point with this key, whatever its number is by now; if it has left the front, begin anew and say so. */

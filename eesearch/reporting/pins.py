@@ -21,6 +21,7 @@ from eesearch.reporting.formats import (
 )
 from eesearch.reporting.frontdata import FrontData, records
 from eesearch.reporting.hovers import design_facts, made_words
+from eesearch.reporting.promises import LIMITS
 from eesearch.reporting.rows import shared_axes
 from eesearch.study.answers import Answers, DeviceAnswer
 from eesearch.study.front_table import drop_interval
@@ -47,8 +48,7 @@ def pins(answers: Answers, device: DeviceAnswer, data: FrontData) -> Facts:
     The limits are on what picks read, and never on test: `lost` is the drop to expect on new samples (on calibration
     where that is not known: then not `promised`), `cost` that on calibration. `drawn`: where the point is in the plot.
     """
-    free, numbers, axes = device.at_no_loss(), records(data.points), shared_axes(device)
-    start = next((n for n, point in enumerate(device.points) if point == free), None)
+    numbers, axes = records(data.points), shared_axes(device)
     return {
         "name": device.device,
         "axis": device.axis,
@@ -57,12 +57,20 @@ def pins(answers: Answers, device: DeviceAnswer, data: FrontData) -> Facts:
         "cuts": cuts_in_order(answers, device),
         "promised": bool(device.optimism),
         "full": in_unit(device.backbone.test.costs[device.axis].mean, device.axis),
-        "start": start if start is not None else next((n for n, row in enumerate(numbers) if row["knee"]), None),
+        **_begin(device, [row["knee"] for row in numbers]),
         "points": [
             _point(device, point, axes, (row["low"], row["high"]))
             for point, row in zip(device.points, numbers, strict=True)
         ],
     }
+
+
+def _begin(device: DeviceAnswer, knees: list[bool]) -> Facts:
+    """The point that the page begins with: by the least of the usual limits (in percentage points), or the knee."""
+    for limit in LIMITS:
+        if (point := device.within(limit)) is not None:
+            return {"start": device.points.index(point), "limit": 100.0 * limit}
+    return {"start": knees.index(True) if any(knees) else None, "limit": None}
 
 
 def cuts_in_order(answers: Answers, device: DeviceAnswer) -> list[str]:

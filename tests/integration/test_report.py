@@ -472,7 +472,7 @@ def test_answers_of_older_runs_leave_out_what_they_do_not_know(browser, tmp_path
     visit.context.close()
 
 
-def test_where_every_point_loses_something_it_begins_at_the_knee(browser, rich, tmp_path):
+def test_where_every_point_loses_a_lot_it_begins_at_the_knee(browser, rich, tmp_path):
     poor = rich.devices[0].model_copy(update={"points": rich.devices[0].points[:3]})
     file = tmp_path / "report.html"
     file.write_text(render_html(rich.model_copy(update={"devices": (poor,)})), encoding="utf-8")
@@ -480,12 +480,29 @@ def test_where_every_point_loses_something_it_begins_at_the_knee(browser, rich, 
     knee, number = poor.front().knee(), int(visit.pinned().split()[1])
     assert poor.points[number].cal == knee
     assert visit.page.locator("#picker-1 .picked").inner_text() == (
-        f"Every point loses something on calibration; point {number} is the knee of the front."
+        "None that costs less than the backbone loses at most 1 point on calibration; "
+        f"point {number} is the knee of the front."
     )
     visit.slide("drop-1", 0)
     assert visit.page.locator("#picker-1 .picked.none").count() == 1
     visit.slide("drop-1", 2)
     assert visit.pinned() == "Point 2 on macs"
+    assert visit.complaints == []
+    visit.context.close()
+
+
+def test_where_every_point_loses_something_it_begins_with_the_least_of_the_usual_losses(browser, rich, tmp_path):
+    """A knee may lose far more than anybody wants."""
+    device = rich.devices[0]
+    poor = device.model_copy(update={"optimism": ((0.0, 0.004), (0.01, 0.004))})
+    assert poor.at_no_loss() is None
+    start = poor.within(0.005)
+    assert start is not None
+    file = tmp_path / "report.html"
+    file.write_text(render_html(rich.model_copy(update={"devices": (poor,)})), encoding="utf-8")
+    visit = Visit(browser, file)
+    assert visit.pinned() == f"Point {poor.points.index(start)} on macs"
+    assert "max-drop=0.5%@macs" in visit.page.locator("#picker-1 .picked").inner_text()
     assert visit.complaints == []
     visit.context.close()
 

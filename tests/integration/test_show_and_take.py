@@ -44,6 +44,11 @@ class TestReport:
         assert done.exit_code == 2
         assert "fronts.pdf is no svg" in done.stderr.replace("\n", "")
         assert not (tmp_path / "fronts.pdf").exists()
+        for name in ("fronts.jpg", "fronts"):
+            done = run("report", finished, "--out", tmp_path / name)
+            assert done.exit_code == 2
+            assert "a name that ends in .png, .svg, .pdf, .html, .md" in " ".join(done.stderr.split())
+            assert not (tmp_path / name).exists()
 
     def test_another_kind_is_refused(self, finished):
         with pytest.raises(InputError, match="no report of kind 'jpg'"):

@@ -63,17 +63,18 @@ def test_older_answers_have_stops_without_facts(answers):
     assert stop["share"] == "100.0%"
 
 
-def test_it_begins_at_no_loss_else_at_the_knee_else_nowhere(answers):
+def test_it_begins_at_no_loss_else_with_little_else_at_the_knee_else_nowhere(answers):
     device = answers.devices[0]
 
-    def start(points):
-        return facts_of(answers.model_copy(update={"devices": (device.model_copy(update={"points": points}),)}))[
-            "start"
-        ]
+    def start(points, *, optimism=()):
+        changed = device.model_copy(update={"points": points, "optimism": optimism})
+        facts = facts_of(answers.model_copy(update={"devices": (changed,)}))
+        return facts["start"], facts["limit"]
 
-    assert start(device.points) == 3
-    assert start(device.points[:2]) in (0, 1)  # both lose something
-    assert start(()) is None
+    assert start(device.points) == (3, 0.0)
+    assert start(device.points, optimism=((0.0, 0.007),)) == (4, 0.5)
+    assert start(device.points[:2]) in ((0, None), (1, None))  # both lose more than a point
+    assert start(()) == (None, None)
 
 
 def test_the_chain_of_cuts_is_the_longest_known_one(answers):
