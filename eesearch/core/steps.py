@@ -209,3 +209,20 @@ def call_steps(
                 scored = decided if exits[j].is_output else 0.0  # a head's decision is in `own` already
                 step[i, j] = parts.prefix[depth_j] - parts.prefix[depth_i] + parts.resume + own[j] + scored
     return step
+
+
+def own_decision(step: NDArray[np.float64]) -> float:
+    """What deciding by the own classifier adds behind an exit, where that shows.
+
+    Behind the first two exits one after the other the own classifier decides once; behind each of them alone it decides
+    once, too. 0 where there is one exit, so that its detour and this decision cannot be told apart.
+
+    Args:
+        step: Of a chain, the own classifier last; see `StageCosts`. [L + 1, L]
+    """
+    if step.shape[1] < 3:
+        return 0.0
+    whole = step[0, -1]
+    alone = step[0, :2] + step[1:3, -1] - whole
+    both = step[0, 0] + step[1, 1] + step[2, -1] - whole
+    return float(alone.sum() - both)

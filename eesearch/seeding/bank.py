@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import ExitId
 from eesearch.core.errors import PolicyError
+from eesearch.core.steps import own_decision
 from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.exits import expected, routing
 from eesearch.seeding.placement import Seed, nested, panda_chain, panda_shared, percentile, th_paid, th_rule
@@ -83,11 +84,14 @@ class Chain:
     def head(self) -> Floats:
         """What a rejected exit adds: head, decision and resumption; 0 for the own classifier. [L]"""
         detour = self.step[0, :-1] + self.step[1:-1, -1] - self.step[0, -1]
-        return np.append(detour, 0.0)
+        return np.append(detour - own_decision(self.step), 0.0)
 
     @property
     def prefix(self) -> Floats:
-        """Cost from the input to each cut and to the output, without heads. [L]"""
+        """Cost from the input to each cut and to the output, without heads. [L]
+
+        Resumption, which comes with the head, cannot be told from it: a cut is told that much too cheap.
+        """
         return np.asarray(self.step[0] - self.head)
 
     def stop(self, active: list[int]) -> NDArray[np.int64]:
@@ -103,6 +107,12 @@ class Chain:
         rows = [0, *(i + 1 for i in active[:-1])]
         return np.asarray(self.step[rows, active].cumsum())
 
+    def detour(self, active: list[int], at: int) -> float:
+        """What rejected active exit `at` adds to the way between its neighbours."""
+        before = active[at - 1] + 1 if at else 0
+        here, behind = active[at], active[at + 1]
+        return float(self.step[before, here] + self.step[here + 1, behind] - self.step[before, behind])
+
     def togo(self, active: list[int], at: int) -> float:
         """Mean cost that those who leave at active exit `at` would still have paid without it; 0 if nobody leaves."""
         leaving = self.stop(active) == at
@@ -110,7 +120,7 @@ class Chain:
             return 0.0
         others = [*active[:at], *active[at + 1 :]]
         paid_without = self.cumulative(others)[self.stop(others)[leaving]]
-        before_head = self.cumulative(active)[at] - self.head[active[at]]
+        before_head = self.cumulative(active)[at] - self.detour(active, at)
         return float(paid_without.mean() - before_head)
 
 
@@ -127,7 +137,7 @@ def keep_panda_chain(chain: Chain, active: list[int], at: int) -> bool:
 def keep_panda_shared(chain: Chain, active: list[int], at: int) -> bool:
     """Eq. 4 for a shared prefix: the exit lowers the mean cost."""
     reach = chain.reach(active)
-    return bool(panda_shared(reach[at], reach[at + 1], chain.togo(active, at), chain.head[active[at]]) > 0.0)
+    return bool(panda_shared(reach[at], reach[at + 1], chain.togo(active, at), chain.detour(active, at)) > 0.0)
 
 
 TH_RULES = {"th_rule": th_rule, "th_paid": th_paid}

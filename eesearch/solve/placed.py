@@ -15,6 +15,7 @@ from eesearch.core.design import ExitId
 from eesearch.core.errors import PolicyError
 from eesearch.core.front import Evaluation
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
+from eesearch.core.steps import own_decision
 from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.core.weights import Weights
 from eesearch.exits.evaluate import tally
@@ -64,7 +65,7 @@ def near_shares(table: ExitTable, costs: StageCosts, shares: Sequence[float]) ->
     rows = one_per_cut(table)
     exits = [table.exits[row] for row in rows]
     step = costs.select(exits).step
-    passed = 1.0 - step[1:-1, -1] / step[0, -1]  # [K]
+    passed = 1.0 - (step[1:-1, -1] - own_decision(step)) / step[0, -1]  # [K]
     nearest = np.unique([np.abs(passed - share).argmin() for share in shares])
     return [*(rows[i] for i in nearest), rows[-1]]
 

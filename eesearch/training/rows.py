@@ -246,13 +246,14 @@ def _label(label: Any, where: str) -> int | str:
     value = label.item() if getattr(label, "ndim", None) == 0 else label
     if isinstance(value, bool | np.bool_):
         return int(value)
-    if isinstance(value, int | str):
+    if isinstance(value, int) or (isinstance(value, str) and value.strip()):
         return value
     if isinstance(value, float):
         raise refuse_kind(where, f"{value:.6g}", many=False)
     if isinstance(value, list | tuple | np.ndarray | torch.Tensor):
         raise refuse_kind(where, f"{len(value)} values", many=True)
-    raise DataError(f"{where} has no label", got=type(value).__name__, expected="the class of the sample")
+    got = "an empty text" if isinstance(value, str) else type(value).__name__
+    raise DataError(f"{where} has no label", got=got, expected="the class of the sample")
 
 
 def _class_names(split: Any, columns: tuple[str, str] | None) -> list[str] | None:

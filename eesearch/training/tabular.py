@@ -88,28 +88,28 @@ def _texts(table: DataFrame, column: str) -> Any:
 
 def _numbers(table: DataFrame, columns: Sequence[str], file: Path) -> Any:
     """Features [N, D]."""
+    import pandas as pd
+
+    numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce")
     for column in columns:
-        if table[column].dtype.kind not in "biuf":
-            value = next(value for value in table[column] if not _is_number(value))
+        missing = np.flatnonzero(numbers[column].isna())
+        if len(missing):
             raise DataError(
                 f"column '{column}' of {file} holds no numbers",
-                got=repr(value),
+                got=repr(table[column].iloc[missing[0]]),
                 expected="numbers, or one column of texts",
                 do="Drop or encode it; name a column of texts under `data`: args: {text: COLUMN}.",
             )
-    return table[list(columns)].to_numpy(np.float32)
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
+    return numbers.to_numpy(np.float32)
 
 
 def _labels(table: DataFrame, column: str, file: Path) -> list[Any]:
     """Numbers or names of classes."""
     if table[column].dtype.kind == "f":
         raise refuse_kind(f"column '{column}' of {file}", f"{table[column].iloc[0]:.6g}", many=False)
-    return list(table[column].tolist())
+    labels = list(table[column].tolist())
+    missing = [row for row, label in enumerate(labels) if str(label).strip().lower() in ("", "nan")]
+    if missing:
+        where = f"{len(missing)} of {len(labels)} rows of {file}, row {missing[0]} first"
+        raise DataError(f"samples without a label in column '{column}'", got=where, expected="a class for each")
+    return labels

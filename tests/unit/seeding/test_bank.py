@@ -11,6 +11,7 @@ import pytest
 from eesearch.core.costs import StageCosts
 from eesearch.core.design import OUTPUT, OWN, ExitId
 from eesearch.core.errors import PolicyError
+from eesearch.core.steps import Parts, call_steps
 from eesearch.core.tables import ExitTable, best_per_cut
 from eesearch.seeding.bank import (
     Chain,
@@ -35,15 +36,13 @@ def table_of(correct, exits):
     return ExitTable(logits, np.ones(correct.shape[1], np.int64), exits, "cal", "s")
 
 
-def steps(prefix, head):
+def steps(prefix, head, *, decision=0.0, resume=0.0):
     """Steps between one exit per cut. Prefixes [L], heads [L - 1]."""
-    own, prefix = [*head, 0.0], [float(p) for p in prefix]
-    step = np.full((len(prefix) + 1, len(prefix)), inf)
-    for j in range(len(prefix)):
-        step[0, j] = prefix[j] + own[j]
-        for i in range(j):
-            step[i + 1, j] = prefix[j] - prefix[i] + own[j]
-    return step
+    cuts = [chr(ord("a") + k) for k in range(len(head))]
+    exits = (*map(exit_at, cuts), exit_at(OUTPUT))
+    known = {cut: {"linear-avg1": float(cost)} for cut, cost in zip(cuts, head, strict=True)}
+    parts = Parts(tuple(map(float, prefix)), known, {"max_prob": decision}, resume)
+    return call_steps(cuts, parts, exits, "max_prob", "macs")
 
 
 EXITS = (exit_at("a"), exit_at("b"), exit_at(OUTPUT))
@@ -98,6 +97,15 @@ def test_chain_recovers_prefixes_and_heads_from_the_steps(chain):
     np.testing.assert_allclose(chain.head, [1, 2, 0])
 
 
+@pytest.mark.parametrize("cuts", [2, 3, 4])
+def test_what_deciding_by_the_own_classifier_costs_is_no_part_of_an_exit(cuts):
+    """It is paid once behind several exits, and moves neither a cut nor a placement by shares of the cost."""
+    prefix, head = np.arange(1.0, cuts + 2.0), np.linspace(0.1, 0.4, cuts)
+    chain = Chain((), steps(prefix, head, decision=0.5, resume=0.02), np.zeros((cuts + 1, 1)), np.zeros(cuts + 1))
+    np.testing.assert_allclose(chain.head, [*(head + 0.5 + 0.02), 0.0])
+    np.testing.assert_allclose(chain.prefix, [*(prefix[:-1] - 0.02), prefix[-1]])
+
+
 def test_chain_measures_reach_between_active_exits(chain):
     np.testing.assert_allclose(chain.reach([0, 1, 2]), [1.0, 0.5, 0.3])
     np.testing.assert_allclose(chain.reach([1, 2]), [1.0, 0.3])
@@ -112,7 +120,8 @@ def test_chain_measures_what_leavers_would_still_have_paid(chain):
 def test_panda_shared_keeps_exactly_the_exits_that_lower_the_mean_cost():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        step = steps(rng.uniform(1, 10, 5).cumsum(), rng.uniform(0, 4, 4))
+        timed = {"decision": rng.uniform(0, 2), "resume": rng.uniform(0, 1)}
+        step = steps(rng.uniform(1, 10, 5).cumsum(), rng.uniform(0, 4, 4), **timed)
         scores = rng.random((5, 30)).astype(np.float32)
         exits = (*map(exit_at, "abcd"), exit_at(OUTPUT))
         chain = Chain(exits, step, scores, np.array([*rng.random(4), -inf]))

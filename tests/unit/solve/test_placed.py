@@ -11,6 +11,7 @@ from eesearch.core.costs import StageCosts
 from eesearch.core.design import ASK, OUTPUT, OWN, ExitId
 from eesearch.core.errors import PolicyError
 from eesearch.core.policy import Policy, Scoring, Stop
+from eesearch.core.steps import Parts, call_steps
 from eesearch.core.tables import ExitTable
 from eesearch.exits.evaluate import evaluate
 from eesearch.solve.placed import Placed, cuts_of, near_shares, one_per_cut, thresholded
@@ -61,6 +62,15 @@ def test_exits_lie_where_the_prefix_says_whatever_their_heads_cost():
         assert near_shares(table, costs, [0.15, 0.3, 0.45, 0.6, 0.75, 0.9]) == [0, 1, 2, 3, 4]
         assert near_shares(table, costs, [1 / 3, 2 / 3]) == [1, 2, 4]
         assert near_shares(table, costs, [0.0, 0.01, 0.02]) == [0, 4]
+
+
+def test_exits_lie_where_the_prefix_says_whatever_deciding_costs():
+    exits = (*map(exit_at, "abcd"), OUT)
+    table = table_of(np.full((5, 2), 0.8), np.ones((5, 2)), exits)
+    parts = Parts((1.0, 3.0, 5.0, 9.0, 10.0), {cut: {"h": 0.1} for cut in "abcd"}, {"max_prob": 2.0})
+    costs = StageCosts(call_steps("abcd", parts, exits, "max_prob", "latency_ms"), exits, "latency_ms", 10.0)
+    assert near_shares(table, costs, [0.1, 0.3, 0.5, 0.9]) == [0, 1, 2, 3, 4]
+    assert near_shares(table, costs, [0.35]) == [1, 4]
 
 
 def test_a_policy_ends_where_everybody_leaves():

@@ -118,6 +118,8 @@ class TestRefuses:
         refused((rows, rows), "got tuple of 1", "There is nothing to learn from samples without labels.")
         rows = Rows((torch.zeros(2), None))
         refused((rows, rows), "row 0 of the train split of mine has no label", "got NoneType")
+        rows = Rows((torch.zeros(2), ""))
+        refused((rows, rows), "row 0 of the train split of mine has no label", "got an empty text")
 
     def test_columns_that_are_not_there(self):
         rows = Rows({"image": 0, "caption": "a"})

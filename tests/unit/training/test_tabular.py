@@ -73,6 +73,25 @@ def test_refuses_columns_that_cannot_be_used(tmp_path, numbers):
     refused(words, "column 'b'", "holds no numbers", "got ''", "args: {text: COLUMN}")
 
 
+@pytest.mark.parametrize("value", ["nan", "NaN", "1_000", "True"])
+def test_refuses_what_python_but_no_table_takes_for_a_number(tmp_path, value):
+    file = write(tmp_path / "n.csv", "a,b,label", "1,2,0", f"1,{value},1", "1,x,1")
+    refused(file, "column 'b'", "holds no numbers", f"got '{value}'")
+
+
+def test_large_whole_numbers_are_numbers(tmp_path):
+    file = write(tmp_path / "n.csv", "a,label", f"1{'0' * 22},0", "1,1", "2,0", "3,1")
+    arrays = read_csv(file, {"test_share": 0.5})
+    assert sorted([*arrays["x_train"][:, 0], *arrays["x_test"][:, 0]]) == [1.0, 2.0, 3.0, np.float32(1e22)]
+
+
+@pytest.mark.parametrize("label", ["", " ", "NaN"])
+def test_refuses_samples_without_a_label(tmp_path, label):
+    """A text among numbers would make classes of texts, which are numbered by the alphabet: 10 before 2."""
+    file = write(tmp_path / "n.csv", "a,label", "1,2", "1,10", f"1,{label}", "1,2")
+    refused(file, "samples without a label in column 'label'", "got 1 of 4 rows of", "n.csv, row 2 first")
+
+
 def test_refuses_row_numbers_as_pandas_writes_them(tmp_path):
     file = write(tmp_path / "t.csv", ",a,label", "0,1.5,x", "1,2.5,y", "2,0.5,x")
     refused(file, "a column of", "has no name; got column 0", "table.to_csv(FILE, index=False)")
