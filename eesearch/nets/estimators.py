@@ -42,6 +42,8 @@ def sampled(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """All samples, or the stratified part of them that a classifier of this kind is fitted to.
 
+    A class that is rare keeps enough of its samples to be calibrated with.
+
     Args:
         x: [N, F]
         y: [N]
@@ -53,8 +55,10 @@ def sampled(
     most = max(most, 2 * FOLDS * len(classes))
     if len(x) <= most + len(classes) or least.min() < 2:
         return x, y
-    part, _, labels, _ = train_test_split(x, y, train_size=most, stratify=y, random_state=seed % 2**32)
-    return part, labels
+    part, rest = train_test_split(np.arange(len(y)), train_size=most, stratify=y, random_state=seed % 2**32)
+    rare = [rest[y[rest] == each][: max(0, FOLDS - np.count_nonzero(y[part] == each))] for each in classes]
+    rows = np.concatenate([part, *rare])
+    return x[rows], y[rows]
 
 
 def estimate(spec: HeadSpec, x: NDArray[np.float32], y: NDArray[np.int64], seed: int) -> Any:

@@ -17,25 +17,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from eesearch.core.costs import Profile
 from eesearch.core.design import HeadSpec, content_key
-from eesearch.core.errors import DataError, HeadError, ModelError, StoreError
+from eesearch.core.errors import DataError, ModelError, StoreError
 from eesearch.core.progress import Progress, silent
 from eesearch.core.store import TEXT, Store
 from eesearch.core.tables import ExitTable
 from eesearch.costs.devices import parse_device
 from eesearch.costs.profile import profile
 from eesearch.nets.adapters import adapter_of
-from eesearch.nets.heads import build_head
 from eesearch.nets.inputs import Normalize, NormalizeViews, Preprocessed, Resize
 from eesearch.nets.modes import evaluating
 from eesearch.nets.sources import build_model, load_weights, normalization_of
-from eesearch.nets.split import Backbone, Cut, split
+from eesearch.nets.split import Backbone, split
 from eesearch.seeding.placement import percentile
 from eesearch.study.drafts import draft_rows
+from eesearch.study.heads import fitting_heads
 from eesearch.study.named import remember
 from eesearch.study.profiling import any_profile
 from eesearch.study.question import InputSpec, Study
 from eesearch.study.rundir import RunDir
-from eesearch.study.space import SearchSpace
 from eesearch.study.warm import check_warm_starts, inherit_questions, warm_runs
 from eesearch.training.accelerator import CPU, find_device, placed
 from eesearch.training.checkpoint import Checkpoint
@@ -177,10 +176,18 @@ def check_inputs(study: Study, run: RunDir, dataset: Dataset, networks: Mapping[
 
 
 def _fresh(study: Study, backbone: Backbone) -> Backbone:
-    """The study's network, with the same cuts, before any training."""
+    """The study's network, with the same cuts, before any training.
+
+    Raises:
+        ModelError: what makes the network trains it, too.
+    """
     plain = study.backbone.bare
     untrained = load_backbone(study.model_copy(update={"backbones": (plain,)}), backbone.example.numpy())
-    return untrained.keep([cut.name for cut in backbone.cuts])
+    fresh = untrained.keep([cut.name for cut in backbone.cuts])
+    if study.backbone.is_trained and fresh.key == backbone.key:
+        do = "Let it make untrained ones, and name the file of weights in the study."
+        raise ModelError(f"{plain.model} makes trained networks only", expected="random weights, from scratch", do=do)
+    return fresh
 
 
 def load_study_data(study: Study) -> Dataset:
@@ -345,53 +352,3 @@ def thinned(backbone: Backbone, max_cuts: int | None) -> Backbone:
     macs = profile(backbone, {}, "macs", decisions=()).macs_prefix
     kept = percentile(np.array(macs), max_cuts)
     return backbone.keep([backbone.cuts[k].name for k in kept])
-
-
-_READS = {"first": "tokens", "last": "sequence"}
-"""Pooling -> the one kind of cut where it means something."""
-
-
-def refuse_kind(spec: HeadSpec, cut: Cut) -> None:
-    """Refuse the first token of what is no tokens, the last step of what is no sequence.
-
-    Raises:
-        HeadError: so.
-    """
-    if cut.kind in ("tokens", "sequence") and _READS.get(spec.pool, cut.kind) != cut.kind:
-        expected = f"a cut of {_READS[spec.pool]}"
-        raise HeadError(f"pool '{spec.pool}' means nothing there", got=f"{cut.kind} at '{cut.name}'", expected=expected)
-
-
-_MEANINGLESS: dict[str, dict[str, object]] = {"vector": {"pool": "none", "size": 1, "views": "max"}, "views": {}}
-"""Kind of a cut -> fields of a head that mean nothing there, as heads are compared; at others views mean nothing."""
-
-
-def fitting_heads(space: SearchSpace, backbone: Backbone) -> dict[str, tuple[HeadSpec, ...]]:
-    """The heads of the space that can read each cut; heads that differ in what means nothing there count once.
-
-    Raises:
-        HeadError: a cut that no head fits, or a head that fits no cut.
-    """
-    refusals: dict[str, HeadError] = {}
-    fitting: dict[str, tuple[HeadSpec, ...]] = {}
-    with torch.random.fork_rng(devices=[]):
-        for cut in backbone.cuts:
-            distinct: dict[HeadSpec, HeadSpec] = {}
-            for spec in space.heads_at(cut.kind):
-                same = spec.model_copy(update=_MEANINGLESS.get(cut.kind, {"views": "max"}))
-                try:
-                    refuse_kind(spec, cut)
-                    build_head(spec, cut.shape, backbone.classes)
-                except HeadError as error:
-                    refusals[spec.name] = error
-                else:
-                    distinct.setdefault(same, spec)
-            if not distinct:
-                raise HeadError(
-                    f"no head of the space fits cut '{cut.name}'", got="; ".join(map(str, refusals.values()))
-                )
-            fitting[cut.name] = tuple(distinct.values())
-    never = set(refusals) - {h.name for heads in fitting.values() for h in heads}
-    if never and space.heads != "auto":
-        raise HeadError(f"the head {min(never)} fits no cut", got=refusals[min(never)])
-    return fitting

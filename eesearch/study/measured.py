@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from eesearch.core.progress import Progress
 from eesearch.costs.profile import AnyProfile
-from eesearch.study.materials import check_classes, fitting_heads, load_backbone, load_study_data, thinned
+from eesearch.study.heads import fitting_heads
+from eesearch.study.materials import check_classes, load_backbone, load_study_data, thinned
 from eesearch.study.members import join_profiles, load_members, member_profiles, profiled_member
 from eesearch.study.profiling import Network, any_profile
 from eesearch.study.question import Study

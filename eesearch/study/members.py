@@ -21,13 +21,13 @@ from eesearch.costs.devices import parse_device
 from eesearch.nets.backbone import Backbone
 from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet
+from eesearch.study.heads import fitting_heads
 from eesearch.study.materials import (
     Materials,
     Stopwatch,
     backbone_key,
     check_classes,
     check_inputs,
-    fitting_heads,
     load_backbone,
     load_study_data,
     reusing,

@@ -6,6 +6,7 @@ import re
 from functools import partial
 from itertools import chain
 from operator import eq
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -201,7 +202,7 @@ class Study(Value):
     guide: Literal["hypervolume", "gain", "accuracies", "scalarized"] = "hypervolume"
     pruning: Literal["none", "asha", "hyperband", "median"] = "none"
     resources: Resources = Resources()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)  # what scikit-learn takes
 
     @model_validator(mode="before")
     @classmethod
@@ -358,16 +359,29 @@ FREE_TO_CHANGE = (
 
 
 def differences(old: Study, new: Study) -> list[tuple[str, object, object]]:
-    """Fields that forbid continuing `old` as `new`: (path, old value, new value)."""
+    """Fields that forbid continuing `old` as `new`: (path, old value, new value).
+
+    Of files only the names count: they may have moved, and what they hold is compared by `RunDir.check_inputs`.
+    """
     found: list[tuple[str, object, object]] = []
 
     def walk(path: str, a: object, b: object) -> None:
+        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+            a, b = dict(enumerate(a)), dict(enumerate(b))
         if isinstance(a, dict) and isinstance(b, dict):
             for name in sorted(a.keys() | b.keys()):
-                walk(f"{path}.{name}" if path else name, a.get(name), b.get(name))
-        elif a != b:
+                walk(f"{path}.{name}" if path else str(name), a.get(name), b.get(name))
+        elif a != b and not _moved(a, b):
             found.append((path, a, b))
 
     exclude = set(FREE_TO_CHANGE)
     walk("", old.model_dump(mode="json", exclude=exclude), new.model_dump(mode="json", exclude=exclude))
     return found
+
+
+def _moved(a: object, b: object) -> bool:
+    """Whether these are paths of a file or folder of one name, absolute as `study.yaml` has them."""
+    if not (isinstance(a, str) and isinstance(b, str)):
+        return False
+    old, new = (Path(path.removeprefix("hf:")) for path in (a, b))
+    return (old.is_absolute() or new.is_absolute()) and old.name == new.name

@@ -93,8 +93,10 @@ def warm_start(config: ExportedConfig) -> WarmStart:
     Raises:
         StudyError: it has no early exit.
     """
-    design = _trained(config)
-    return WarmStart(name=config.key[:8], strategy=design.strategy, exits=active_exits(config), loss=design.loss)
+    design, exits = _trained(config), active_exits(config)
+    if not exits:
+        raise StudyError(f"configuration {config.key} has no early exit", do="Leave the warm start out.")
+    return WarmStart(name=config.key[:8], strategy=design.strategy, exits=exits, loss=design.loss)
 
 
 def warm_starts(run: RunDir) -> list[WarmStart]:

@@ -32,7 +32,8 @@ from eesearch.exits.routing import path_outputs
 from eesearch.nets.cascade import CascadeNet
 from eesearch.nets.exitnet import ExitNet
 from eesearch.nets.inputs import as_tensor
-from eesearch.study.materials import fitting_heads, load_backbone, load_study_data, thinned
+from eesearch.study.heads import fitting_heads
+from eesearch.study.materials import load_backbone, load_study_data, thinned
 from eesearch.study.members import cascade_profile
 from eesearch.study.picks import Picked
 from eesearch.study.profiling import device_profile

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -190,10 +190,10 @@ class _Training:
     def _freeze(self, part: str) -> None:
         """It has learnt enough: the optimizer passes over what has no gradient."""
         self.frozen.add(part)
-        frozen = self.model.get_submodule(part).eval()
-        for parameter in frozen.parameters():
+        for parameter in self.model.get_submodule(part).parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
+        _set_modes(self.model, self.phase.learns)
 
     def _diverged(self, got: str, epoch: int) -> EesearchError:
         return EesearchError(
@@ -233,11 +233,9 @@ def _learning(model: nn.Module, learns: tuple[str, ...]) -> Iterator[dict[str, l
     if not learning:
         raise InputError("nothing can learn", got=f"no trainable parameters in {list(learns)}")
     frozen = [p for p in model.parameters() if p.requires_grad and p not in learning]
-    model.eval()
-    for part in learns:
-        model.get_submodule(part).train()
     for parameter in frozen:
         parameter.requires_grad_(False)
+    _set_modes(model, learns)
     try:
         yield {part: parameters for part, parameters in parts.items() if parameters}
     finally:
@@ -247,6 +245,23 @@ def _learning(model: nn.Module, learns: tuple[str, ...]) -> Iterator[dict[str, l
             parameter.requires_grad_(True)  # what was frozen on the way
             parameter.grad = None
         model.eval()
+
+
+def _set_modes(model: nn.Module, learns: tuple[str, ...]) -> None:
+    """Training mode where something learns, with whatever is shared with it (dropout); all that is frozen evaluates."""
+    model.eval()
+    for part in map(model.get_submodule, learns):
+        if not _frozen(part.parameters()):
+            part.train()
+    for module in model.modules():
+        if _frozen(module.parameters(recurse=False)):
+            module.training = False  # a batch normalisation must not go on measuring
+
+
+def _frozen(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether there are parameters, and none of them learns."""
+    needed = [parameter.requires_grad for parameter in parameters]
+    return bool(needed) and not any(needed)
 
 
 def _check_normalisation(model: nn.Module, batches: Batches) -> None:

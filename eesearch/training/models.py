@@ -71,7 +71,7 @@ class Stretch(nn.Module):
     def forward(self, inputs: Tensor | Embedded) -> list[Tensor]:
         """Raw samples, or embeddings made by the segments before, to logits [N, C] of each head."""
         start, carry = carry_of(self.backbone, inputs)
-        with torch.no_grad():  # nothing before the stretch learns
+        with torch.no_grad(), evaluating(self.backbone):  # nothing before the stretch learns, whatever it shares
             carry = self.backbone.run(carry, start, self._first)
         carry = self.backbone.run(carry, self._first, self._last)
         if not self._answering:

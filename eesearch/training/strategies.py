@@ -29,6 +29,7 @@ from eesearch.core.design import Design, LossSpec
 from eesearch.core.errors import InputError
 from eesearch.core.registry import STRATEGIES
 from eesearch.core.tables import ExitTable
+from eesearch.core.weights import mean_right
 from eesearch.exits.expected import soft_cost
 from eesearch.nets.exitnet import ExitNet
 from eesearch.training.accelerator import device_of
@@ -143,7 +144,7 @@ def soft_and_hard(table: ExitTable, design: Design) -> dict[str, float]:
     found = {}
     for name, gates in (("soft", soft), ("hard", soft.round())):
         mixed = mixture(logits.softmax(-1), gates)
-        found[f"{name} accuracy"] = float((mixed.argmax(-1) == labels).double().mean())
+        found[f"{name} accuracy"] = float(mean_right((mixed.argmax(-1) == labels).numpy(), table.weights))
         found[f"{name} cost"] = float(soft_cost(gates, gates.new_tensor(design.loss.costs)).mean())
     return found
 

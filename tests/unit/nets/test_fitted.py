@@ -151,6 +151,21 @@ def test_many_samples_are_thinned_out_by_class(monkeypatch):
     assert not np.array_equal(part, sampled(x, y, "svm", 1)[0])
 
 
+@pytest.mark.parametrize("kind", ["tree", "svm", "logistic", "boosting"])
+def test_rare_classes_are_not_thinned_out(monkeypatch, kind):
+    """Of 3 in 400 samples a stratified tenth keeps none, and nothing could be calibrated on it."""
+    x, _ = data(3)
+    x = np.concatenate([x] * 400)[:400]
+    y = np.array([0] * 198 + [1] * 199 + [2] * 3)
+    monkeypatch.setattr(estimators, "NUMBERS", 40 * FEATURES)
+    monkeypatch.setattr(estimators, "NUMBERS_SLOW", 40 * FEATURES)
+    for seed in range(5):
+        _, labels = sampled(x, y, kind, seed)
+        assert np.bincount(labels)[2] == 3
+        assert len(labels) <= 40 + 3
+    body_of(HeadSpec(kind=kind)).fit(torch.from_numpy(x), torch.from_numpy(y), 0)
+
+
 def test_inference_needs_no_scikit_learn():
     top = ast.parse(inspect.getsource(fitted)).body
     imported = {name for node in top if isinstance(node, ast.ImportFrom) for name in (node.module, node.names[0].name)}

@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from eesearch.core.errors import DataError, HeadError
+from eesearch.core.errors import DataError, HeadError, ModelError
 from eesearch.nets.split import split
 from eesearch.nets.zoo import mlp, residual_cnn
-from eesearch.study.materials import check_classes, fitting_heads, load_backbone, load_study_data
+from eesearch.study.heads import fitting_heads
+from eesearch.study.materials import check_classes, load_backbone, load_study_data, prepare
 from eesearch.study.question import Study
+from eesearch.study.rundir import RunDir
 from eesearch.study.space import SearchSpace
 from eesearch.training.data import make_dataset
 
@@ -92,3 +94,23 @@ class TestTexts:
         check_classes(
             network, make_dataset({"x_train": y[:, None] + 9, "y_train": y, "x_test": y[:, None], "y_test": y})
         )
+
+
+def test_from_scratch_needs_what_makes_an_untrained_network(tmp_path, monkeypatch):
+    """A function that loads its weights by itself would be trained further, and told as trained from scratch."""
+    lines = ["import torch", "from eesearch.nets.zoo import mlp", "def build(trained):"]
+    lines += ["    torch.manual_seed(0 if trained else torch.initial_seed())"]
+    lines += ["    return mlp(features=64, hidden=(4, 4), classes=10)"]
+    (tmp_path / "loading_model.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    fields = {
+        "name": "scratch",
+        "backbone": {"model": "loading_model:build", "args": {"trained": True}, "trained": True},
+        "data": {"source": "eesearch.training.data:digits"},
+        "training": {"start": "scratch"},
+        "devices": ["macs"],
+        "seed": 5,
+    }
+    with pytest.raises(ModelError, match=r"loading_model:build makes trained networks only; expected random weights"):
+        prepare(Study.model_validate(fields), RunDir(tmp_path / "run"))
+    sys.modules.pop("loading_model", None)

@@ -33,6 +33,12 @@ def test_joint_and_mixed_differ_only_where_the_backbone_is_untrained(start):
     assert study(space=both, training={"start": "scratch"}).space.trained == ("joint", "mixed")
 
 
+def test_a_seed_is_what_every_library_takes():
+    assert study(seed=2**32 - 1).seed == 2**32 - 1
+    with pytest.raises(ValidationError, match="less than 4294967296"):
+        study(seed=20261130200848)
+
+
 def test_where_designs_start_is_one_of_three():
     with pytest.raises(ValidationError, match=r"training\.start|'bank', 'backbone' or 'scratch'"):
         study(training={"start": "nowhere"})

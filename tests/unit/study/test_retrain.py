@@ -135,6 +135,13 @@ def test_a_warm_start_is_the_placement(config):
     assert (start.name, start.strategy, start.exits) == (config.key[:8], "joint", active_exits(config))
 
 
+def test_a_placement_without_exits_is_no_warm_start(config):
+    """A design that was trained as a whole may answer by its own classifier alone."""
+    alone = config.model_copy(update={"policy": evaluation([], 0.9, 90.0).policy})
+    with pytest.raises(StudyError, match="has no early exit"):
+        warm_start(alone)
+
+
 def test_without_exits_there_is_nothing_to_train(config):
     with pytest.raises(StudyError, match="unmodified backbone"):
         retraining(config.model_copy(update={"design": None}))

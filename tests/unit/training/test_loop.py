@@ -88,6 +88,43 @@ def test_frozen_parts_stay_bit_identical_and_flags_come_back():
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_what_came_frozen_keeps_its_statistics_too():
+    model = TwoExits()
+    model.trunk[1].requires_grad_(False)
+    seen = []
+    model.trunk.register_forward_hook(lambda module, *_: seen.append([part.training for part in module]))
+    given = weights_hash(model.trunk[1])
+    train(model, phase(), samples())
+    assert weights_hash(model.trunk[1]) == given
+    assert not torch.equal(model.trunk[0].weight, TwoExits().trunk[0].weight)
+    assert seen[0] == [True, False, True, True]
+    model = TwoExits()
+    model.trunk.requires_grad_(False)
+    given = weights_hash(model.trunk)
+    train(model, phase(), samples())
+    assert weights_hash(model.trunk) == given, "statistics included"
+
+
+class Sharing(nn.Module):
+    """Two layers that share one dropout, as those do which call `self.drop` several times."""
+
+    def __init__(self):
+        super().__init__()
+        drop = nn.Dropout(0.2)
+        self.first, self.last = (nn.Sequential(nn.Linear(3, 3), drop) for _ in range(2))
+
+    def forward(self, x):
+        return [self.last(self.first(x))]
+
+
+def test_a_part_that_is_frozen_on_the_way_leaves_on_what_it_shares():
+    model, seen = Sharing(), []
+    model.last.register_forward_hook(lambda module, *_: seen.append((module.training, module[1].training)))
+    train(model, phase(("first", "last"), rate=lambda part, step, _: float(part != "first" or step < 6)), samples())
+    assert len(seen) > 6
+    assert set(seen) == {(True, True)}, "dropout goes on where something learns"
+
+
 def test_a_failing_training_restores_flags_too():
     model = TwoExits()
 

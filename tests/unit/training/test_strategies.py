@@ -1,6 +1,7 @@
 """What each strategy does beyond what all do, which tests/contracts/test_strategies.py shows."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,6 +138,8 @@ class TestGated:
         early_right, own_right = probabilities(early[1:], 1.0)[0, 0], probabilities(own[1:], 1.0)[0, 0]
         mixed_right = shut * early_right + (1.0 - shut) * own_right
         assert notes["soft accuracy"] == (1.0 if mixed_right > 0.5 else 0.5)
+        weighed = soft_and_hard(replace(table, labels=np.array([0, 1]), weights=np.array([3, 1])), design)
+        assert weighed["hard accuracy"] == 0.75
 
 
 class TestLayerwise:
