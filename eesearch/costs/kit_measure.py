@@ -89,6 +89,7 @@ def _main(arguments: Sequence[str]) -> int:
         return 0
     require(options)
     kit.check()
+    _check_writable(asked.out)
     with _alone():
         profile = measure(kit, options, _progress)
     _write(asked.out, json.dumps(profile, indent=2, allow_nan=False))
@@ -321,7 +322,24 @@ def _session(model: bytes, options: Options) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.inter_op_num_threads = options.threads, 1
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    return onnxruntime.InferenceSession(model, settings, providers=list(options.providers))
+    session = onnxruntime.InferenceSession(model, settings, providers=list(options.providers))
+    for provider in options.providers:  # what was compiled in may fail to load, and the CPU then runs in its place
+        if provider not in session.get_providers():
+            raise KitError(f"onnxruntime could not load {provider}; it would run on {session.get_providers()[0]}")
+    return session
+
+
+def _check_writable(path: Path) -> None:
+    """So that nothing is measured in vain.
+
+    Raises:
+        KitError: there is no such directory, or it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise KitError(f"{path} cannot be written: {error}") from None
 
 
 def _write(path: Path, text: str) -> None:

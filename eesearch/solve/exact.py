@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eesearch.core.constraints import Constraints
-from eesearch.core.costs import StageCosts
+from eesearch.core.costs import FOLDS, Axis, StageCosts
 from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import MAX_DROP, Certificate, Evaluation, Front, hypervolume
 from eesearch.core.policy import Policy, Scoring, Stop
@@ -70,9 +70,10 @@ def solve_front(
 
     began = time.monotonic()
     axes = (costs,) if isinstance(costs, StageCosts) else tuple(costs)
-    backbone = own_classifier(table, axes)
-    outputs = outputs_of(table, scoring)
-    question = _question(table, axes, family, backbone, outputs=outputs)
+    backbone, constraints = own_classifier(table, axes), family.constraints
+    near = _loosened(constraints, axes[0].axis, cost=COST_SLACK, drop=DROP_SLACK)
+    searched = replace(family, constraints=near) if _refines(family, effort) else family
+    question = _question(table, axes, searched, backbone, outputs=outputs_of(table, scoring))
     method = effort.method if effort.method != "auto" else _method(question)
     seconds = ANYTIME_SECONDS if method == "anytime" and effort.seconds is None else effort.seconds
     steps, points = linear_steps(question.others[axes[0].axis]), list[Evaluation]()
@@ -82,17 +83,47 @@ def solve_front(
         complete &= _run(search, method, lambda: clock(seconds and seconds / len(steps)))
         points += _evaluated(search, table, axes, scoring)
     if not linear:  # what is found keeps limits at the costs of the stand-ins
-        points = [point for point in points if not family.constraints.broken(point, backbone)]
-    lowest, stop = searches[0], searches[-1].stop
+        points = [point for point in points if not searched.constraints.broken(point, backbone)]
     reached = Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis)
-    certificate = _certificate(lowest, reached, complete=complete and linear, seconds=time.monotonic() - began)
-    if effort.refine and family.levels is not None:
-        points = _refined(points if linear else reached.points, table, axes, question, stop=stop)
+    certificate = _certificate(searches[0], reached, complete=complete and linear, seconds=time.monotonic() - began)
+    if _refines(family, effort):
+        points = _refined(points if linear else reached.points, table, axes, question, stop=searches[-1].stop)
+    points = [point for point in points if not constraints.broken(point, backbone)]
     if family.shared_threshold:
-        points += _shared(table, axes, scoring, family.constraints, points)
-    if not points and family.constraints and effort.least:
-        points = list(_least_violating(table, axes, scoring, lowest))
+        points += _shared(table, axes, scoring, constraints, points)
+    if not points and constraints and effort.least:
+        points = list(_least_violating(table, axes, scoring, searches[0], constraints))
     return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)
+
+
+def _refines(family: Family, effort: Effort) -> bool:
+    return effort.refine and family.levels is not None
+
+
+def _loosened(constraints: Constraints, axis: Axis, *, cost: float, drop: float) -> Constraints:
+    """What is searched among levels, so that refinement may bring it within the bounds.
+
+    Only bounds on what refinement lowers: errors, and the mean of the axis that is minimised. Whatever keeps these, a
+    policy that is no worse in both keeps, too: no policy of the family is lost to one that breaks the bounds.
+
+    Args:
+        constraints: What is asked.
+        axis: The one that is minimised.
+        cost: By what share of itself a limit on its mean is loosened.
+        drop: By how much accuracy a limit on the drop is.
+    """
+    limits = [
+        limit.model_copy(update={"at_most": limit.at_most * (1.0 + cost)})
+        if (limit.axis, limit.at) == (axis, "mean")
+        else limit
+        for limit in constraints.limits
+    ]
+    most = None if constraints.max_drop is None else min(1.0, constraints.max_drop + drop)
+    return constraints.model_copy(update={"limits": tuple(limits), "max_drop": most})
+
+
+COST_SLACK, DROP_SLACK = 0.1, 0.01
+"""How much of a cost, as a share of it, and how much accuracy refinement usually gains at most."""
 
 
 def _evaluated(
@@ -125,9 +156,10 @@ def _refined(
     def accept(policy: Policy, scores: NDArray[np.float32], correct: NDArray[np.bool_]) -> bool:
         return not constraints.broken(tally(policy, scores, correct, axes, table=table), backbone)
 
-    # No move adds errors, so a limit on the drop alone can be checked once, at the end.
-    only_drop = not constraints.limits and constraints.min_recall is None
-    found = refine_front(points, table, question.outputs, axes, None if only_drop else accept, stop=stop)
+    # No move adds errors or cost: bounds on these need not be asked for again.
+    others = [limit for limit in constraints.limits if (limit.axis, limit.at) != (question.axis, "mean")]
+    lowered = not others and constraints.min_recall is None
+    found = refine_front(points, table, question.outputs, axes, None if lowered else accept, stop=stop)
     deepest = backbone.error + min(MAX_DROP, MAX_DROP if constraints.max_drop is None else constraints.max_drop)
     return found[: len(points)] + [point for point in found[len(points) :] if point.error <= deepest + 1e-12]
 
@@ -147,16 +179,21 @@ def _shared(
 
 
 def _least_violating(
-    table: ExitTable | ScoreTable, axes: Sequence[StageCosts], scoring: Scoring, strict: Search
+    table: ExitTable | ScoreTable,
+    axes: Sequence[StageCosts],
+    scoring: Scoring,
+    strict: Search,
+    bounds: Constraints,
 ) -> tuple[Evaluation, ...]:
     """Nothing keeps the constraints: a policy with the least violation, to a hundredth of it, as far as the time goes.
 
-    The slack by which all bounds must be loosened until some policy keeps them is found by doubling and halving.
+    The slack by which all bounds must be loosened until some policy keeps them is found by doubling and halving. Where
+    policies are refined, refinement may bring one from anywhere within the bounds: that is tried first.
     """
     from eesearch.solve.search import Search
 
     family, backbone = strict.question.family, own_classifier(table, axes)
-    bounds, best = family.constraints, None
+    refines = _refines(family, strict.effort)
 
     def solved(constraints: Constraints) -> list[Evaluation]:
         question = _question(
@@ -164,20 +201,23 @@ def _least_violating(
         )
         search = Search(question, strict.effort)
         _run(search, _method(question), lambda: strict.stop)
-        return _evaluated(search, table, axes, scoring)
+        points = _evaluated(search, table, axes, scoring)
+        return _refined(points, table, axes, question, stop=strict.stop) if refines else points
 
-    low, high = 0.0, LEAST_SLACK
-    while high < MOST_SLACK and (best is None or high - low > SLACK_PRECISION * high) and not strict.stop():
-        slack = high if best is None else (low + high) / 2.0
+    free = _loosened(bounds, axes[0].axis, cost=inf, drop=1.0)
+    best = bounds.kept(solved(free), backbone) if refines else ()
+    high = bounds.violation(best[0], backbone) if best else LEAST_SLACK
+    low = 0.0
+    while high < MOST_SLACK and (not best or high - low > SLACK_PRECISION * high) and not strict.stop():
+        slack = (low + high) / 2.0 if best else high
         found = solved(bounds.relaxed(slack, backbone))
         if found:
-            (best,) = bounds.kept(found, backbone)
-            high = min(slack, bounds.violation(best, backbone))
+            best = bounds.kept([*best, *found], backbone)
+            high = min(slack, bounds.violation(best[0], backbone))
         else:
-            low, high = slack, high if best is not None else 2.0 * slack
-    if best is None:  # no time is left, or a bound is 0, which no share of itself loosens
-        return bounds.kept(solved(Constraints()), backbone)
-    return (best,)
+            low, high = slack, high if best else 2.0 * slack
+    # without any, no time is left, or a bound is 0, which no share of itself loosens
+    return best or bounds.kept(solved(Constraints()), backbone)
 
 
 LEAST_SLACK, MOST_SLACK, SLACK_PRECISION = 1e-4, 1e4, 0.01
@@ -225,6 +265,9 @@ def _question(
     from eesearch.solve.search import Question
     from eesearch.solve.weighing import Weighing
 
+    if FOLDS[axes[0].axis] != "mean":
+        do = "Limit it, and let the first axis be one that is paid per sample."
+        raise CostError(f"{axes[0].axis} is no mean over samples, and cannot be minimised over them", do=do)
     by_axis = {cost.axis: cost.select(table.exits) for cost in axes}
     if family.constraints.min_recall is not None and table.labels is None:
         raise PolicyError("recall needs labels", got="a table without labels", do="Give logits and labels.")
@@ -241,6 +284,7 @@ def _question(
         outputs=outputs,
         labels=table.labels,
         weighing=weighing,
+        axis=axes[0].axis,
         step=step,
         others=by_axis,
         tree=PathTree(table.exits, step, family.max_exits),

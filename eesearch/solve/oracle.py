@@ -99,7 +99,9 @@ def stable_oracle(table: ExitTable | ScoreTable, costs: StageCosts, exits: Seque
         CostError: an exit has no cost, or a sample cannot meet the exits in this order.
     """
     correct = table.correct[[table.row(e) for e in exits]]
-    return _leaving(np.logical_and.accumulate(correct[::-1])[::-1], correct, costs, tuple(exits), table.weights)
+    silent = np.array([[e.is_none] for e in exits])  # it says nothing, so nobody leaves there, and nobody is wrong
+    stable = np.logical_and.accumulate((correct | silent)[::-1])[::-1]
+    return _leaving(stable & ~silent, correct, costs, tuple(exits), table.weights)
 
 
 def plain_oracle(table: ExitTable | ScoreTable, costs: StageCosts, exits: Sequence[ExitId]) -> OraclePoint:
@@ -149,9 +151,10 @@ def oracle_front(table: ExitTable | ScoreTable, costs: StageCosts, max_exits: in
     all_heads = tree.count() * right.shape[-1] <= MOST_WORK
     best = best_per_cut(table.exits, mean_right(table.correct, table.weights))
     rows = np.arange(len(table.exits)) if all_heads else np.sort(best)
+    silent = np.array([e.is_none for e in table.exits])
     points = []
     for last in rows[tree.answers[rows]].tolist():
-        path = _cheapest(right, step, (rows, tree.on_cut, max_exits, table.correct.shape[1]), last)
+        path = _cheapest(right, step, (rows, tree.on_cut, silent, max_exits, table.correct.shape[1]), last)
         if len(path):
             points.append(stable_oracle(table, costs, [table.exits[row] for row in path]))
     kept: list[OraclePoint] = []
@@ -199,28 +202,31 @@ def overthinking(table: ExitTable | ScoreTable) -> list[Overthinking]:
 def _cheapest(
     right: Bits,
     step: NDArray[np.float64],
-    family: tuple[NDArray[np.int64], NDArray[np.bool_], int, int],
+    family: tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_], int, int],
     last: int,
 ) -> NDArray[np.int64]:
     """The path to a last stop on which the stable oracle costs least; of equals one with fewer stops, then the first.
 
     From the last stop backwards, the samples that are right from a stop on shrink as stops are put before it. Those
-    that are not right from a stop on are those that go on from it, and pay the next step.
+    that are not right from a stop on are those that go on from it, and pay the steps up to the next stop that says
+    anything: at a silent one nobody leaves.
 
     Args:
         right: Samples that each exit gets right. [E, W]
         step: [E + 1, E]
-        family: Rows that may take part, which of all rows are on a cut [E], how many of these at most, samples.
+        family: Rows that may take part, which of all rows are on a cut [E], which are silent [E], how many on cuts at
+            most, samples.
         last: Row of the last stop.
 
     Returns:
         Rows, in the order in which a sample meets them; empty if there is no path. [k]
     """
-    rows, on_cut, most, samples = family
+    rows, on_cut, silent, most, samples = family
     deepest = len(rows)
     stable = np.empty((deepest + 1, right.shape[1]), np.uint64)  # by number of stops put before the last
     path, place = np.empty(deepest + 1, np.int64), np.zeros(deepest + 1, np.int64)
     paid, used = np.zeros(deepest + 1), np.zeros(deepest + 1, np.int64)
+    owed = np.zeros(deepest + 1)  # steps from a silent stop on, for each who will be found to go on
     intersect(right[last], right[last], stable[0])  # a copy; the assignment of a row compiles for five seconds
     path[0], used[0] = last, int(on_cut[last])
     best, found = np.inf, np.empty(0, np.int64)
@@ -233,16 +239,20 @@ def _cheapest(
             continue
         before = rows[place[depth]]
         place[depth] += 1
-        on = step[before + 1, path[depth]]
+        on = step[before + 1, path[depth]] + owed[depth]
         if not on < np.inf or used[depth] + on_cut[before] > most:
             continue
-        cost = paid[depth] + (samples - count_both(stable[depth], right[before])) * on
-        whole = cost + samples * step[0, before]
+        cost = paid[depth]
+        if not silent[before]:
+            cost += (samples - count_both(stable[depth], right[before])) * on
+            on = 0.0
+        whole = cost + samples * (step[0, before] + on)
         if whole < best or (whole == best and depth + 2 < len(found)):
             path[depth + 1] = before
             best, found = whole, path[: depth + 2][::-1].copy()
         if cost < best:
-            intersect(stable[depth], right[before], stable[depth + 1])
+            intersect(stable[depth], stable[depth] if silent[before] else right[before], stable[depth + 1])
+            owed[depth + 1] = on
             path[depth + 1], place[depth + 1] = before, 0
             paid[depth + 1], used[depth + 1] = cost, used[depth] + int(on_cut[before])
             depth += 1

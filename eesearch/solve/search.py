@@ -28,7 +28,8 @@ class Question:
         outputs: What stops say.
         labels: [N]; None if no recall is asked for.
         weighing: The samples, and how much each counts.
-        step: Steps of the axis that is minimised, or of a linear stand-in (`batched`). [E + 1, E]
+        axis: The one that is minimised.
+        step: Its steps, or those of a linear stand-in (`batched`). [E + 1, E]
         others: Of every axis with a limit, by its name, the minimised one included.
         tree: The paths.
         family: Thresholds and constraints.
@@ -38,6 +39,7 @@ class Question:
     outputs: Outputs
     labels: NDArray[np.int64] | None
     weighing: Weighing
+    axis: Axis
     step: NDArray[np.float64]
     others: dict[Axis, StageCosts]
     tree: PathTree
@@ -145,7 +147,8 @@ def _limits(question: Question, paths: Rows) -> Limits:
         late[:, r] = (paid(question.others[limit.axis].step, paths) <= limit.at_most * (1 + 1e-12)).sum(1)
     other = np.zeros((len(paths), len(means), longest))
     for a, limit in enumerate(means):
-        other[:, a, : paths.shape[1]] = paid(question.others[limit.axis].step, paths)
+        step = question.step if limit.axis == question.axis else question.others[limit.axis].step
+        other[:, a, : paths.shape[1]] = paid(step, paths)
     classes = np.empty((0, 0), np.bool_)
     if constraints.min_recall is not None and question.labels is not None:
         classes = question.labels == np.unique(question.labels)[:, None]

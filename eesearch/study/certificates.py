@@ -394,6 +394,6 @@ def certified_point(run: RunDir, answers: Answers, max_drop: float, device: str 
 
 
 def points(share: float) -> str:
-    """A share of samples in percentage points, in words."""
-    number = f"{100.0 * share:.3g}"
+    """A share of samples in percentage points, in words, with all the digits that were asked for."""
+    number = f"{100.0 * share:.10g}"
     return f"{number} point{'' if number == '1' else 's'}"

@@ -174,7 +174,10 @@ class FrontProblem(Problem):
             table, costs = self.replay(design, profile, decision_name(criterion, answer), "cal")
             family = self._family(table, profile, deepest=MAX_DROP)
             tables.append(fold_points(table, costs, scoring, right, fold=fold, family=family, effort=effort))
+        backbone, constraints = self.backbone(profile, "cal"), self.constraints(profile)
         for learned in self._gates_of(design, profile)[1]:  # a fold is scored with what was learnt without it
+            if constraints.broken(self.gated(learned, design, profile), backbone):
+                continue  # nobody can pick it
             table, costs = self.replay(design, profile, "gate", "cal")
             fits = (*self.workshop.scoring(design, self.space.rule_criterion).fits, learned.fit)
             tables.append(fixed_points(learned.policy, table, costs[0], fits, right, fold=fold))

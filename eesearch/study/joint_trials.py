@@ -103,8 +103,13 @@ class JointTrials(Problem):
         return (evaluate(policy, table, costs, fits).made_by(design),)
 
     def unseen(self, outcome: Outcome, profile: Profile) -> tuple[FoldPoints, ...]:
-        """The trial's one point, fold by fold: its thresholds were proposed, not chosen on calibration."""
+        """The trial's one point, fold by fold: its thresholds were proposed, not chosen on calibration.
+
+        Nothing where the point breaks the constraints, so that nobody can pick it.
+        """
         design, (point,), right = outcome.design, self.points(outcome, profile), self.backbone_right("cal")
+        if self.constraints(profile).broken(point, self.backbone(profile, "cal")):
+            return ()
         if design is None or outcome.policy is None:
             table = self.workshop.backbone_table("cal")
             costs = stage_costs(profile, table.exits, self.space.decisions[0], profile.axis)

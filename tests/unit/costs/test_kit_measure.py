@@ -205,6 +205,21 @@ def test_what_the_machine_lacks_is_refused(monkeypatch):
         require(Options())
 
 
+def test_what_cannot_be_loaded_is_not_measured_on_the_cpu(monkeypatch):
+    """onnxruntime lists what it was built with; where a library is missing, it takes the CPU and only logs that."""
+
+    class Fallen:
+        def __init__(self, model, settings, providers):
+            assert providers == ["CUDAExecutionProvider"]
+
+        def get_providers(self):
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", Fallen)
+    with pytest.raises(KitError, match="could not load CUDAExecutionProvider; it would run on CPUExecutionProvider"):
+        kit_measure._session(b"", Options(providers=("CUDAExecutionProvider",)))
+
+
 @pytest.mark.parametrize("arguments", [["none.zip"], ["none.zip", "--worker"]])
 def test_errors_are_one_line_and_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as done:
@@ -220,6 +235,7 @@ def test_a_profile_is_written_whole_or_not_at_all(path, tmp_path, monkeypatch, c
     assert done.value.code == 0
     assert [each.name for each in tmp_path.iterdir()] == ["pi.json"]
     assert f"wrote {tmp_path / 'pi.json'}: name it among the devices of a study" in capsys.readouterr().err
+    monkeypatch.delattr(kit_measure, "_replies")  # which is told before anything is measured
     with pytest.raises(SystemExit) as done:
         main([str(path), "--out", str(tmp_path / "none" / "pi.json")])
     assert done.value.code == 2

@@ -111,6 +111,21 @@ def test_limits_are_kept_by_the_real_cost(table):
     assert all(point.costs["latency_ms"].mean <= limit.at_most + 1e-9 for point in front.points)
 
 
+def test_limits_are_not_those_of_full_batches(table):
+    """A batch that outgrows a cache is dearer per sample than the smaller calls behind the first exit."""
+    costs = costs_of(fixed=0.0, each=1.0)
+    calls = costs.calls.copy()
+    calls[-1] *= 1.5
+    costs = StageCosts(calls[-1] / BATCH, EXITS, "latency_ms", 1.5 * costs.backbone, BATCH, SIZES, calls)
+    free = solve_front(table, costs, family=Family(max_exits=2, levels=None))
+    for point in free.points[:: max(1, len(free) // 5)]:
+        limit = Limit(axis="latency_ms", at="mean", at_most=point.costs["latency_ms"].mean * 1.02)
+        both = Constraints(limits=(limit,), max_drop=max(0.0, free.backbone.accuracy - point.accuracy))
+        front = solve_front(table, costs, family=Family(max_exits=2, levels=None, constraints=both))
+        assert len(front)
+        assert not any(both.broken(each, front.backbone) for each in front.points)
+
+
 def test_two_axes_at_once_are_for_single_samples(table):
     costs = costs_of(fixed=3.0, each=1.0)
     macs = StageCosts(costs.step, EXITS, "macs", costs.backbone)

@@ -530,6 +530,34 @@ def test_takes_what_was_streamed(larger):
     assert solve_front(streamed, costs, family=family).points == solve_front(table, costs, family=family).points
 
 
+@pytest.mark.parametrize("slack", [1.001, 1.02, 1.05])
+@pytest.mark.parametrize("seed", range(4))
+def test_bounds_that_only_refinement_brings_a_policy_within_are_kept(seed, slack):
+    """A refined policy keeps them, so it must be found, though no policy on the levels does."""
+    table, costs = made_table(seed)
+    free = solve_front(table, costs, family=Family(2, 12))
+    rough = solve(table, costs, Family(2, 12))
+    only_refined = 0
+    for drop in (0.0, 0.02, 0.05):
+        within = [p for p in free.points if p.accuracy >= free.backbone.accuracy - drop - 1e-12]
+        if not within:
+            continue
+        most = slack * min(map(cost_of, within))
+        both = Constraints(max_drop=drop, limits=(Limit(axis="macs", at="mean", at_most=most),))
+        only_refined += not any(not both.broken(point, rough.backbone) for point in rough.points)
+        front = solve_front(table, costs, family=Family(2, 12, both))
+        assert not any(both.broken(point, front.backbone) for point in front.points)
+        assert len(front)
+    assert slack > 1.02 or only_refined
+
+
+def test_only_what_is_paid_per_sample_is_minimised(larger):
+    table, costs = larger
+    peak = replace(costs, axis="peak_bytes")
+    with pytest.raises(CostError, match="peak_bytes is no mean over samples, and cannot be minimised over them"):
+        solve_front(table, [peak, costs])
+
+
 @pytest.mark.parametrize("drop", [0.0, 0.02, 0.1])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_limit_on_the_drop_alone_is_kept_by_every_refined_point(seed, drop):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eesearch.core.costs import StageCosts
-from eesearch.core.design import ASK, OUTPUT, OWN, ExitId
+from eesearch.core.design import ASK, NOTHING, OUTPUT, OWN, ExitId
 from eesearch.core.errors import CostError
 from eesearch.core.policy import Fit, Policy, Scoring, Stop
 from eesearch.core.tables import ExitTable
@@ -41,6 +41,10 @@ def make_costs(table, depths, own, axis="macs"):
             if before < here:
                 step[i, j] = here - before + own[j]
     return StageCosts(step, table.exits, axis, float(depths[-1] + 1))
+
+
+def replace_head(exit_, head):
+    return exit_.model_copy(update={"head": head})
 
 
 @st.composite
@@ -165,6 +169,46 @@ def test_errors_and_accuracies_go_by_the_weights_of_samples():
     (facts,) = overthinking(table)
     assert (facts.accuracy, facts.right) == (pytest.approx(9 / 15), 2)
     assert stable_oracle(plain, costs, table.exits).error == 0.5
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_where_a_sample_crosses_without_being_asked_nobody_leaves_and_nobody_is_wrong(seed):
+    """Silent stops move a sample to another tier; the best path may go by them."""
+    rng = np.random.default_rng(seed)
+    depths = [0, 0, 1, 1, 2, 3]
+    table = make_table(rng.random((6, 12)) < 0.7, depths)
+    silent = [1, 3]
+    exits = tuple(replace_head(e, NOTHING) if row in silent else e for row, e in enumerate(table.exits))
+    logits = table.logits.copy()
+    logits[silent] = 0.0  # of which the first class, that is wrong, is the answer
+    table = replace(table, exits=exits, logits=logits)
+    costs = make_costs(table, depths, [*rng.integers(0, 3, 5), 0])
+    step = np.where(np.isfinite(costs.step), rng.integers(1, 9, costs.step.shape), inf)
+    costs = replace(costs, step=step)
+    best = {}
+    for count in range(1, 5):
+        for rows in combinations(range(6), count):
+            if rows[-1] in silent or not np.isfinite(step[[0, *(r + 1 for r in rows[:-1])], rows]).all():
+                continue
+            if sum(row < 5 for row in rows) > 3:
+                continue
+            total, said = 0.0, [row for row in rows if row not in silent]
+            for sample in range(12):
+                right = [bool(table.correct[row, sample]) for row in said]
+                leaves = next((row for k, row in enumerate(said) if all(right[k:])), said[-1])
+                before = 0
+                for row in rows[: rows.index(leaves) + 1]:
+                    total += step[before, row]
+                    before = row + 1
+            found = stable_oracle(table, costs, [exits[row] for row in rows])
+            assert found.cost == pytest.approx(total / 12)
+            best[rows[-1]] = min(best.get(rows[-1], inf), total / 12)
+    front = oracle_front(table, costs, 3)
+    for last, least in best.items():
+        error = 1.0 - table.correct[last].mean()
+        reached = [point.cost for point in front.points if point.error <= error + 1e-12]
+        assert min(reached) <= least + 1e-9
+    assert {round(point.cost, 9) for point in front.points} <= {round(least, 9) for least in best.values()}
 
 
 def test_a_lucky_guess_does_not_count():
