@@ -210,8 +210,9 @@ class Certified:
         return f"{words} Point {told.number}: {lost} samples lost, {gained} gained, p = {told.p:.3g}."
 
     def _enough(self) -> str:
+        least = points(self.smallest, digits=3)
         return (
-            f"With {self.asked.samples:,} samples at this level, no loss below {points(self.smallest)} could be "
+            f"With {self.asked.samples:,} samples at this level, no loss below {least} could be "
             "certified, even of a point that truly loses nothing."
         )
 
@@ -393,7 +394,7 @@ def certified_point(run: RunDir, answers: Answers, max_drop: float, device: str 
     return point
 
 
-def points(share: float) -> str:
-    """A share of samples in percentage points, in words, with all the digits that were asked for."""
-    number = f"{100.0 * share:.10g}"
+def points(share: float, *, digits: int = 10) -> str:
+    """A share of samples in percentage points, in words; by default with all the digits that somebody asked for."""
+    number = f"{100.0 * share:.{digits}g}"
     return f"{number} point{'' if number == '1' else 's'}"

@@ -19,6 +19,7 @@ from eesearch.study.certificates import (
     certified_point,
     front_key,
     inherit,
+    points,
     read_ledger,
     recorded,
     settle,
@@ -72,6 +73,10 @@ def answers(order=(0, 1, 2)):
 @pytest.fixture
 def run(tmp_path):
     return RunDir(tmp_path)
+
+
+def test_a_promise_has_all_the_digits_that_were_asked_for():
+    assert [points(share) for share in (0.01, 0.005, 0.012345)] == ["1 point", "0.5 points", "1.2345 points"]
 
 
 class TestOneQuestion:

@@ -81,6 +81,19 @@ class TestFolded:
         assert sum(inside) == 80
         assert {int(fold.samples.sum()) for fold in problem.folded(outcome.design, profile)} == {80}
 
+    def test_knows_nothing_of_gates_that_break_the_constraints(self, made, watched):
+        """Nobody can pick them; and the solver did not choose them, so they would hide the optimism of its choice."""
+        free = made(space=SEVERAL)
+        design, (profile,) = free.first().design, free.materials.profiles
+        costs = [free.gated(each, design, profile).costs["macs"].worst for each in free.learned(design, profile)[1]]
+        assert len(watched["fixed_points"]) == len(costs) > 0
+        most = sorted(costs)[0] * (1.0 - 1e-6)
+        limit = {"axis": "macs", "at": "worst", "at_most": most}
+        bound = made("bound", space=SEVERAL, objectives={"constraints": {"limits": [limit]}})
+        bound.first()
+        assert len(watched["fixed_points"]) == len(costs), "none of them was looked at"
+        assert len(watched["fold_points"]) == 4
+
     def test_other_policies_have_an_entry_of_their_own(self, made):
         problem = made()
         first, trained = problem.first(), problem.run(proposal(problem))
@@ -130,6 +143,14 @@ class TestUnseen:
         assert [each.cost.tolist() for each in found] == [[whole]] * FOLDS
         assert [(each.lost.tolist(), each.lost_in.tolist()) for each in found] == [([0], [0])] * FOLDS
         assert {gap for _, gap in optimism([found])} == {0.0}
+
+    def test_of_joint_trials_that_break_the_constraints_is_nothing(self, made):
+        limit = {"axis": "macs", "at_most": 1.0}
+        problem = made(kind=JointTrials, mode="joint-trials", objectives={"constraints": {"limits": [limit]}})
+        outcome, (profile,) = problem.run(slotted(problem)), problem.materials.profiles
+        (point,) = problem.points(outcome, profile)
+        assert problem.constraints(profile).broken(point, problem.backbone(profile, "cal"))
+        assert problem.unseen(outcome, profile) == ()
 
     def test_of_joint_trials_is_their_one_point_fold_by_fold(self, made):
         problem = made(kind=JointTrials, mode="joint-trials")
