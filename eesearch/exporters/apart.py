@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import invalidate_caches
 from importlib.machinery import ModuleSpec
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -65,16 +64,34 @@ def _names_apart(names: set[str]) -> Iterator[None]:
         sys.modules.update(before)
 
 
+def batches(x: NDArray[Any]) -> list[NDArray[Any]]:
+    """Samples [N, ...] in parts of at most `BATCH`, in order; at least one part."""
+    return [x[i : i + BATCH] for i in range(0, max(len(x), 1), BATCH)]
+
+
+def in_batches(predict: Callable[[NDArray[Any]], Sequence[NDArray[Any]]]) -> Reloaded:
+    """A runner's `predict`, batch by batch.
+
+    Args:
+        predict: Raw samples to answers [N], exits [N], and more that nobody asks for.
+    """
+
+    def reloaded(x: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        answers, exits = zip(*(predict(part)[:2] for part in batches(x)), strict=True)
+        return np.concatenate(answers), np.concatenate(exits)
+
+    return reloaded
+
+
 def answering(predict: Callable[[Tensor], Any]) -> Reloaded:
-    """A network's `predict` on arrays, in batches.
+    """A network's `predict` on arrays, batch by batch.
 
     Args:
         predict: Raw samples to something with `answer` [N] and `exit` [N].
     """
 
-    def reloaded(x: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        said = [predict(as_tensor(x[i : i + BATCH])) for i in range(0, len(x), BATCH)]
-        answers, exits = (torch.cat([getattr(s, name) for s in said]).cpu().numpy() for name in ("answer", "exit"))
-        return answers, exits
+    def said(x: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        prediction = predict(as_tensor(x))
+        return prediction.answer.cpu().numpy(), prediction.exit.cpu().numpy()
 
-    return reloaded
+    return in_batches(said)

@@ -22,7 +22,7 @@ def card(template: str, chosen: Chosen, **more: Any) -> str:
         more: What else the template reads.
     """
     folder = files("eesearch.exporters")
-    texts = {name: folder.joinpath(name).read_text() for name in (template, STOPS)}
+    texts = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in (template, STOPS)}
     environment = Environment(
         loader=DictLoader(texts), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from eesearch.core.design import LAST_RESORT, ExitId
 from eesearch.core.policy import Criterion, Scoring
+from eesearch.exporters.apart import batches
 from eesearch.nets.inputs import as_tensor
 from eesearch.nets.stages import Prediction, Stage, route
 from eesearch.study.config import ExportedConfig, config_of, stop_alphas
 from eesearch.study.materials import load_study_data
+from eesearch.study.picks import Picked
 from eesearch.study.run import Run
 
 Fits = dict[str, tuple[tuple[float, ...], ...]]
@@ -76,8 +79,7 @@ class Chosen:
 
     def answers(self, samples: NDArray[Any]) -> Prediction:
         """What the network itself says: the truth that an export is compared with."""
-        with torch.inference_mode():
-            return route(as_tensor(samples), self.stages, self.criterion, self.parameters)
+        return self._routed(samples, self.stages)
 
     def scores(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """The score of every sample at every stage, as if nobody had left before. [k, N]"""
@@ -85,10 +87,13 @@ class Chosen:
         scores = []
         for number in range(len(never)):
             last = Stage(never[number].segment, never[number].head, never[number].exit, float("-inf"))
-            with torch.inference_mode():
-                routed = route(as_tensor(samples), (*never[:number], last), self.criterion, self.parameters)
-            scores.append(routed.score.astype(np.float64))
+            scores.append(self._routed(samples, (*never[:number], last)).score.astype(np.float64))
         return np.stack(scores)
+
+    def _routed(self, samples: NDArray[Any], stages: Sequence[Stage]) -> Prediction:
+        with torch.inference_mode():
+            parts = [route(as_tensor(x), stages, self.criterion, self.parameters) for x in batches(samples)]
+        return Prediction.join(parts)
 
 
 def stop_name(exit_id: ExitId) -> str:
@@ -97,12 +102,12 @@ def stop_name(exit_id: ExitId) -> str:
     return f"{exit_id.cut}:{exit_id.head}{placed}" + (f" ({exit_id.link})" if exit_id.link else "")
 
 
-def choose(run: Run, selection: str, *, check: int = 256, naive: bool = False) -> Chosen:
+def choose(run: Run, selection: str | Picked, *, check: int = 256, naive: bool = False) -> Chosen:
     """The point that a selection means, with its network.
 
     Args:
         run: A finished run.
-        selection: Such as `max-drop=0.5%`.
+        selection: Such as `max-drop=0.5%`; or what `Run.pick` or `by_hand` returned.
         check: How many samples of the test split to keep for checks.
         naive: Whether the selection believes losses on calibration, see `Run.pick`.
 
@@ -111,7 +116,7 @@ def choose(run: Run, selection: str, *, check: int = 256, naive: bool = False) -
         RunError: the run lacks the network, or does not tell how it was trained.
         DataError: the study's data cannot be read any more.
     """
-    device, point = run.pick(selection, naive=naive)
+    device, point = run.pick(selection, naive=naive) if isinstance(selection, str) else selection
     samples = _samples(run, check)
     net, fits = run.network(point, samples[:2])
     policy = point.cal.policy

@@ -18,7 +18,7 @@ def write_config(chosen: Chosen, path: Path) -> None:
     """
     for form in ("json", "yaml"):
         file = path / f"config.{form}"
-        file.write_text(chosen.config.to_text(form))
+        file.write_text(chosen.config.to_text(form), encoding="utf-8")
         ExportedConfig.load(file)
 
 

@@ -18,7 +18,7 @@ class Runner:
     """All stages, loaded once, each for one sample; `thresholds` may be changed."""
 
     def __init__(self, folder="."):
-        facts = json.loads((Path(folder) / "thresholds.json").read_text())
+        facts = json.loads((Path(folder) / "thresholds.json").read_text(encoding="utf-8"))
         self.thresholds, self.exits = facts["thresholds"], facts["exits"]
         self.inputs, self.outputs = facts["inputs"], facts["outputs"]
         files = [Path(folder) / f"stage_{number}.pte" for number in range(len(self.thresholds))]

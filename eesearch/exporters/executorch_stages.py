@@ -36,8 +36,8 @@ def write_executorch(chosen: Chosen, path: Path) -> None:
     for number, stage in enumerate(lowered):
         (path / f"stage_{number}.pte").write_bytes(stage_program(stage, number))
     write_thresholds(chosen, path, inputs=[s.inputs for s in lowered], outputs=[s.outputs for s in lowered])
-    (path / RUNNER).write_text(runner_source("executorch_runner"))
-    (path / "config.json").write_text(chosen.config.to_text("json"))
+    (path / RUNNER).write_text(runner_source("executorch_runner"), encoding="utf-8")
+    (path / "config.json").write_text(chosen.config.to_text("json"), encoding="utf-8")
 
 
 def stage_program(stage: Lowered, number: int) -> bytes:

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from eesearch.core.errors import ModelError
 from eesearch.exporters.leaves import layer_source
+from eesearch.nets.effects import dead_nodes
 from eesearch.nets.inputs import Normalize
 from eesearch.nets.lower import exporting
 from eesearch.nets.trace import PREFIX, attribute
@@ -87,7 +88,7 @@ def _inline(graph: fx.Graph, root: fx.GraphModule, node: fx.Node, given: list[An
         for name, full in {**signature.inputs_to_parameters, **signature.inputs_to_buffers}.items()
     }
     made: dict[fx.Node, Any] = {}
-    arguments = iter(given)
+    arguments, dead = iter(given), dead_nodes(program.graph)
     for inner in program.graph.nodes:
         if inner.op == "placeholder" and inner.name in tensors:
             made[inner] = graph.get_attr(f"{path}.{tensors[inner.name]}")
@@ -101,7 +102,7 @@ def _inline(graph: fx.Graph, root: fx.GraphModule, node: fx.Node, given: list[An
         elif inner.op == "output":
             outputs = fx.node.map_arg(inner.args[0], made.__getitem__)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
-        elif inner.users:  # what has none only checks something
+        elif inner not in dead:  # such nodes only check something
             made[inner] = graph.node_copy(inner, made.__getitem__)
     raise AssertionError("a graph without an output")
 

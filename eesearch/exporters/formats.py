@@ -17,6 +17,7 @@ from eesearch.core.registry import EXPORTERS
 from eesearch.core.store import disk_errors
 from eesearch.exporters.apart import Reloaded
 from eesearch.exporters.chosen import Chosen, choose
+from eesearch.study.picks import Picked
 from eesearch.study.run import Run
 
 CHECKED = 256
@@ -75,12 +76,14 @@ class Exported:
         return words + (f"; {self.differing} differ" if self.differing else "")
 
 
-def export(run: Run, selection: str, to: str, out: Path, *, check: int = CHECKED, naive: bool = False) -> Exported:
+def export(
+    run: Run, selection: str | Picked, to: str, out: Path, *, check: int = CHECKED, naive: bool = False
+) -> Exported:
     """Write a point of a run in a format.
 
     Args:
         run: A finished run.
-        selection: Such as `max-drop=0.5%`.
+        selection: Such as `max-drop=0.5%`; or what `Run.pick` or `by_hand` returned.
         to: A name in the EXPORTERS registry.
         out: A folder that is not there, or is empty.
         check: Test samples to compare on; 0: none.

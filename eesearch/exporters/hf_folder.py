@@ -41,12 +41,16 @@ def write_hf(chosen: Chosen, out: Path) -> None:
     weights.unlink()
     task, given = task_of(chosen.example)
     for module, source in ((CONFIGURATION, "hf_configuration.py.txt"), (MODELING, "hf_modeling.py.txt")):
-        text = files("eesearch.exporters").joinpath(source).read_text()
-        (out / f"{module}.py").write_text(text.replace("pixel_values", given))
+        text = files("eesearch.exporters").joinpath(source).read_text(encoding="utf-8")
+        (out / f"{module}.py").write_text(text.replace("pixel_values", given), encoding="utf-8")
     learning = Learning.of(chosen)
-    (out / "config.json").write_text(json.dumps(transformers_config(chosen, learning, task), indent=2) + "\n")
+    (out / "config.json").write_text(
+        json.dumps(transformers_config(chosen, learning, task), indent=2) + "\n", encoding="utf-8"
+    )
     write_costs(chosen, out)
-    (out / "README.md").write_text(card("hf.md.jinja", chosen, learning=learning, task=task, given=given))
+    (out / "README.md").write_text(
+        card("hf.md.jinja", chosen, learning=learning, task=task, given=given), encoding="utf-8"
+    )
 
 
 def task_of(example: torch.Tensor) -> tuple[str, str]:

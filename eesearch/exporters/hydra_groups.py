@@ -35,8 +35,8 @@ def write_hydra(chosen: Chosen, out: Path) -> None:
     network = out / PACKAGE
     network.mkdir()
     write_torch(chosen, network)
-    parts = files("eesearch.exporters").joinpath("hydra_parts.py.txt").read_text()
-    (network / "parts.py").write_text(parts)
+    parts = files("eesearch.exporters").joinpath("hydra_parts.py.txt").read_text(encoding="utf-8")
+    (network / "parts.py").write_text(parts, encoding="utf-8")
     learning = Learning.of(chosen)
     name = re.sub(r"\W", "_", str(chosen.config.study["name"]))
     groups = {"model": model_group(), "policy": policy_group(chosen), "training": training_group(learning)}
@@ -44,12 +44,12 @@ def write_hydra(chosen: Chosen, out: Path) -> None:
         _write_yaml(out / "conf" / group / f"{name}.yaml", fields)
     _write_yaml(out / "conf" / "config.yaml", {"defaults": [*({group: name} for group in groups), "_self_"]})
     write_costs(chosen, out)
-    (out / "README.md").write_text(card("hydra.md.jinja", chosen, learning=learning, name=name))
+    (out / "README.md").write_text(card("hydra.md.jinja", chosen, learning=learning, name=name), encoding="utf-8")
 
 
 def _write_yaml(path: Path, fields: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+    path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def model_group() -> dict[str, Any]:

@@ -93,4 +93,4 @@ def write_costs(chosen: Chosen, out: Path) -> None:
     stops = range(len(paid) - 1)
     step = [[paid[to + 1] - before if to >= start else None for to in stops] for start, before in enumerate(paid)]
     if stops:
-        (out / "costs.json").write_text(json.dumps({"axis": axis, "step": step}) + "\n")
+        (out / "costs.json").write_text(json.dumps({"axis": axis, "step": step}) + "\n", encoding="utf-8")

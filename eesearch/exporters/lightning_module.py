@@ -31,10 +31,10 @@ def write_lightning(chosen: Chosen, out: Path) -> None:
     write_torch(chosen, out)
     learning = Learning.of(chosen)
     for name, source in CODE.items():
-        (out / name).write_text(files("eesearch.exporters").joinpath(source).read_text())
-    (out / "config.yaml").write_text(yaml.safe_dump(cli_config(chosen, learning), sort_keys=False))
+        (out / name).write_text(files("eesearch.exporters").joinpath(source).read_text(encoding="utf-8"))
+    (out / "config.yaml").write_text(yaml.safe_dump(cli_config(chosen, learning), sort_keys=False), encoding="utf-8")
     write_costs(chosen, out)
-    (out / "README.md").write_text(card("lightning.md.jinja", chosen, learning=learning))
+    (out / "README.md").write_text(card("lightning.md.jinja", chosen, learning=learning), encoding="utf-8")
 
 
 def cli_config(chosen: Chosen, learning: Learning) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def reload_lightning(out: Path) -> Reloaded:
         InputError: Lightning is not installed.
     """
     need_vision("lightning", "lightning")
-    fields = yaml.safe_load((out / "config.yaml").read_text())
+    fields = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
     with modules_apart(out):
         import lit
 

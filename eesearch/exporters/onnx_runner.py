@@ -22,7 +22,7 @@ class Runner:
     def __init__(self, folder=".", threads=0, providers=("CPUExecutionProvider",)):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads  # 0: as many as there are cores
-        facts = json.loads((Path(folder) / "thresholds.json").read_text())
+        facts = json.loads((Path(folder) / "thresholds.json").read_text(encoding="utf-8"))
         self.thresholds, self.exits = facts["thresholds"], facts["exits"]
         files = [Path(folder) / f"stage_{number}.onnx" for number in range(len(self.thresholds))]
         self.stages = [onnxruntime.InferenceSession(file, options, providers=list(providers)) for file in files]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
-from eesearch.exporters.apart import Reloaded
+from eesearch.exporters.apart import Reloaded, in_batches
 from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter
 from eesearch.exporters.onnx_single import single_graph
@@ -45,8 +45,8 @@ def write_onnx(chosen: Chosen, path: Path) -> None:
         onnx.save(model, path / f"stage_{number}.onnx")
     onnx.save(single_graph(models, chosen.thresholds, asks=chosen.asks), path / NETWORK)
     write_thresholds(chosen, path)
-    (path / RUNNER).write_text(runner_source("onnx_runner"))
-    (path / "config.json").write_text(chosen.config.to_text("json"))
+    (path / RUNNER).write_text(runner_source("onnx_runner"), encoding="utf-8")
+    (path / "config.json").write_text(chosen.config.to_text("json"), encoding="utf-8")
 
 
 def lowered_stages(chosen: Chosen) -> tuple[Lowered, ...]:
@@ -76,12 +76,14 @@ def write_thresholds(chosen: Chosen, path: Path, **more: Any) -> None:
         "class_names": list(chosen.class_names),
         **more,
     }
-    (path / THRESHOLDS).write_text(json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    (path / THRESHOLDS).write_text(
+        json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def runner_source(module: str) -> str:
     """The text of a module of this package, which is a file of the folder as it is."""
-    return Path(inspect.getfile(Chosen)).with_name(f"{module}.py").read_text()
+    return Path(inspect.getfile(Chosen)).with_name(f"{module}.py").read_text(encoding="utf-8")
 
 
 def reload_onnx(path: Path) -> Reloaded:
@@ -91,11 +93,11 @@ def reload_onnx(path: Path) -> Reloaded:
         InputError: onnxruntime is not installed.
     """
     runtime = need("onnxruntime", "onnx")
-    runner = load_module(path / RUNNER).Runner(path)
+    stages = in_batches(load_module(path / RUNNER).Runner(path).predict)
     single = runtime.InferenceSession(path / NETWORK, providers=["CPUExecutionProvider"])
 
     def reloaded(samples: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        answer, stop, _ = runner.predict(samples)
+        answer, stop = stages(samples)
         for n in range(min(SINGLES, len(samples))):
             said, left, _ = single.run(["answer", "exit", "score"], {"x": samples[n : n + 1]})
             if (said[0], left[0]) != (answer[n], stop[n]):

@@ -20,7 +20,7 @@ class Runner:
     def __init__(self, folder=".", threads=0, device="CPU"):
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}  # else as many as there are cores
-        facts = json.loads((Path(folder) / "thresholds.json").read_text())
+        facts = json.loads((Path(folder) / "thresholds.json").read_text(encoding="utf-8"))
         self.thresholds, self.exits = facts["thresholds"], facts["exits"]
         core = openvino.Core()
         files = [Path(folder) / f"stage_{number}.xml" for number in range(len(self.thresholds))]

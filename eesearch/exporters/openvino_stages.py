@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eesearch.core.imports import need
 from eesearch.core.registry import EXPORTERS
-from eesearch.exporters.apart import Reloaded
+from eesearch.exporters.apart import Reloaded, in_batches
 from eesearch.exporters.chosen import Chosen
 from eesearch.exporters.formats import Exporter
 from eesearch.exporters.onnx_stages import RUNNER, lowered_stages, runner_source, stage_model, write_thresholds
@@ -36,8 +36,8 @@ def write_openvino(chosen: Chosen, path: Path) -> None:
                 port.get_tensor().set_names({name})
         openvino.save_model(model, path / f"stage_{number}.xml", compress_to_fp16=False)
     write_thresholds(chosen, path)
-    (path / RUNNER).write_text(runner_source("openvino_runner"))
-    (path / "config.json").write_text(chosen.config.to_text("json"))
+    (path / RUNNER).write_text(runner_source("openvino_runner"), encoding="utf-8")
+    (path / "config.json").write_text(chosen.config.to_text("json"), encoding="utf-8")
 
 
 def reload_openvino(path: Path) -> Reloaded:
@@ -47,8 +47,7 @@ def reload_openvino(path: Path) -> Reloaded:
         InputError: openvino is not installed.
     """
     need("openvino", "openvino")
-    runner = load_module(path / RUNNER).Runner(path)
-    return lambda samples: runner.predict(samples)[:2]
+    return in_batches(load_module(path / RUNNER).Runner(path).predict)
 
 
 EXPORTERS.register("openvino")(

@@ -14,6 +14,7 @@ from torch import fx
 
 from eesearch.core.errors import ModelError
 from eesearch.exporters.leaves import Expression, literal
+from eesearch.nets.effects import dead_nodes
 
 _PUBLIC: tuple[tuple[str, ModuleType], ...] = (
     ("F", F),
@@ -36,7 +37,7 @@ NAMES = ("x", "y", "z", "u", "v", "w", *(f"t{number}" for number in range(1000))
 
 
 class Statements:
-    """The statements of one graph, one per node; a value that is read for the last time gives its name on.
+    """The statements of one graph, one per node that matters; a value that is read for the last time gives its name on.
 
     Args:
         graph: Its placeholders are arguments.
@@ -67,7 +68,8 @@ class Statements:
         self._free: list[str] = []
         self._made = {*arguments, *taken}
         self._given = iter(arguments)
-        self._last_use = {used: node for node in graph.nodes for used in node.all_input_nodes}
+        self._dead = dead_nodes(graph)
+        self._last_use = {used: n for n in graph.nodes if n not in self._dead for used in n.all_input_nodes}
 
     def write(self) -> list[str]:
         """The lines; afterwards `returned` tells what the graph returns."""
@@ -79,7 +81,7 @@ class Statements:
                 self.returned = tuple(self._text(value) for value in _flat(node.args[0]))
             elif node.op == "get_attr":  # read where it is used
                 self.names[node] = f"self.{self.attribute(str(node.target))}"
-            elif node.users or node.op == "call_module":
+            elif node not in self._dead:
                 self._assign(node)
         return self.lines
 
@@ -87,6 +89,10 @@ class Statements:
         value = self._value(node)
         last = [n for n in node.all_input_nodes if self._last_use[n] is node]
         dying = [n for n in last if n.op != "get_attr" and n not in self.kept]
+        if self._dead.issuperset(node.users):  # it only overwrites something
+            self._free += [self.names[n] for n in dying]
+            self.lines.append(value)
+            return
         name = self.names[dying[0]] if dying else self._fresh()
         self._free += [self.names[n] for n in dying[1:] if self.names[n] != name]
         self.names[node] = name

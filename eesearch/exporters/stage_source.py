@@ -59,9 +59,11 @@ class _Layers:
 
     def add(self, found: Any, path: str, wanted: str, rank: int) -> None:
         """Write the layer or tensor that a node uses."""
-        if path in self.names or f"{path}.weight" in self.names:
+        if path in self.names:
             return
         if isinstance(found, Normalize):
+            if f"{path}.weight" in self.names:
+                return
             behind = rank - 2 - isinstance(found, NormalizeViews)
             for part in ("weight", "bias"):  # as they are applied: [C, 1, 1] on a map
                 values = getattr(found, part).view(-1, *(1,) * behind)

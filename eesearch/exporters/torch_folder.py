@@ -40,8 +40,8 @@ def write_torch(chosen: Chosen, path: Path) -> None:
         ModelError: a module or function cannot be written as plain PyTorch; the message names it.
     """
     stages = stage_texts(chosen)
-    (path / MODEL).write_text(model_source(chosen, stages))
-    (path / CONFIG).write_text(chosen.config.to_text("json"))
+    (path / MODEL).write_text(model_source(chosen, stages), encoding="utf-8")
+    (path / CONFIG).write_text(chosen.config.to_text("json"), encoding="utf-8")
     save_file(weights(chosen, stages), path / WEIGHTS, metadata={"format": "pt"})
 
 

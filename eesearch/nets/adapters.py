@@ -30,14 +30,15 @@ class Adapter:
         whole: What the network itself says; calls `type(network).forward`.
         traced: The same over the same modules, as torch.fx can follow it.
         reads_tokens: Whether samples are numbers of tokens, int64 [N, T], and not to be scaled.
-        shared: Types of modules that may run before and after a cut, with the same weights.
+        shared: Types of modules, and paths below the network, that may run before and after a cut with the same
+            weights.
         cuts: The places where one cuts if nobody says where; None: wherever one can.
     """
 
     whole: Forward
     traced: Forward
     reads_tokens: bool = False
-    shared: tuple[type[nn.Module], ...] = ()
+    shared: tuple[type[nn.Module] | str, ...] = ()
     cuts: Callable[[Any], Sequence[str]] | None = None
 
 

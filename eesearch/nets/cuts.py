@@ -19,7 +19,7 @@ from eesearch.core.design import OUTPUT
 from eesearch.core.errors import SplitError
 from eesearch.nets.adapters import PLACE
 from eesearch.nets.facts import Fact
-from eesearch.nets.layout import layout_of
+from eesearch.nets.layout import Layouts, layouts_of
 from eesearch.nets.trace import PREFIX, Traced, attribute
 
 Kind = Literal["map", "tokens", "sequence", "vector", "views"]
@@ -85,7 +85,7 @@ class Places:
         traced: The model.
         facts: What its values are.
         views: Of a sample; 0 if it has none.
-        shared: Types of modules whose weights may be used before and after a cut.
+        shared: Types and paths of modules whose weights may be used before and after a cut.
     """
 
     def __init__(
@@ -93,14 +93,16 @@ class Places:
         traced: Traced,
         facts: dict[fx.Node, Fact],
         views: int = 0,
-        shared: tuple[type[nn.Module], ...] = (),
+        shared: tuple[type[nn.Module] | str, ...] = (),
     ) -> None:
         self.traced = traced
         self.facts = facts
         self.views = views
-        self._may_share = shared
+        self._shared_types = tuple(kind for kind in shared if not isinstance(kind, str))
+        self._shared_paths = tuple(f"{PREFIX}.{path}." for path in shared if isinstance(path, str))
         self._index = {node: i for i, node in enumerate(traced.nodes)}
-        self._last_use = {node: max((self._index[u] for u in node.users), default=-1) for node in traced.nodes}
+        self._uses = {node: [self._index[u] for u in node.users if u not in traced.dead] for node in traced.nodes}
+        self._last_use = {node: max(at, default=-1) for node, at in self._uses.items()}
 
     def alive(self, position: int) -> tuple[fx.Node, ...]:
         """Values made up to a position and used after it; weights and sizes do not count, they are made anew."""
@@ -160,12 +162,16 @@ class Places:
                 masks.add(node)
         return masks
 
+    @cached_property
+    def _layouts(self) -> Layouts:
+        return layouts_of(self.traced.nodes, self.facts, self.traced.root)
+
     def _point(self, name: str, place: Place) -> Point:
         """A cut at a place where one can cut."""
         assert place.tap is not None
         rest = tuple(node for node in self.alive(place.position) if node is not place.tap)
         shape = self.facts[place.tap].shape
-        layout = layout_of(place.tap, self.facts, self.traced.root)
+        layout = self._layouts[place.tap]
         kind = KINDS[len(shape)]
         if kind == "tokens" and layout is not None and layout.series:
             kind = "sequence"
@@ -184,14 +190,22 @@ class Places:
         uses: dict[int, list[int]] = {}
         names: dict[int, str] = {}
         for position, node in enumerate(self.traced.nodes):
-            if node.op == "call_module" and isinstance(attribute(self.traced.root, str(node.target)), self._may_share):
+            if self._may_share(node):
                 continue
             # One node stands for all reads of a parameter by itself: they are its users.
-            at = [self._index[user] for user in node.users] if node.op == "get_attr" else [position]
+            at = self._uses[node] if node.op == "get_attr" else [position]
             for name, identity in _state_of(node, self.traced.root):
                 uses.setdefault(identity, []).extend(at)
                 names.setdefault(identity, name)
         return [(min(at), max(at), names[key]) for key, at in uses.items() if len(set(at)) > 1]
+
+    def _may_share(self, node: fx.Node) -> bool:
+        """Whether a node's weights may be used by several segments."""
+        if node.op in ("call_module", "get_attr") and f"{node.target}.".startswith(self._shared_paths):
+            return True
+        return node.op == "call_module" and isinstance(
+            attribute(self.traced.root, str(node.target)), self._shared_types
+        )
 
     def problem(self, place: Place) -> str | None:
         """Why one cannot cut at a place; None if one can."""
@@ -205,6 +219,8 @@ class Places:
             if self.views or len(tap.shape) == 4:
                 readable += f", of samples that are views (`input: {{views: true}}`) [N, {self.views or 'V'}, C, H, W]"
             return f"its output is {['N', *tap.shape]}; heads read {readable}"
+        if place.tap in self.traced.dead:
+            return "nothing reads its output"
         if place.position >= len(self.traced.nodes) - 2:
             return "nothing comes after it"
         for node in self.alive(place.position):

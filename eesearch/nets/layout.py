@@ -6,7 +6,8 @@ a module or function that knows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -22,13 +23,21 @@ _FIRST = (
     nn.modules.pooling._AdaptiveMaxPoolNd,
 )  # fmt: skip
 _LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.MultiheadAttention, nn.RNNBase)
-_SERIES = (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d, nn.RNNBase)
+_SERIES = (
+    nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.MaxPool1d, nn.AvgPool1d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.RNNBase,
+)  # fmt: skip
 _FIRST_FUNCTIONS = {
     *(F.conv1d, F.conv2d, torch.conv1d, torch.conv2d, F.batch_norm, F.group_norm, F.max_pool1d, F.max_pool2d),
     *(F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.interpolate, F.instance_norm),
 }
-_SERIES_FUNCTIONS = {F.conv1d, torch.conv1d, F.max_pool1d, F.avg_pool1d}
+_SERIES_FUNCTIONS = {F.conv1d, torch.conv1d, F.max_pool1d, F.avg_pool1d, F.adaptive_avg_pool1d}
 _LAST_FUNCTIONS = {F.linear, F.layer_norm, F.rms_norm, F.embedding, F.scaled_dot_product_attention}
+
+
+_NORM_FUNCTIONS = {F.layer_norm, F.rms_norm}
+_WITH_STATES = (nn.RNNBase, nn.MultiheadAttention)
+_SUMS = {operator.add, torch.add, "add", "add_"}
 
 
 class Layout(NamedTuple):
@@ -37,33 +46,63 @@ class Layout(NamedTuple):
     Attributes:
         axis: Of its channels, counted with the batch.
         series: Whether its other axis is time: it comes from one-dimensional convolutions, or recurrences.
+        since: Place, in the forward, of the module or function that tells so.
     """
 
     axis: int
     series: bool
+    since: int = 0
 
 
-def layout_of(node: fx.Node, facts: Mapping[fx.Node, Fact], root: nn.Module) -> Layout | None:
-    """Where the channels of a value [N, ...] are, by what made it; None: nothing tells."""
-    rank = 1 + len(facts[node].shape)
+Layouts = dict[fx.Node, Layout | None]
+
+
+def layouts_of(nodes: Iterable[fx.Node], facts: Mapping[fx.Node, Fact], root: nn.Module) -> Layouts:
+    """Where the channels of each value [N, ...] are, by what made it; None: nothing tells.
+
+    Args:
+        nodes: Of a graph, all of them, in order.
+        facts: What their values are.
+        root: Holds the modules.
+    """
+    known: Layouts = {}
+    for place, node in enumerate(nodes):
+        rank = 1 + len(facts[node].shape)
+        told = _told(node, rank, root)
+        if told is not None:
+            known[node] = told._replace(since=place)
+        elif _is(node, "permute"):
+            known[node] = _moved(node, known, _dims(node, rank))
+        elif any(_is(node, name) for name in ("transpose", "swapaxes", "swapdims")):
+            known[node] = _moved(node, known, _swapped(_dims(node, rank), rank))
+        else:
+            known[node] = _of_inputs(node, facts, known)
+    return known
+
+
+def _told(node: fx.Node, rank: int, root: nn.Module) -> Layout | None:
+    """What the module or function that made a value tells by itself."""
     if node.op == "call_module":
-        known = _by_module(attribute(root, str(node.target)), rank)
-        return known or _of_inputs(node, facts, root)
-    if node.op == "call_function" and node.target in _FIRST_FUNCTIONS:
+        return _by_module(attribute(root, str(node.target)), rank)
+    if node.op != "call_function":
+        return None
+    if node.target is operator.getitem:  # the outputs of recurrences and attention come first in a tuple
+        source = node.args[0]
+        if not isinstance(source, fx.Node) or source.op != "call_module" or node.args[1] != 0:
+            return None
+        module = attribute(root, str(source.target))
+        return _by_module(module, rank) if isinstance(module, _WITH_STATES) else None
+    if node.target in _FIRST_FUNCTIONS:
         return Layout(1, node.target in _SERIES_FUNCTIONS)
-    if node.op == "call_function" and node.target in _LAST_FUNCTIONS:
+    if node.target in _LAST_FUNCTIONS and not (node.target in _NORM_FUNCTIONS and _normed_axes(node) != 1):
         return Layout(rank - 1, series=False)
-    if _is(node, "permute"):
-        return _moved(node, facts, root, _dims(node, rank))
-    if any(_is(node, name) for name in ("transpose", "swapaxes", "swapdims")):
-        one, other = _dims(node, rank)
-        swapped = {one: other, other: one}
-        return _moved(node, facts, root, [swapped.get(axis, axis) for axis in range(rank)])
-    return _of_inputs(node, facts, root)
+    return None
 
 
 def _by_module(module: nn.Module, rank: int) -> Layout | None:
     """A subclass may do something else: only what torch ships is known, and subclasses that add no forward."""
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and len(module.normalized_shape) != 1:
+        return None  # over channels and places alike
     for kinds, axis in ((_FIRST, 1), (_LAST, rank - 1)):
         if isinstance(module, kinds) and type(module).forward.__module__.startswith("torch."):
             return Layout(axis, isinstance(module, _SERIES) and rank == 3)
@@ -76,34 +115,51 @@ def _is(node: fx.Node, name: str) -> bool:
     )
 
 
+def _normed_axes(node: fx.Node) -> int:
+    """Over how many axes a function normalises; 0 if only a run of the forward tells."""
+    shape = node.args[1] if len(node.args) > 1 else node.kwargs.get("normalized_shape")
+    return len(shape) if isinstance(shape, (tuple, list)) else 0
+
+
 def _dims(node: fx.Node, rank: int) -> list[int]:
-    """The axes that a node is given, one by one or together, by position or by name."""
+    """The axes that a node is given, one by one or together, by position or by name; none if they are not constant."""
     named = [value for name, value in node.kwargs.items() if name not in ("input", "self")]
     given: list[Any] = [*(value for value in node.args if not isinstance(value, fx.Node)), *named]
     dims = given[0] if given and isinstance(given[0], (tuple, list)) else given
-    return [int(dim) % rank for dim in dims]
+    return [dim % rank for dim in dims] if all(isinstance(dim, int) for dim in dims) else []
 
 
-def _moved(node: fx.Node, facts: Mapping[fx.Node, Fact], root: nn.Module, dims: list[int]) -> Layout | None:
+def _swapped(dims: list[int], rank: int) -> list[int]:
+    """The order of axes after two of them have changed places."""
+    order = list(range(rank))
+    if len(dims) == 2:
+        one, other = dims
+        order[one], order[other] = other, one
+        return order
+    return []
+
+
+def _moved(node: fx.Node, known: Layouts, dims: list[int]) -> Layout | None:
     """Output axis `a` is input axis `dims[a]`."""
-    before = layout_of(node.all_input_nodes[0], facts, root)
-    return before and before._replace(axis=dims.index(before.axis))
+    before = known[node.all_input_nodes[0]]
+    return before._replace(axis=dims.index(before.axis)) if before and before.axis in dims else None
 
 
-def _of_inputs(node: fx.Node, facts: Mapping[fx.Node, Fact], root: nn.Module) -> Layout | None:
-    """That of the first input that has one and whose channels are where they were: as many, first or last."""
+def _of_inputs(node: fx.Node, facts: Mapping[fx.Node, Fact], known: Layouts) -> Layout | None:
+    """That of the first input that has one and whose channels are where they were: as many, first or last.
+
+    A sum has that of the residual stream, which was settled before that of the branch beside it.
+    """
     shape = facts[node].shape
+    found = []
     for source in node.all_input_nodes:
-        given = facts[source]
-        if given.kind != "tensor" or not given.batched or len(given.shape) < 2:
+        given, before = facts[source], known[source]
+        if given.kind != "tensor" or not given.batched or len(given.shape) < 2 or before is None:
             continue
-        before = layout_of(source, facts, root)
-        if before is None:
-            continue
-        if len(given.shape) == len(shape):
-            return before
-        if before.axis == 1 and given.shape[0] == shape[0]:
-            return before
-        if before.axis == len(given.shape) and given.shape[-1] == shape[-1]:
-            return before._replace(axis=len(shape))
-    return None
+        if len(given.shape) == len(shape) or (before.axis == 1 and given.shape[:1] == shape[:1]):
+            found.append(before)
+        elif before.axis == len(given.shape) and given.shape[-1:] == shape[-1:]:
+            found.append(before._replace(axis=len(shape)))
+    if node.target in _SUMS:
+        found.sort(key=lambda layout: layout.since)
+    return found[0] if found else None

@@ -84,6 +84,4 @@ def _between_parts(network: RecurrentClassifier) -> tuple[str, ...]:
     return tuple(f"step.{end}" for end in network.ends[:-1])
 
 
-ADAPTERS.register("RecurrentClassifier")(
-    Adapter(_whole, _in_parts, shared=(nn.RNNBase, nn.Embedding), cuts=_between_parts)
-)
+ADAPTERS.register("RecurrentClassifier")(Adapter(_whole, _in_parts, shared=("rnn", "embed"), cuts=_between_parts))

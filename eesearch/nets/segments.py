@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from eesearch.nets.cuts import Point
+from eesearch.nets.effects import is_in_place
 from eesearch.nets.facts import Fact
 from eesearch.nets.trace import Traced, attribute
 
@@ -123,7 +124,7 @@ def _segment(
         return made[node]
 
     for node in span:
-        if node.op == "get_attr":
+        if node.op == "get_attr" or node in traced.dead:
             continue
         made[node] = graph.node_copy(node, fetch)
         if node.op == "call_module":
@@ -153,7 +154,7 @@ def _spare_input(node: fx.Node, parts: dict[str, Any]) -> None:
         node.target = _OUT_OF_PLACE.get(node.target, node.target)
         if node.kwargs.get("inplace"):
             node.update_kwarg("inplace", False)
-    elif node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__"):
+    elif node.op == "call_method" and is_in_place(node.target):
         node.target = str(node.target).removesuffix("_")
 
 

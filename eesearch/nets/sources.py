@@ -23,7 +23,7 @@ FORMAT = "timm:NAME, torchvision:NAME, hf:FOLDER-or-NAME or package.module:funct
 
 
 def build_model(source: str, args: Mapping[str, Any], seed: int) -> nn.Module:
-    """Make the network that a source names; random weights come from the seed.
+    """Make the network that a source names, in single precision; random weights come from the seed.
 
     Args:
         source: As `FORMAT`.
@@ -51,7 +51,7 @@ def build_model(source: str, args: Mapping[str, Any], seed: int) -> nn.Module:
             ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{source} returned no model", got=type(model).__name__, expected="a torch.nn.Module")
-    return model
+    return model.float()  # checkpoints of transformers come in the precision in which they were saved
 
 
 def _close(name: str, known: Sequence[str]) -> str:
@@ -108,7 +108,14 @@ def _of_transformers(name: str) -> Callable[..., nn.Module]:
         raise ModelError(
             f"'{name}' answers another question", got=f"problem_type {config.problem_type}", expected=expected
         )
-    of_class = getattr(transformers, known[0])
+    of_class = getattr(transformers, known[0], None)
+    if of_class is None:
+        raise ModelError(
+            f"'{name}' is of a class that transformers {transformers.__version__} does not have",
+            got=known[0],
+            expected="a class of transformers",
+            do="Install a release that has it, or make the network by a function of yours: package.module:function.",
+        )
 
     def build(*, pretrained: bool = True, **args: Any) -> nn.Module:
         made: nn.Module
@@ -146,9 +153,9 @@ def normalization_of(model: nn.Module) -> Normalization:
     """
     config: Any = getattr(model, "pretrained_cfg", None)
     names = ("mean", "std")
-    file = Path(str(getattr(model, "name_or_path", ""))) / "preprocessor_config.json"
-    if config is None and file.is_file():
-        config, names = json.loads(file.read_text()), ("image_mean", "image_std")
+    file = _preprocessor_file(str(getattr(model, "name_or_path", "")))
+    if config is None and file is not None:
+        config, names = json.loads(file.read_text(encoding="utf-8")), ("image_mean", "image_std")
         usual = isclose(config.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3) and config.get("do_rescale", True)
         config = config if usual and config.get("do_normalize", True) else None
     if type(model).__module__.startswith("torchvision."):
@@ -161,6 +168,22 @@ def normalization_of(model: nn.Module) -> Normalization:
         )
     mean, std = (tuple(map(float, config[name])) for name in names)
     return mean, std
+
+
+def _preprocessor_file(place: str) -> Path | None:
+    """What lies beside the weights of a network of transformers, in a folder or the cache of Hugging Face, if it does.
+
+    Args:
+        place: Folder or name; "" if the network does not say where it comes from.
+    """
+    if not place:
+        return None
+    hub = need_vision("transformers.utils", "hf", ModelError)
+    try:
+        with hub_as_allowed():
+            return Path(hub.cached_file(place, "preprocessor_config.json", local_files_only=not may_download()))
+    except (OSError, ValueError):  # it is not there, or that is no place
+        return None
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -38,7 +38,8 @@ def split(
     """Cut a classifier into segments.
 
     Works on a deep copy: the model's weights, gradients, mode and hooks stay as they are; its hooks are not part of the
-    result, and neither is its mode (a backbone comes in eval mode).
+    result, and neither is its mode (a backbone comes in eval mode). Parameters that are frozen stay so, and are not
+    trained; but where all are, as for inference, none is.
 
     Args:
         model: Raw samples [N, ...] to logits [N, C]; wrap it in `Preprocessed` if it needs preprocessing.
@@ -48,10 +49,11 @@ def split(
         check_gradients: Also prove that the gradients of all weights are the same in training mode.
 
     Raises:
-        ModelError: the model does not run on the example, or does not return logits [N, C]; or it wants views
-            (`NormalizeViews`), and the example has none.
+        ModelError: the model does not run on the example, or does not return logits [N, C]; it is not in single
+            precision; or it wants views (`NormalizeViews`), and the example has none.
         SplitError: the model cannot be cut there.
     """
+    _refuse_other_precisions(model)
     twin = _copy(model)
     batch = _batch(example, twin)
     views, adapter = views_of(twin, batch), adapter_of(twin)
@@ -73,7 +75,23 @@ def split(
     prove_outputs(traced.name, backbone, batch, expected)
     if check_gradients:
         prove_gradients(model, backbone, batch)
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
+        backbone.requires_grad_(True)
     return backbone
+
+
+def _refuse_other_precisions(model: nn.Module) -> None:
+    """Profiles, heads and exports compute in float32."""
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    wrong = {name: t.dtype for name, t in tensors if t.is_floating_point() and t.dtype != torch.float32}
+    if wrong:
+        name, dtype = next(iter(wrong.items()))
+        raise ModelError(
+            f"{type(user_model(model)).__name__} is not in single precision",
+            got=f"{dtype} in {len(wrong)} tensor(s), such as '{name}'",
+            expected="weights and buffers in torch.float32",
+            do="Call model.float() first.",
+        )
 
 
 def _copy(model: nn.Module) -> nn.Module:

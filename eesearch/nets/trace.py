@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from eesearch.core.errors import SplitError
+from eesearch.nets.adapters import PLACE
+from eesearch.nets.effects import dead_nodes
 from eesearch.nets.inputs import Normalize, Preprocessed
 
 PREFIX = "model"
@@ -63,6 +65,8 @@ class Traced:
         calls: Every call of a module below the root, in the order in which the calls returned.
         whole: Modules that are kept whole -> why.
         owners: Name of a node -> path of the module whose forward made it.
+        nodes: Of the graph, in order.
+        dead: Those of them that do nothing for anybody: neither the forward nor a head at a place of an adapter's.
     """
 
     root: nn.Module
@@ -71,9 +75,11 @@ class Traced:
     whole: dict[str, str]
     owners: dict[str, str]
     nodes: list[fx.Node] = field(init=False)
+    dead: set[fx.Node] = field(init=False)
 
     def __post_init__(self) -> None:
         self.nodes = list(self.graph.nodes)
+        self.dead = dead_nodes(self.graph, {node for node in self.nodes if PLACE in node.meta})
 
     @property
     def name(self) -> str:
@@ -172,6 +178,7 @@ def trace_model(model: nn.Module) -> Traced:
 
 def _trace(root: nn.Module, whole: dict[str, str]) -> Traced:
     """Trace; each module that fails joins `whole`, until the rest can be traced."""
+    before = set(vars(root))
     while True:
         tracer = _Tracer(whole)
         try:
@@ -188,6 +195,8 @@ def _trace(root: nn.Module, whole: dict[str, str]) -> Traced:
                     "or write the model as nn.Sequential of its blocks.",
                 ) from error
             whole[tracer.failed] = reason
+            for name in vars(root).keys() - before:  # constants; they would be numbered on in the next attempt
+                delattr(root, name)
             continue
         return Traced(root, graph, tracer.calls, dict(whole), tracer.owners)
 

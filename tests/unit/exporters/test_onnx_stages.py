@@ -8,6 +8,7 @@ from torch import nn
 
 from eesearch.core.design import HeadSpec
 from eesearch.core.errors import InputError, ModelError
+from eesearch.exporters import apart, onnx_stages
 from eesearch.exporters.formats import near_threshold
 from eesearch.exporters.onnx_stages import reload_onnx, runner_source, stage_model, write_onnx
 from eesearch.exporters.torch_folder import load_module
@@ -57,6 +58,16 @@ class TestStages:
         assert len(set(own.exit)) == 4
         np.testing.assert_array_equal(answer[safe], own.answer[safe])
         np.testing.assert_array_equal(stop[safe], own.exit[safe])
+
+    def test_the_runner_is_asked_in_batches(self, chosen, folder, monkeypatch):
+        expected = reload_onnx(folder)(chosen.samples)
+        monkeypatch.setattr(apart, "BATCH", 25)
+        module, sizes = load_module(folder / "runner.py"), []
+        predict = module.Runner.predict
+        monkeypatch.setattr(module.Runner, "predict", lambda self, x: sizes.append(len(x)) or predict(self, x))
+        monkeypatch.setattr(onnx_stages, "load_module", lambda path: module)
+        np.testing.assert_array_equal(reload_onnx(folder)(chosen.samples), expected)
+        assert sizes == [25, 25, 14]
 
     def test_the_runner_computes_what_is_on_its_way_only(self, chosen, folder):
         runner = load_module(folder / "runner.py").Runner(folder)

@@ -1,6 +1,7 @@
 """Networks of many kinds as text: what the text computes is what the network computes."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -38,6 +39,56 @@ class Odd(nn.Module):
         grid = torch.arange(z.shape[-1], device=z.device, dtype=z.dtype)
         z = F.max_pool2d(z + grid, 2).view(z.size(0), -1)
         return self.last(torch.sigmoid(self.lambda_(z)))
+
+
+class Overwrites(nn.Module):
+    """Statements whose value nobody reads, in every way of writing them; and values that nobody needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.rectify = nn.ReLU(inplace=True)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        batch, channels = x.shape[0], x.shape[1]
+        del channels
+        x = self.one(x.view(batch, -1))
+        x.clamp_(-0.3, 0.3)
+        y = self.two(x)
+        torch.relu_(y[:, :4])
+        F.relu(y[:, 4:6], inplace=True)
+        self.rectify(y[:, 6:])
+        z = self.three(y)
+        z.add_(y)
+        torch.cos(z)
+        return self.last(z)
+
+
+class Assigns(nn.Module):
+    """Writes into a part of a value, which torch.fx cannot follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x):
+        y = self.layer(x)
+        y[:, :4] = x[:, 4:]
+        y[:, 5].mul_(2.0)
+        return y
+
+
+class Peeks(nn.Module):
+    """Reads a layer's weight before it calls the layer, as transformers do for its type."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.middle, self.last = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.stem(x.flatten(1).to(self.stem.weight.dtype))
+        return self.last(self.middle(x + self.middle.weight[0]).relu())
 
 
 class Attending(nn.Module):
@@ -102,6 +153,9 @@ def perceptron(middle):
 MODELS = {
     "odd": (Odd, ["one", "two"]),
     "attending": (Attending, ["embed", "layer"]),
+    "overwrites": (Overwrites, ["one", "three"]),
+    "assigns": (lambda: perceptron(Assigns()), ["1", "4"]),
+    "peeks": (Peeks, ["stem", "middle"]),
     "tied": (Tied, ["first", "other"]),
     "loops": (lambda: perceptron(Loops()), ["1", "4"]),
     "normed": (lambda: perceptron(parametrizations.weight_norm(nn.Linear(8, 8))), ["1", "4"]),
@@ -165,6 +219,13 @@ def test_it_reads_as_a_person_writes(x):
     assert "x = self.first(x)  # [N, 8]" in text
     assert "# the head linear-mixed2" in text
     assert "torch.ops" not in text
+
+
+def test_statements_stand_alone_and_what_nobody_needs_is_left_out(x):
+    text = "\n".join(text for _, text in rebuilt(stages_of(network(*MODELS["overwrites"], x)), x))
+    assert re.search(r"^ +\w\.clamp_\(-0\.3, 0\.3\)$", text, re.M)
+    assert "cos" not in text
+    assert "shape[1]" not in text
 
 
 def test_it_tells_what_was_written_out(x):

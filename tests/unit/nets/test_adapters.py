@@ -79,6 +79,17 @@ def test_copies_keep_what_the_network_says(registered):
     torch.testing.assert_close(speaking(model)(x), followed(copy.deepcopy(model))(x))
 
 
+class Scaled(nn.Module):
+    """Reads weights of its own, without a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(4, 5))
+
+    def forward(self, x):
+        return x @ self.scale
+
+
 def recurrent(cells=nn.LSTM, **settings):
     return RecurrentClassifier(cells(5, 8, batch_first=True, **settings), nn.Linear(8, 3), steps=11, parts=4)
 
@@ -94,6 +105,26 @@ class TestRecurrent:
         tap = backbone.tap(1, backbone.run(backbone.start(x), 0, 2))
         torch.testing.assert_close(tap, model.rnn(x[:, :5])[0][:, -1])
         torch.testing.assert_close(backbone(x), model(x))
+
+    @pytest.mark.parametrize(
+        "embed",
+        [nn.Linear(4, 5), nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5)), Scaled(), nn.Embedding(9, 5)],
+    )
+    def test_what_embeds_a_step_is_used_by_every_segment(self, embed):
+        network = RecurrentClassifier(nn.GRU(5, 8, batch_first=True), nn.Linear(8, 3), steps=11, embed=embed, parts=4)
+        model = network.eval()
+        x = torch.randint(9, (4, 11)) if isinstance(embed, nn.Embedding) else torch.randn(4, 11, 4)
+        backbone = split(model, x, check_gradients=True)
+        assert [cut.name for cut in backbone.cuts] == ["step.2", "step.5", "step.8"]
+        torch.testing.assert_close(backbone(x), model(x))
+        assert sum(p.numel() for p in backbone.parameters()) == sum(p.numel() for p in model.parameters())
+
+    def test_a_classifier_that_shares_its_weight_with_what_embeds(self):
+        model = RecurrentClassifier(
+            nn.GRU(5, 9, batch_first=True), nn.Linear(9, 5), steps=11, embed=nn.Linear(9, 5), parts=4
+        )
+        model.classifier.weight = model.embed.weight
+        assert len(split(model, torch.randn(4, 11, 9), check_gradients=True).cuts) == 3
 
     def test_only_the_steps_that_are_still_to_come_go_on(self):
         backbone = split(recurrent(nn.GRU), torch.randn(2, 11, 5))

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from eesearch.core.errors import ModelError
+from eesearch.nets import zoo
 from eesearch.nets.sources import build_model, load_weights, normalization_of
+from eesearch.nets.split import split
 
 
 def refused(source, args=None):
@@ -22,6 +24,18 @@ def test_functions_with_and_without_a_prefix_and_the_seed_decides():
     other = build_model("eesearch.nets.zoo:mlp", args, 1)
     assert torch.equal(first[1].weight, again[1].weight)
     assert not torch.equal(first[1].weight, other[1].weight)
+
+
+def test_every_network_comes_in_single_precision(monkeypatch):
+    def build(**args):
+        model = zoo.mlp(**args).double()
+        model.register_buffer("count", torch.zeros(1, dtype=torch.int64))
+        return model
+
+    monkeypatch.setattr(zoo, "in_double", build, raising=False)
+    model = build_model("eesearch.nets.zoo:in_double", {"features": 4}, 0)
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+    assert model.count.dtype == torch.int64
 
 
 def test_refuses_what_makes_no_model():
@@ -74,6 +88,23 @@ class TestTransformers:
         bare = build_model(f"hf:{tmp_path / 'bert'}", {"pretrained": False}, 0)
         assert not torch.equal(bare.classifier.weight, saved.classifier.weight)
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_a_checkpoint_of_another_precision_comes_in_single_precision(self, tmp_path, dtype):
+        saved = self.save(tmp_path / "bert").to(dtype)
+        saved.save_pretrained(tmp_path / "bert")
+        found = build_model(f"hf:{tmp_path / 'bert'}", {}, 0)
+        assert {tensor.dtype for tensor in found.parameters()} == {torch.float32}
+        assert torch.equal(found.classifier.weight, saved.classifier.weight.float())
+        assert split(found, torch.randint(1, 11, (2, 5))).cuts  # 0 pads
+
+    def test_a_class_that_transformers_lacks(self, tmp_path):
+        self.save(tmp_path / "bert")
+        config = json.loads((tmp_path / "bert" / "config.json").read_text())
+        config["architectures"] = ["MineForSequenceClassification"]
+        (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
+        message = refused(f"hf:{tmp_path / 'bert'}")
+        assert "does not have; got MineForSequenceClassification" in message
+
     def test_a_name_that_is_not_in_the_cache_fails_at_once(self):
         message = refused("hf:nobody/has-this")
         assert "there is no network 'nobody/has-this' here" in message
@@ -87,6 +118,24 @@ class TestTransformers:
         (tmp_path / "multi" / "config.json").write_text(json.dumps(config))
         assert "is no classifier; got architectures ['BertModel']" in refused(f"hf:{tmp_path / 'multi'}")
 
+    def test_normalization_of_a_name_is_in_the_cache(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        place, revision = tmp_path / "models--some--network", "0" * 40
+        for file, text in (
+            ("refs/main", revision),
+            (f"snapshots/{revision}/preprocessor_config.json", '{"image_mean": [0.5], "image_std": [0.25]}'),
+        ):
+            (place / file).parent.mkdir(parents=True)
+            (place / file).write_text(text)
+        model = nn.Linear(2, 2)
+        model.name_or_path = "some/network"
+        assert normalization_of(model) == ((0.5,), (0.25,))
+        for other in ("another/network", "no such/place at all"):
+            model.name_or_path = other
+            with pytest.raises(ModelError, match="does not say how its images are normalised"):
+                normalization_of(model)
+
     def test_normalization_stands_beside_the_weights(self, tmp_path):
         file = tmp_path / "preprocessor_config.json"
         file.write_text(json.dumps({"image_mean": [0.5], "image_std": [0.25]}))
@@ -99,7 +148,9 @@ class TestTransformers:
                 normalization_of(model)
 
 
-def test_a_network_of_one_s_own_does_not_say_how_it_is_normalised():
+def test_a_network_of_one_s_own_does_not_say_how_it_is_normalised(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where another network's figures lie
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.25]}))
     with pytest.raises(ModelError, match="does not say how its images are normalised"):
         normalization_of(nn.Linear(2, 2))
 

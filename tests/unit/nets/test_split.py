@@ -105,6 +105,32 @@ class TestAuto:
         assert all(len(backbone.run((images(),), 0, k + 1)) == 1 for k in range(2))
         assert_same(backbone, model, images(5))
 
+    def test_constants_do_not_depend_on_how_often_tracing_failed(self):
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(6, 6)
+
+            def forward(self, x):
+                assert x.shape[-1] == 6
+                return self.layer(x).relu()
+
+        class Positions(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed, self.positions = nn.Linear(4, 6), nn.Embedding(5, 6)
+                self.blocks = nn.ModuleList(Block() for _ in range(3))
+                self.last = nn.Linear(6, 2)
+
+            def forward(self, x):
+                x = self.embed(x) + self.positions(torch.arange(5))
+                for block in self.blocks:
+                    x = block(x)
+                return self.last(x.mean(1))
+
+        backbone = split(Positions(), torch.rand(2, 5, 4), check_gradients=True)
+        assert names(backbone) == ["embed", "add", "blocks.0", "blocks.1"]
+
     def test_optional_arguments_of_forward_keep_their_defaults(self):
         class Optional(nn.Module):
             def __init__(self):
@@ -185,6 +211,21 @@ class TestByHand:
         with pytest.raises(SplitError, match=r"'layer.weight' is used before and after it"):
             split(looped, torch.rand(2, 4), ["act@1"])
 
+    def test_refuses_a_value_that_nobody_reads(self):
+        class Forgets(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+            def forward(self, x):
+                x = self.a(x)
+                x.cos()
+                return self.c(self.b(x))
+
+        assert names(split(Forgets(), torch.rand(2, 4))) == ["a"]
+        with pytest.raises(SplitError, match=r"after 'cos': nothing reads its output"):
+            split(Forgets(), torch.rand(2, 4), ["cos"])
+
     def test_refuses_to_separate_tied_parameters(self):
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
         model[2].weight = model[0].weight
@@ -228,6 +269,17 @@ class _Looped(nn.Module):
         return self.classifier(self.act(self.layer(self.act(self.layer(x)))))
 
 
+def test_what_is_frozen_stays_so_but_where_everything_is():
+    """A model that is used for inference is often frozen as a whole; its exits are to be trained with it."""
+    model = mlp(features=4, hidden=(8, 8, 8), classes=3)
+    model[1].requires_grad_(False)
+    learning = [p.requires_grad for p in split(model, torch.randn(5, 4)).parameters()]
+    assert learning == [False, False, *[True] * 6]
+    model.requires_grad_(False)
+    assert all(p.requires_grad for p in split(model, torch.randn(5, 4)).parameters())
+    assert not any(p.requires_grad for p in model.parameters())
+
+
 class TestUnusableModels:
     @pytest.mark.parametrize(
         ("output", "says"),
@@ -249,6 +301,17 @@ class TestUnusableModels:
 
         with pytest.raises(ModelError, match=says):
             split(Wrapped(), torch.rand(2, 4))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_a_model_that_is_not_in_single_precision(self, dtype):
+        x = torch.rand(2, 4, dtype=dtype)
+        with pytest.raises(ModelError, match=rf"got {dtype} in 4 tensor.*such as '1.weight'.*Call model.float\(\)"):
+            split(mlp(features=4, hidden=(3,)).to(dtype), x)
+        model = nn.Sequential(nn.BatchNorm1d(4), mlp(features=4))
+        model[0].running_mean = model[0].running_mean.to(dtype)
+        with pytest.raises(ModelError, match=rf"got {dtype} in 1 tensor.*such as '0.running_mean'"):
+            split(model, torch.rand(2, 4))
+        assert split(model.float(), torch.rand(2, 4)).cuts  # a count of batches is no weight
 
     def test_a_model_with_two_inputs(self):
         class Pair(nn.Module):

@@ -1,0 +1,40 @@
+"""What the nodes of a traced graph do beside giving a value: a node that nobody reads may still matter."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+import torch
+from torch import fx
+
+
+def is_in_place(name: object) -> bool:
+    """Whether a method or function overwrites its input, by torch's way of naming: `clamp_`, not `__add__`."""
+    return str(name).endswith("_") and not str(name).endswith("__")
+
+
+def overwrites(node: fx.Node) -> bool:
+    """Whether a node may change something that was there before; of modules nobody knows."""
+    target: Any = node.target
+    if node.op != "call_function":
+        return node.op == "call_module" or (node.op == "call_method" and is_in_place(target))
+    if isinstance(target, torch._ops.OpOverload):
+        return bool(target._schema.is_mutable)
+    named = is_in_place(getattr(target, "__name__", ""))
+    return named or bool(node.kwargs.get("inplace")) or node.kwargs.get("out") is not None
+
+
+def dead_nodes(graph: fx.Graph, wanted: Container[fx.Node] = ()) -> set[fx.Node]:
+    """Nodes that overwrite nothing, and whose value nobody reads but other such nodes.
+
+    Args:
+        graph: As it was traced.
+        wanted: Nodes that somebody else reads.
+    """
+    dead: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        alive = node.op in ("placeholder", "output") or node in wanted or overwrites(node)
+        if not alive and dead.issuperset(node.users):
+            dead.add(node)
+    return dead
