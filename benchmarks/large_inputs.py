@@ -164,7 +164,9 @@ def watched() -> Iterator[Callable[[], int]]:
     def look() -> None:
         nonlocal most
         while not over.wait(0.02):
-            fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            fields = dict(
+                line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+            )
             most = max(most, int(fields["RssAnon"].split()[0]) * 1024)
 
     thread = threading.Thread(target=look, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from eesearch.cli.verbs import (
+    STORAGE,
     NaiveOption,
     QuietOption,
     RunArgument,
@@ -137,7 +139,8 @@ def dashboard(
     def tell(url: str) -> None:
         print(f"dashboard: {url} (Ctrl-C ends it)", flush=True)
 
-    serve_dashboard(RunDir(run), host, port, storage=storage, ready=tell)
+    usual = os.environ.get(STORAGE) or None
+    serve_dashboard(RunDir(run), host, port, storage=None if storage == usual else storage, usual=usual, ready=tell)
 
 
 @app.command()

@@ -67,11 +67,12 @@ MaxCacheOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
+STORAGE = "EESEARCH_STORAGE"
+"""The variable of the environment that names the usual database."""
+
 StorageOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="URL", envvar="EESEARCH_STORAGE", help="Database for several machines: postgresql://user@host/db."
-    ),
+    typer.Option(metavar="URL", envvar=STORAGE, help="Database for several machines: postgresql://user@host/db."),
 ]
 
 

@@ -37,7 +37,7 @@ def require_cuda(device: str) -> None:
 def gpu_facts() -> dict[str, str]:
     """Name, driver and CUDA version of the GPU in use."""
     try:
-        text = Path("/proc/driver/nvidia/version").read_text()
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
         text = ""
     driver = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", text)

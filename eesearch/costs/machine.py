@@ -62,7 +62,7 @@ def machine_facts(threads: int) -> dict[str, str]:
 def processor() -> str:
     """Its name, as far as the system tells."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         text = ""
     model = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)

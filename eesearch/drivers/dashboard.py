@@ -27,6 +27,7 @@ def serve_dashboard(
     port: int = 8080,
     *,
     storage: str | None = None,
+    usual: str | None = None,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Show a run's trials in a browser until Ctrl-C; a search may go on meanwhile.
@@ -36,13 +37,14 @@ def serve_dashboard(
         host: Name or address to listen at.
         port: 0: any that is free.
         storage: Database that the search was given; None: the run's own.
+        usual: Taken for it where it is not given, and the run has none of its own.
         ready: Told the address once it answers.
 
     Raises:
         InputError: optuna-dashboard is not installed, or the address is taken.
         RunError: the run has no database, or another one.
     """
-    app = dashboard_app(run, storage)
+    app = dashboard_app(run, storage, usual)
     try:
         server = make_server(host, port, app, handler_class=_Quiet)
     except (OSError, OverflowError) as error:
@@ -54,7 +56,7 @@ def serve_dashboard(
         server.serve_forever()
 
 
-def dashboard_app(run: RunDir, storage: str | None = None) -> WSGIApplication:
+def dashboard_app(run: RunDir, storage: str | None = None, usual: str | None = None) -> WSGIApplication:
     """The dashboard as a WSGI application, for a server of one's own; see `serve_dashboard`.
 
     The database is opened for reading only: trials that were deleted or renamed in a browser would be lost to the
@@ -72,7 +74,7 @@ def dashboard_app(run: RunDir, storage: str | None = None) -> WSGIApplication:
         ) from None
     known = run.identity() if (run.path / "run.json").is_file() else None
     if known is not None and known.storage:
-        return wsgi(_shared(run, known, storage))
+        return wsgi(_shared(run, known, storage or usual))
     if not run.database.is_file():
         raise RunError(f"{run.path} holds no trials", expected="a directory that `eesearch search` wrote")
     if storage is not None:

@@ -230,6 +230,18 @@ class Broken(Stopper):
         return self._asking.error is not None
 
 
+class Median(MedianStoppingRule):
+    """Tune's rule, for trials whose last result is no epoch's, and which cannot be paused."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Remember the result if it is an epoch's."""
+        if EPOCH in result:
+            super().on_trial_complete(tune_controller, trial, result)
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        return self.CONTINUE
+
+
 def make_scheduler(study: Study) -> TrialScheduler:
     """What stops trials that do not look promising; values come after every epoch but the last.
 
@@ -240,6 +252,6 @@ def make_scheduler(study: Study) -> TrialScheduler:
         return FIFOScheduler()
     what: dict[str, Any] = {"time_attr": EPOCH, "metric": VALUE, "mode": "max", "grace_period": 1}
     if study.pruning == "median":
-        return MedianStoppingRule(**what)
+        return Median(**what)
     brackets = 1 if study.pruning == "asha" else BRACKETS
     return ASHAScheduler(**what, max_t=last, reduction_factor=REDUCTION, brackets=brackets, stop_last_trials=False)

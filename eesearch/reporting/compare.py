@@ -187,7 +187,7 @@ def _cautions(answers: dict[str, Answers], runs: dict[str, RunDir]) -> tuple[str
 def _network(run: RunDir) -> str | None:
     """Content hash of the untrained network that a run began with; None in old runs."""
     try:
-        return str(json.loads((run.path / "inputs.json").read_text())["network"])
+        return str(json.loads((run.path / "inputs.json").read_text(encoding="utf-8"))["network"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

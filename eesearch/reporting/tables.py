@@ -74,13 +74,15 @@ def plan_table(plan: Plan) -> Table:
             table.add_row(Text(cut.name), shape, f"{cut.share:.1%}", Text("\n".join(cut.heads)))
         if not network.cuts:
             table.add_row(Text(f"{network.name}/{OUTPUT}"), "", f"{1.0:.1%}", "as a whole")
-    several, banks = len(plan.networks) > 1, "the bank" if plan.banks == 1 else "a draft, the bank"
+    several, banks = len(plan.networks) > 1, ("", "the bank", "a draft, the bank")[plan.banks]
+    designs = plan.trials - plan.banks
+    first, then = (f"{plan.samples[0]:,} for {banks}, ", f"{banks}, then ") if banks else ("", "")
     networks = ", ".join(f"{each.name} {cost_words(each.macs, 'macs')}" for each in plan.networks)
     summary = {
         **({"networks": networks} if several else {}),
         "cached hidden states": _cache_words(plan, ", of one network at a time" if several else ""),
-        "trainings": f"{plan.trials} ({banks}, then {plan.trials - plan.banks} designs)",
-        "training samples": f"{plan.samples[0]:,} for {banks}, at most {plan.samples[1]:,} for each design",
+        "trainings": f"{plan.trials} ({then}{designs} design{'' if designs == 1 else 's'})",
+        "training samples": f"{first}at most {plan.samples[1]:,} for each design",
         "time": f"about {estimate_words(plan.seconds)}",
     }
     table.caption = Text("\n".join(f"{name}: {value}" for name, value in summary.items()))
@@ -89,11 +91,12 @@ def plan_table(plan: Plan) -> Table:
 
 def _cache_words(plan: Plan, of: str) -> str:
     """How large what a bank caches is, and a design; where it would go, and the limit."""
-    told = {"": plan.cache_bytes, "of a design ": plan.design_cache_bytes}
+    told = {"": plan.cache_bytes} if plan.banks else {}
+    if plan.design_cache_bytes or not told:
+        told["of a design "] = plan.design_cache_bytes
     words = [
         f"{whose}{size / 1e6:,.1f} MB{'' if whose else of}, {plan.caching.place(size).words}"
         for whose, size in told.items()
-        if size or not whose
     ]
     return "; ".join([*words, f"at most {plan.caching.max_gb:g} GB (--max-cache)"])
 

@@ -65,7 +65,7 @@ def read_costs(path: Path, table: Table) -> tuple[StageCosts, ...]:
         CostError: it cannot be read, has mistakes (all are told), or is about other exits.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CostError(f"cannot read {path}: there is no such file", do="Check its path.") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from eesearch.core.cascades import systems_of
 from eesearch.core.costs import Profile
@@ -16,7 +16,6 @@ from eesearch.core.errors import CostError, PolicyError
 from eesearch.core.front import Evaluation, Front
 from eesearch.core.paired import Paired
 from eesearch.core.policy import Policy
-from eesearch.core.weights import mean_right
 from eesearch.exits.evaluate import outcomes, replay
 from eesearch.solve.optimism import optimism
 from eesearch.study.answers import Answers, DeviceAnswer, SeedAnswer, TrialAnswer
@@ -27,7 +26,7 @@ from eesearch.study.examples import Examples, Replayed, make_examples
 from eesearch.study.joint_trials import JointTrials
 from eesearch.study.materials import recall_text
 from eesearch.study.one_design import OneDesign
-from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, Point, StopFacts, Tried
+from eesearch.study.points import DesignFacts, ExitFacts, Layer, OracleAnswer, Point, StopFacts, Tried, stop_facts
 from eesearch.study.problem import SOLVER_VERSION, solved_for
 from eesearch.study.strategies import MOST_OF_A_LAYER, compare_strategies, counted_volume, spread
 from eesearch.study.trial import Finished
@@ -40,6 +39,8 @@ SPLITS: tuple[SplitName, ...] = ("cal", "test")
 
 IDK = "IDK cascade of whole networks"
 """The construction of Wang et al. 2018 on the networks of a study."""
+
+LAYERS = TypeAdapter(tuple[Layer, ...])
 
 MOST_DOMINATED = 150
 """Dominated points that are kept per device."""
@@ -246,16 +247,7 @@ def _facts_on_test(
     policy = cal.policy
     table, costs = problem.replay(design, profile, policy.decision, "test")
     stop, right = outcomes(policy, table, problem.workshop.fits(policy.fits))
-    paid = {cost.axis: cost.cumulative(policy.exits) for cost in costs}
-    here = [stop == k for k in range(len(policy.stops))]
-    facts = tuple(
-        StopFacts(
-            share=float(left.mean()),
-            accuracy=float(mean_right(right[left], table.weight[left])) if left.any() else None,
-            costs={axis: float(cumulative[k]) for axis, cumulative in paid.items()},
-        )
-        for k, left in enumerate(here)
-    )
+    facts = stop_facts(policy, costs, table.weight, stop=stop, right=right)
     return facts, Paired.of(right, problem.backbone_right("test"), table.weights)
 
 
@@ -278,15 +270,22 @@ def _on_bank(problem: BankProblem, profile: Profile) -> dict[str, object]:
 
 
 def _kinds(problem: CascadeProblem, profile: Profile, *, find: bool) -> tuple[Layer, ...]:
-    """The fronts of policies of one kind on several networks, and IDK's cascades, if they are to be found."""
-    if not find:
-        return ()
-    design, layers = problem.workshop.bank_design, []
+    """The fronts of policies of one kind on several networks, and IDK's cascades; as `_baselines`."""
+    design, layers, asked = problem.workshop.bank_design, [], problem.constraints(profile).model_dump(mode="json")
+    solved = SOLVER_VERSION, problem.space.model_dump(mode="json"), asked, problem.study.budget.solve
+    key = content_key("kinds", design.key, profile.model_dump(mode="json"), *solved)
+    try:
+        return LAYERS.validate_json(recall_text(problem.materials.store, "literature", key) or "")
+    except ValidationError:  # there are none yet, or they were written by another eesearch
+        if not find:
+            return ()
     for kind in (ONE, WHOLE):
         points = tuple(Point(cal=e, test=problem.reported(e, design, profile)) for e in problem.layer(kind, profile))
         layers.append(Layer(name=kind, kind="cascade", points=spread(points, MOST_OF_A_LAYER)))
     if profile.axis != "bytes":  # see `_baselines`
         layers.append(Layer(name=IDK, kind="baseline", points=spread(problem.idk(profile), MOST_OF_A_LAYER)))
+    found = LAYERS.dump_json(tuple(layers)).decode()
+    problem.materials.store.put_text("literature", key, found, solved_for(profile))
     return tuple(layers)
 
 

@@ -126,7 +126,7 @@ class ExportedConfig(Value):
 
 def _fields(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         fields = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise StudyError(f"cannot read {path}", got=error, expected="a file that `--to config` wrote") from None

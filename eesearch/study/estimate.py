@@ -25,7 +25,7 @@ from eesearch.study.drafts import draft_rows
 from eesearch.study.measured import measured_networks
 from eesearch.study.networks import BackboneSpec
 from eesearch.study.profiling import Network, require_devices
-from eesearch.study.question import Study
+from eesearch.study.question import DesignSpec, Study
 from eesearch.study.rundir import RunDir
 from eesearch.training.bank import build_heads, count_samples, plan_cache
 from eesearch.training.cache import CACHING, Caching
@@ -169,7 +169,7 @@ def _planned(
         for k, cut in enumerate(backbone.cuts)
         if cut.name in heads
     )
-    exits = [ExitSpec(cut=cut, head=head) for cut, specs in heads.items() for head in specs]
+    exits = [ExitSpec(cut=cut, head=head) for cut, specs in heads.items() for head in specs if _banks(study)]
     samples, collected = len(dataset.train), len(dataset.cal) + len(dataset.test)
     forward, step = _seconds_per_sample(backbone, dataset.train.x)
     alone = heads if not spec.vary else {}
@@ -203,6 +203,8 @@ def _planned(
 def _banks(study: Study) -> list[tuple[str, float]]:
     """The trials that train no design: what they are called here, and the share of the samples that they learn from."""
     draft = study.training.draft
+    if study.mode != "bank":
+        return []
     return [("bank (trial 0)", 1.0)] if draft is None else [("draft (trial 0)", draft), ("bank (trial 1)", 1.0)]
 
 
@@ -239,7 +241,7 @@ def _seconds_per_sample(backbone: Backbone, x: NDArray[np.generic], batch: int =
 def expected_work(
     study: Study, backbone: Backbone, heads: Mapping[str, Sequence[HeadSpec]], samples: int
 ) -> dict[str, Work]:
-    """What a design with an exit at every cut takes, by the strategy that trains it.
+    """What a design takes, by the strategy that trains it: that of `mode: design`, or one with an exit at every cut.
 
     Args:
         study: Names strategies, and how long they train.
@@ -247,35 +249,58 @@ def expected_work(
         heads: That fit each cut.
         samples: In the training split.
     """
-    return {
-        design.strategy: count_work(net, design, samples) for net, design in _expected_designs(study, backbone, heads)
-    }
+    limit = study.budget.max_cache_gb
+
+    def work(net: ExitNet, design: Design) -> Work:
+        if design.strategy != "separate":
+            return count_work(net, design, samples)
+        epochs = design.train.epochs  # its heads learn from cached hidden states, as those of a bank
+        passed = count_samples(backbone, design.exits, samples, epochs=epochs, max_cache_gb=limit)
+        return Work(epochs, epochs, passed, passed * len(backbone.segments), 0)
+
+    return {design.strategy: work(net, design) for net, design in _expected_designs(study, backbone, heads)}
 
 
 def expected_cache(study: Study, backbone: Backbone, heads: Mapping[str, Sequence[HeadSpec]], samples: int) -> int:
     """Bytes of hidden states that the design caches which caches most, of those of `expected_work`."""
-    each = (cached_bytes(net, design) for net, design in _expected_designs(study, backbone, heads))
-    return samples * max(each, default=0)
+    each = (
+        plan_cache(backbone, design.exits, samples)
+        if design.strategy == "separate"
+        else samples * cached_bytes(net, design)
+        for net, design in _expected_designs(study, backbone, heads)
+    )
+    return max(each, default=0)
 
 
 def _expected_designs(
     study: Study, backbone: Backbone, heads: Mapping[str, Sequence[HeadSpec]]
 ) -> Iterator[tuple[ExitNet, Design]]:
-    if not heads:
-        return
-    exits = tuple(ExitSpec(cut=cut, head=designs[0]) for cut, designs in heads.items())
-    net = ExitNet(backbone, build_heads(backbone, exits, study.seed))
-    training, scratch = study.training, study.training.start == "scratch"
-    loss = study.space.loss.spec({}).model_copy(update={"costs": (1.0,) * len(net.exits)})
-    for strategy in study.space.trained:
-        alone = scratch and "before" not in STRATEGIES[strategy].uses
+    for asked in [study.design] if study.design else _full_designs(study, heads):
+        net = ExitNet(backbone, build_heads(backbone, asked.exits, study.seed))
         design = Design(
             backbone="",
             data="",
-            strategy=strategy,
-            exits=exits,
-            train=training.backbone if alone else training.joint,
-            loss=loss,
-            before=training.backbone if scratch else None,
+            strategy=asked.strategy,
+            exits=asked.exits,
+            train=asked.train,
+            loss=asked.loss.model_copy(update={"costs": (1.0,) * len(net.exits)}),
+            before=study.training.backbone if asked.scratch else None,
         )
         yield net, design
+
+
+def _full_designs(study: Study, heads: Mapping[str, Sequence[HeadSpec]]) -> list[DesignSpec]:
+    """One of each strategy that trains designs, with an exit at every cut."""
+    exits = tuple(ExitSpec(cut=cut, head=designs[0]) for cut, designs in heads.items())
+    training, scratch, loss = study.training, study.training.start == "scratch", study.space.loss.spec({})
+    alone = {s: scratch and "before" not in STRATEGIES[s].uses for s in study.space.trained if heads}
+    return [
+        DesignSpec(
+            strategy=strategy,
+            exits=exits,
+            train=training.backbone if only else training.joint,
+            loss=loss,
+            scratch=scratch,
+        )
+        for strategy, only in alone.items()
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from eesearch.core.constraints import SHORT
 from eesearch.core.errors import StudyError
 from eesearch.core.store import write_atomic
 from eesearch.study.question import DataSpec, Study
@@ -61,7 +62,9 @@ def resolve(fields: dict[str, Any], overrides: Sequence[str], file: Path) -> Stu
 def _absolute(study: Study) -> Study:
     """With the paths of files made absolute, so that a run can be continued and used from another directory."""
     networks = tuple(
-        spec.model_copy(update={"weights": str(Path(spec.weights).expanduser().absolute())}) if spec.weights else spec
+        spec.model_copy(
+            update={"model": _absolute_hf(spec.model), "weights": spec.weights and _absolute_path(spec.weights)}
+        )
         for spec in study.backbones
     )
     devices = tuple(str(Path(d).absolute()) if d.endswith(".json") else d for d in study.devices)
@@ -72,17 +75,21 @@ def _absolute(study: Study) -> Study:
 
 def _absolute_data(data: DataSpec) -> DataSpec:
     kind, name = Source.of(data.source)
-    source, args, tokenizer = data.source, dict(data.args), data.tokenizer
+    source, args, tokenizer = _absolute_hf(data.source), dict(data.args), data.tokenizer
     if kind in ("npz", "csv", "folder"):
         source = _absolute_path(name)
-    elif kind == "hf" and Path(name).expanduser().is_dir():
-        source = f"hf:{_absolute_path(name)}"
     for arg in {"torchvision": ("root",), "csv": ("test", "cal")}.get(kind, ()):
         if isinstance(args.get(arg), str):
             args[arg] = _absolute_path(args[arg])
     if tokenizer and Path(tokenizer).expanduser().is_dir():
         tokenizer = _absolute_path(tokenizer)
     return data.model_copy(update={"source": source, "args": args, "tokenizer": tokenizer})
+
+
+def _absolute_hf(name: str) -> str:
+    """`hf:FOLDER` with the whole path of the folder; anything else, a name in the hub's cache too, as it is."""
+    prefix, _, folder = name.partition(":")
+    return f"hf:{_absolute_path(folder)}" if prefix == "hf" and Path(folder).expanduser().is_dir() else name
 
 
 def _absolute_path(path: str) -> str:
@@ -119,7 +126,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         StudyError: unreadable, no YAML, or something other than a mapping.
     """
     try:
-        fields = yaml.safe_load(path.read_text())
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StudyError(f"cannot read {path}", got=error, do="Mend the file and run the same command again.") from None
     if not isinstance(fields, dict):
@@ -133,11 +140,23 @@ def validate(model: type[M], fields: object, source: str) -> M:
     Raises:
         StudyError: with every mistake's path and message.
     """
+    mistakes = list(_not_json(fields))
     try:
-        return model.model_validate(fields)
+        made = model.model_validate(fields)
     except ValidationError as error:
-        mistakes = [(_where(e["loc"], e["type"]), _plain(e["type"], e["msg"], e.get("input"))) for e in error.errors()]
-        raise StudyError.collect(source, mistakes) from None
+        mistakes += [(_where(e["loc"], e["type"]), _plain(e["type"], e["msg"], e.get("input"))) for e in error.errors()]
+    if mistakes:
+        raise StudyError.collect(source, mistakes)
+    return made
+
+
+def _not_json(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Arguments that cannot be written as JSON, such as the dates that YAML finds, with their paths."""
+    if isinstance(value, dict | list | tuple):
+        for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _not_json(each, (*path, name))
+    elif "args" in path and not isinstance(value, str | int | float | None):
+        yield ".".join(map(str, path)), f"expected a number, a word or a list; got {value!r}: write it in quotes"
 
 
 def _where(path: tuple[int | str, ...], kind: str) -> str:
@@ -198,7 +217,18 @@ def schema(kind: str) -> dict[str, Any]:
     models: dict[str, type[BaseModel]] = {"study": Study, "space": SearchSpace}
     if kind not in models:
         raise StudyError(f"there is no schema of a {kind}", expected="study or space")
-    return models[kind].model_json_schema()
+    found = models[kind].model_json_schema()
+    return _as_written(found) if kind == "study" else found
+
+
+def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
+    """With what is written in short: one `backbone`, a space by its name or path, limits as one number."""
+    fields = schema["properties"]
+    fields |= {"backbone": fields["backbones"]["items"], "space": {"anyOf": [fields["space"], {"type": "string"}]}}
+    schema["required"].remove("backbones")
+    schema["oneOf"] = [{"required": ["backbone"]}, {"required": ["backbones"]}]
+    schema["$defs"]["Constraints"]["properties"] |= {name: {"type": "number", "minimum": 0.0} for name in SHORT}
+    return schema
 
 
 def copy_example(name: str, out: Path) -> list[Path]:
@@ -210,12 +240,12 @@ def copy_example(name: str, out: Path) -> list[Path]:
     studies = shipped("studies")
     if name not in studies:
         raise StudyError(f"no study '{name}' ships", expected=f"one of {', '.join(sorted(studies))}")
-    text = studies[name].read_text()
+    text = studies[name].read_text(encoding="utf-8")
     space = yaml.safe_load(text).get("space")
     copies = {out: text}
     if isinstance(space, str):
         beside = out.with_name(f"{out.stem}_space.yaml")
-        space_text = shipped("search_spaces")[space].read_text()
+        space_text = shipped("search_spaces")[space].read_text(encoding="utf-8")
         copies = {out: text.replace(f"space: {space}", f"space: {beside.name}"), beside: space_text}
     taken = [str(path) for path in copies if path.exists()]
     if taken:

@@ -7,15 +7,15 @@ from eesearch.core.errors import RunError
 from eesearch.core.policy import Fit, Policy
 from eesearch.core.tables import ExitTable
 from eesearch.costs.profile import load_any_profile
-from eesearch.exits.evaluate import evaluate
+from eesearch.exits.evaluate import evaluate, outcomes
 from eesearch.study.picks import Picked
-from eesearch.study.points import Point
+from eesearch.study.points import Point, stop_facts
 from eesearch.study.run import Run
 from eesearch.study.workshop import SplitName
 
 
 def by_hand(run: Run, design: str, policy: Policy, device: str | None = None) -> Picked:
-    """What a policy does, as a point alone on a front: `verify`, `Run.model` and exporters take it like any other.
+    """What a policy does, as a point alone on a front: `verify`, `Run.model` and `export` take it like any other.
 
     It is evaluated on the run's tables; its network need not run for that.
 
@@ -38,10 +38,11 @@ def by_hand(run: Run, design: str, policy: Policy, device: str | None = None) ->
     made_by = run.answers.designs.get(design)
     if made_by is None:
         raise _lacks(run, f"design {design}")
-    cal, test = (
-        evaluate(policy, exit_table(run, design, split), costs, fits).made_by(made_by) for split in ("cal", "test")
-    )
-    point = Point(cal=cal, test=test)
+    tables = (exit_table(run, design, "cal"), exit_table(run, design, "test"))
+    cal, test = (evaluate(policy, table, costs, fits).made_by(made_by) for table in tables)
+    stop, right = outcomes(policy, tables[1], fits)
+    stops = stop_facts(policy, costs, tables[1].weight, stop=stop, right=right)
+    point = Point(cal=cal, test=test, stops=stops)
     return Picked(answer.model_copy(update={"points": (point,)}), point)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from eesearch.core.costs import Axis
+from eesearch.core.costs import Axis, StageCosts
 from eesearch.core.design import ExitId, Value
 from eesearch.core.front import Evaluation
 from eesearch.core.paired import Paired
+from eesearch.core.policy import Policy
+from eesearch.core.weights import Weights, mean_right
 
 
 class StopFacts(Value):
@@ -24,6 +29,34 @@ class StopFacts(Value):
     share: float
     accuracy: float | None
     costs: dict[Axis, float]
+
+
+def stop_facts(
+    policy: Policy,
+    costs: Sequence[StageCosts],
+    weight: Weights,
+    *,
+    stop: NDArray[np.int64],
+    right: NDArray[np.bool_],
+) -> tuple[StopFacts, ...]:
+    """What happens at each stop of a policy. [k]
+
+    Args:
+        policy: Whose.
+        costs: Of every axis that is told; they know its exits.
+        weight: How much each sample counts. [N]
+        stop: Where each sample leaves, 0 .. k - 1. [N]
+        right: Whether it is answered rightly there. [N]
+    """
+    paid = {cost.axis: cost.cumulative(policy.exits) for cost in costs}
+    return tuple(
+        StopFacts(
+            share=float(left.mean()),
+            accuracy=float(mean_right(right[left], weight[left])) if left.any() else None,
+            costs={axis: float(cumulative[k]) for axis, cumulative in paid.items()},
+        )
+        for k, left in enumerate(stop == k for k in range(len(policy.stops)))
+    )
 
 
 class Point(Value):

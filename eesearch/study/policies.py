@@ -280,7 +280,8 @@ def compare_policies(run: RunDir, device: str | None = None, *, progress: Progre
         progress: Told the methods.
 
     Raises:
-        RunError: the run is of several networks, has no bank, or its store lacks the bank's tables or fit.
+        RunError: the run is of several networks, has no bank, or its store lacks the bank's tables or fit; bytes are
+            what counts on the device.
         PickError: the run has no such device.
         CostError: the device's profile cannot be read.
     """
@@ -291,6 +292,11 @@ def compare_policies(run: RunDir, device: str | None = None, *, progress: Progre
             do="Its report shows the cascades of whole networks beside its front.",
         )
     chosen = find_device(answers.devices, device)
+    if chosen.axis == "bytes":
+        raise RunError(
+            f"methods of the literature know of no tiers: they can save no bytes on {chosen.device}",
+            do="Name another device with --device (device=).",
+        )
     bank = next((trial.design for trial in answers.trials if trial.origin == "bank" and trial.design), None)
     if bank is None:
         raise RunError(

@@ -8,7 +8,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -46,9 +46,15 @@ class Identity(Value):
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of one run, and how its files are read and written."""
+    """Paths of one run, and how its files are read and written.
+
+    Attributes:
+        path: Of the directory.
+        moved: The study that goes on, where it names files elsewhere than before; written when they hold the same.
+    """
 
     path: Path
+    moved: Study | None = field(default=None, compare=False, repr=False)
 
     @property
     def study_file(self) -> Path:
@@ -82,6 +88,15 @@ class RunDir:
         """
         self._require()
         return load_study(self.study_file)
+
+    def write_study(self, study: Study) -> None:
+        """Write the resolved study of this run.
+
+        Raises:
+            RunError: the directory cannot be written.
+        """
+        fields = study.model_dump(mode="json", exclude_defaults=False)
+        write_atomic(self.study_file, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
 
     def _require(self) -> None:
         if not self.study_file.is_file():
@@ -143,7 +158,7 @@ class RunDir:
         """The content hashes of data and model that `check_inputs` remembered; empty: none, or damaged ones."""
         file = self.path / "inputs.json"
         try:
-            return dict(json.loads(file.read_text())) if file.is_file() else {}
+            return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
         except (ValueError, TypeError):  # damaged: what it says is written again
             return {}
 
@@ -165,6 +180,8 @@ class RunDir:
                 got="the same names with other contents",
                 do="Restore it, pass another directory with --run, or start anew with --fresh.",
             )
+        if self.moved is not None:
+            self.write_study(self.moved)
 
     def examples(self, answers: Answers) -> Examples | None:
         """Samples to look at, if there are any for these answers."""
@@ -182,7 +199,7 @@ class RunDir:
         """
         file = self.path / "phases.json"
         try:
-            known = dict(json.loads(file.read_text())) if file.is_file() else {}
+            known = dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
             total = {name: known.get(name, 0.0) + spent.get(name, 0.0) for name in {**known, **spent}}
         except (ValueError, TypeError):  # damaged: they are only of interest
             total = dict(spent)
@@ -273,15 +290,15 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
             os.rename(path, aside)
         log.info("the old run was renamed to %s", aside)
     if run.study_file.is_file():
-        _check_same(run, study, busy=bool(busy))
+        if _check_same(run, study, busy=bool(busy)):
+            return replace(run, moved=study)
     elif path.is_dir() and any(
         p.name not in ("profiles", LEDGER) and not is_leftover(p) for p in path.iterdir()
     ):  # `eesearch profile` may come first
         raise RunError(f"{path} is not empty and holds no run", do="Pass another directory with --run.")
     if ledger is not None:
         write_atomic(path / LEDGER, ledger)
-    fields = study.model_dump(mode="json", exclude_defaults=False)
-    write_atomic(run.study_file, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+    run.write_study(study)
     return run
 
 
@@ -309,7 +326,8 @@ def _free_name(path: Path) -> Path:
     return next(p for n in range(1, 10_000) if not (p := path.with_name(f"{path.name}.old-{n}")).exists())
 
 
-def _check_same(run: RunDir, study: Study, *, busy: bool) -> None:
+def _check_same(run: RunDir, study: Study, *, busy: bool) -> bool:
+    """Refuse another study than that of the run; tells whether it names files elsewhere."""
     try:
         old = run.study()
     except StudyError as error:
@@ -324,3 +342,4 @@ def _check_same(run: RunDir, study: Study, *, busy: bool) -> None:
     for name in ("devices", "objectives") if busy else ():
         if getattr(old, name) != getattr(study, name):
             raise RunError(f"a search is running in {run.path} with other {name}", do="Wait for it, or stop it first.")
+    return any(getattr(old, name) != getattr(study, name) for name in Study.model_fields if name not in FREE_TO_CHANGE)

@@ -16,7 +16,7 @@ from eesearch.core.store import disk_errors
 def machine() -> str:
     """Names this machine since it was started; two containers on one kernel share it, and their locks."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:13]
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()[:13]
     except OSError:  # not Linux
         return socket.gethostname()
 

@@ -13,14 +13,18 @@ from eesearch.core.design import Cascade
 from eesearch.core.errors import CostError, ModelError
 from eesearch.core.store import Store
 from eesearch.costs.profile import load_any_profile, load_profile
+from eesearch.drivers.storage import open_database
+from eesearch.drivers.studies import finished
 from eesearch.exporters.formats import export
 from eesearch.reporting.markdown import markdown_report
 from eesearch.study.answers import Answers
 from eesearch.study.cascade_problem import MIXED, ONE, WHOLE, made_of
+from eesearch.study.compose import Composer
 from eesearch.study.materials import load_study_data
 from eesearch.study.members import load_member, tell_dominated, tell_doubtful
+from eesearch.study.modes import build_problem
 from eesearch.study.picks import Picked
-from eesearch.study.question import Study
+from eesearch.study.question import Objectives, Study
 from eesearch.study.run import Run
 from eesearch.study.verify import Effort, verify
 
@@ -69,6 +73,18 @@ def test_one_front_over_all_networks(found):
     assert all(each.exact for each in macs.certificates.values())
     again = Answers.model_validate_json(found.answers.model_dump_json())
     assert again == found.answers
+
+
+def test_an_interrupted_continuation_tells_the_layers_that_were_found(found):
+    run, study = found.directory, found.directory.study()
+    problem = build_problem(study, run)
+    done = finished(problem, open_database(run))
+    known = [device.layers for device in found.answers.devices]
+    interrupted = Composer(problem).answers(done, final=False)
+    assert [device.layers for device in interrupted.devices] == known
+    limited = study.model_copy(update={"objectives": Objectives(constraints={"max_drop": 0.5})})
+    changed = Composer(build_problem(limited, run)).answers(done, final=False)
+    assert [device.layers for device in changed.devices] == [(), ()], "they were found under other constraints"
 
 
 def test_the_table_is_the_network_after_the_run_was_read_again(found):

@@ -5,7 +5,9 @@ import urllib.request
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from typer.testing import CliRunner
 
+from eesearch.cli import app as cli
 from eesearch.core.errors import InputError, RunError
 from eesearch.drivers.dashboard import dashboard_app, serve_dashboard
 from eesearch.study.rundir import RunDir
@@ -148,3 +150,21 @@ def test_a_run_without_its_database_and_a_database_without_the_run(shared, run, 
         dashboard_app(place("one").run, f"sqlite:///{tmp_path / 'other.db'}")
     with pytest.raises(RunError, match=r"lie in its own study.db\. Leave --storage out"):
         dashboard_app(run, url)
+
+
+def test_the_usual_database_is_for_runs_that_have_none_of_their_own(shared, run):
+    place, url = shared
+    for found, title in ((run, "tiny: macs"), (place("one").run, "one: macs")):
+        (study,) = json.loads(answered(dashboard_app(found, None, url), "/api/studies")[1])["study_summaries"]
+        assert study["study_name"] == f"{title} (a655fa0bcadbea0d)"
+
+
+def test_the_environment_names_the_usual_database(run, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("eesearch.drivers.dashboard.serve_dashboard", lambda *run, **options: seen.update(options))
+    for arguments, storage in (([], None), (["--storage", "sqlite:///given.db"], "sqlite:///given.db")):
+        called = CliRunner().invoke(
+            cli, ["dashboard", str(run.path), *arguments], env={"EESEARCH_STORAGE": "sqlite:///a.db"}
+        )
+        assert called.exit_code == 0, called.output
+        assert (seen["storage"], seen["usual"]) == (storage, "sqlite:///a.db")

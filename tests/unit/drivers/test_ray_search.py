@@ -5,11 +5,11 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from eesearch.core.errors import EesearchError, RunError
 from eesearch.drivers import ray_search
-from eesearch.drivers.ray_search import Asking, Broken, Kept, keeping_workers, make_scheduler
+from eesearch.drivers.ray_search import Asking, Broken, Kept, Median, keeping_workers, make_scheduler
 from eesearch.drivers.trials import Claim
 from eesearch.study.question import Study
 from eesearch.study.trial import Outcome
@@ -261,7 +261,7 @@ def study(pruning, epochs):
 @pytest.mark.parametrize(
     ("pruning", "kind", "brackets"),
     [("none", FIFOScheduler, 0), ("asha", ASHAScheduler, 1), ("hyperband", ASHAScheduler, 3),
-     ("median", MedianStoppingRule, 0)],
+     ("median", Median, 0)],
 )  # fmt: skip
 def test_schedulers_by_the_study_s_word(pruning, kind, brackets):
     scheduler = make_scheduler(study(pruning, epochs=9))
@@ -290,6 +290,28 @@ def test_successive_halving_stops_what_is_worse_and_never_the_last_epoch():
     assert decisions == {"good": "CONTINUE", "better": "CONTINUE", "bad": "STOP"}
     for epoch in range(2, 10):
         assert scheduler.on_trial_result(None, TuneTrial("better"), {"epoch": epoch, "value": 1.0}) == "CONTINUE"
+
+
+def test_the_median_is_of_epochs_and_stops_what_is_worse():
+    scheduler = make_scheduler(study("median", epochs=10))
+    tune = SimpleNamespace(get_live_trials=lambda: [SimpleNamespace(status="PENDING")])
+
+    def begun(name):
+        trial = TuneTrial(name)
+        scheduler.on_trial_add(tune, trial)
+        return trial
+
+    def decided(trial, epoch, value):
+        return scheduler.on_trial_result(tune, trial, {"epoch": epoch, "value": value})
+
+    for name in ("first", "second", "third"):
+        trial = begun(name)
+        decisions = [decided(trial, epoch, 0.9) for epoch in (1, 2, 3)]
+        assert decisions == ["CONTINUE"] * 3, "too few to compare with, and none is paused though some wait"
+        scheduler.on_trial_complete(tune, trial, {"outcome": OUTCOME, "done": True})
+    better, bad = begun("better"), begun("bad")
+    assert [decided(better, epoch, 0.95) for epoch in (1, 2, 3)] == ["CONTINUE"] * 3
+    assert decided(bad, 1, 0.1) == "STOP"
 
 
 def test_idle_workers_are_kept_while_there_is_a_place_for_them():

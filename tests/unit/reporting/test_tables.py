@@ -42,6 +42,15 @@ def test_a_plan_of_one_network_names_none():
     )
 
 
+def test_a_plan_without_a_bank_tells_of_none():
+    told = shown(plan_table(Plan((network("backbone", ["a"], (0, 5)),), 6, {"profile": 60.0}, banks=0)))
+    assert "cached hidden states: of a design 0.0 MB, in memory" in told
+    assert "trainings: 6 (6 designs) training samples: at most 5 for each design time" in told
+    assert "bank" not in told.replace("backbone", "")
+    told = shown(plan_table(Plan((network("backbone", ["a"], (0, 5)),), 1, {"profile": 60.0}, banks=0)))
+    assert "trainings: 1 (1 design) " in told
+
+
 def test_a_profile_of_several_networks_has_a_table_of_each():
     tables = profile_tables(pair())
     assert [str(table.title) for table in tables] == ["cpu:eager:t1:b1: a", "cpu:eager:t1:b1: b"]

@@ -65,16 +65,43 @@ def test_what_designs_cache_is_what_their_embeddings_take(made, monkeypatch):
     assert expected_cache(plain.study, plain.backbone, plain.heads, TRAINED) == 0
 
 
+PLANNED = {
+    "name": "planned",
+    "backbone": {"model": "eesearch.nets.zoo:mlp", "args": {"features": 64, "hidden": [8, 8]}},
+    "data": {"source": "eesearch.training.data:digits"},
+    "devices": ["macs"],
+    "space": {"heads": [{"kind": "linear"}], "strategies": ["separate", "mixed"]},
+    "verify": {"points": 0},
+}
+
+
+def test_joint_trials_have_no_bank():
+    found = plan(Study.model_validate(PLANNED | {"mode": "joint-trials", "budget": {"trials": 7}}))
+    epochs = 3
+    assert (found.banks, found.trials) == (0, 7)
+    assert found.samples == (0, epochs * TRAINED_DIGITS)
+    assert found.cache_bytes == 0
+    assert not [phase for phase in found.seconds if "bank" in phase]
+    spent = plan(Study.model_validate(PLANNED | {"mode": "joint-trials", "budget": {"samples": found.samples[1] + 1}}))
+    assert spent.trials == 2
+
+
+def test_one_design_is_planned_as_it_is_trained():
+    exits = [{"cut": "2", "head": {"kind": "linear"}}]
+    asked = {"strategy": "joint", "exits": exits, "train": {"epochs": 5}}
+    found = plan(Study.model_validate(PLANNED | {"mode": "design", "design": asked}))
+    assert (found.banks, found.trials) == (0, 1)
+    assert found.samples == (0, 5 * TRAINED_DIGITS)
+    assert found.cache_bytes == found.design_cache_bytes == 0
+    assert found.seconds["trained designs"] > 0.0
+    alone = plan(Study.model_validate(PLANNED | {"mode": "design", "design": asked | {"strategy": "separate"}}))
+    assert alone.samples == (0, TRAINED_DIGITS), "its hidden states are cached"
+    assert alone.design_cache_bytes == TRAINED_DIGITS * 4 * 8
+
+
 def test_a_plan_knows_where_caches_would_go(tmp_path):
-    fields = {
-        "name": "planned",
-        "backbone": {"model": "eesearch.nets.zoo:mlp", "args": {"features": 64, "hidden": [8, 8]}},
-        "data": {"source": "eesearch.training.data:digits"},
-        "devices": ["macs"],
-        "space": {"heads": [{"kind": "linear"}], "strategies": ["separate", "layerwise"]},
-        "training": {"heads": {"epochs": 3}},
-        "verify": {"points": 0},
-    }
+    space = PLANNED["space"] | {"strategies": ["separate", "layerwise"]}
+    fields = PLANNED | {"space": space, "training": {"heads": {"epochs": 3}}}
     found = plan(Study.model_validate(fields), tmp_path / "run")
     assert found.caching == Caching(16.0, tmp_path / "run" / "cache")
     bank, design = found.cache_bytes, found.design_cache_bytes

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -8,6 +9,7 @@ from eesearch.core.errors import StudyError
 from eesearch.study.files import copy_example, load_study, schema, shipped
 from eesearch.study.question import Study, differences
 
+ROOT = Path(__file__).parents[3]
 MINIMAL = {"name": "mine", "backbone": {"model": "pkg:fn"}, "data": {"source": "data.npz"}}
 
 
@@ -67,6 +69,21 @@ def test_overrides_that_cannot_be(tmp_path, override):
     fields = {k: v for k, v in MINIMAL.items() if k != "backbone"} | {"backbones": [MINIMAL["backbone"]]}
     with pytest.raises(StudyError, match="--set"):
         load_study(write(tmp_path / "s.yaml", fields), [override])
+
+
+@pytest.mark.parametrize("value", ["2024-01-01", "[{a: 2024-01-01 10:00:00}]", "!!binary aGVsbG8="])
+def test_arguments_that_are_no_json_are_told_with_their_paths(value, tmp_path):
+    args, path = f"{{since: {value}}}", "args.since" + (".0.a" if "[" in value else "")
+    file = tmp_path / "s.yaml"
+    file.write_text(f"name: a\nbackbone: {{model: p:f, args: {args}}}\ndata: {{source: p:g, args: {args}}}\nsed: 3\n")
+    with pytest.raises(StudyError) as caught:
+        load_study(file)
+    message = str(caught.value)
+    assert message.startswith("3 mistakes in")
+    assert f"  backbone.{path}: expected a number, a word or a list; got " in message
+    assert f"  data.{path}: expected a number" in message
+    quoted = yaml.safe_load("{since: '2024-01-01', whole: 1, parts: [0.5, true, null]}")
+    assert load_study(write(file, MINIMAL | {"data": {"source": "p:g", "args": quoted}})).data.args == quoted
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1\n", "just text"])
@@ -129,11 +146,87 @@ def test_data_are_found_from_any_directory(data, resolved, tmp_path, monkeypatch
     assert {key: found[key] for key in expected} == expected
 
 
+def test_networks_in_folders_are_found_from_any_directory(tmp_path, monkeypatch):
+    (tmp_path / "bert").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for model, resolved in {
+        "hf:bert": f"hf:{tmp_path}/bert",
+        "hf:user/bert": "hf:user/bert",
+        "bert:fn": "bert:fn",
+    }.items():
+        found = load_study(write(tmp_path / "s.yaml", MINIMAL | {"backbone": {"model": model}})).backbone
+        assert (found.model, found.weights) == (resolved, None)
+
+
+def test_files_are_utf8_whatever_the_locale_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("io.text_encoding", lambda encoding, stacklevel=2: encoding or "ascii")
+    file, text = tmp_path / "s.yaml", yaml.safe_dump(MINIMAL | {"data": {"source": "Größe.npz"}}, allow_unicode=True)
+    with pytest.raises(UnicodeEncodeError):
+        file.write_text(text)
+    file.write_text(text, encoding="utf-8")
+    assert Path(load_study(file).data.source).name == "Größe.npz"
+    monkeypatch.setattr("eesearch.study.files.shipped", lambda folder: {"mine": file})
+    assert copy_example("mine", tmp_path / "copied.yaml") == [tmp_path / "copied.yaml"]
+    assert (tmp_path / "copied.yaml").read_text(encoding="utf-8") == text
+
+
 def test_schemas_are_json_and_refuse_unknown_fields():
     for kind in ("study", "space"):
         assert json.loads(json.dumps(schema(kind)))["additionalProperties"] is False
     with pytest.raises(StudyError, match="study or space"):
         schema("model")
+
+
+def written(*folders):
+    return [(file.relative_to(ROOT).as_posix(), file) for folder in folders for file in (ROOT / folder).glob("*.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        *(pytest.param("study", file, id=name) for name, file in written("studies", "benchmarks/studies")),
+        *(pytest.param("space", file, id=name) for name, file in written("search_spaces")),
+    ],
+)
+def test_files_that_ship_have_their_schema(kind, file):
+    jsonschema.validate(yaml.safe_load(file.read_text(encoding="utf-8")), schema(kind))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"budget": {"timeout": "30m"}, "objectives": {"max_drop": "30%", "constraints": {"max_memory_mb": 2}}},
+        {"budget": {"timeout": 90}, "objectives": {"max_drop": 0.25}, "space": "small_cnn"},
+        {
+            "backbone": {"model": "pkg:fn", "vary": {"width": [8, 16]}},
+            "data": {"source": "a", "class_weights": "balanced"},
+        },
+    ],
+)
+def test_what_a_person_may_write_has_the_schema(fields):
+    jsonschema.validate(MINIMAL | fields, schema("study"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"budget": {"timeout": "soon"}},
+        {"objectives": {"max_drop": 0.3}},
+        {"objectives": {"max_drop": "a lot"}},
+        {"backbone": [{"model": "pkg:fn"}]},
+        {"backbones": [{"model": "pkg:fn"}]},
+        {"sed": 3},
+    ],
+)
+def test_what_is_refused_has_not_the_schema(fields, tmp_path):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(MINIMAL | fields, schema("study"))
+    with pytest.raises(StudyError):
+        load_study(write(tmp_path / "s.yaml", MINIMAL | fields))
+
+
+def test_a_resolved_study_has_the_schema():
+    jsonschema.validate(load_study("digits").model_dump(mode="json"), schema("study"))
 
 
 def test_only_budget_devices_and_objectives_may_change():
@@ -143,3 +236,16 @@ def test_only_budget_devices_and_objectives_may_change():
     )
     assert differences(old, new) == [("seed", 0, 4)]
     assert new.objectives.max_drop == pytest.approx(0.01)
+
+
+def test_files_that_lie_elsewhere_are_no_other_study():
+    def placed(folder, **data):
+        networks = [{"name": name, "model": "pkg:fn", "weights": f"{folder}/{name}.pt"} for name in ("small", "large")]
+        data = {"source": f"hf:{folder}/images", "args": {"root": f"{folder}/x"}, "tokenizer": f"{folder}/bert"} | data
+        return Study.model_validate({"name": "mine", "backbones": networks, "data": data})
+
+    assert differences(placed("/home/me"), placed("/mnt/me")) == []
+    renamed = placed("/mnt/me", source="hf:/mnt/me/others")
+    assert differences(placed("/home/me"), renamed) == [("data.source", "hf:/home/me/images", "hf:/mnt/me/others")]
+    words = placed("/mnt/me", args={"root": "y"})
+    assert differences(placed("/home/me"), words) == [("data.args.root", "/home/me/x", "y")]

@@ -230,3 +230,12 @@ def test_a_run_without_bank_or_device_is_refused(run):
     run.write_answers(run.answers().model_copy(update={"trials": ()}))
     with pytest.raises(RunError, match="no bank"):
         compare_policies(run)
+
+
+def test_where_bytes_count_another_device_is_asked_for(run):
+    (macs,) = run.answers().devices
+    sends = macs.model_copy(update={"device": "chain", "axis": "bytes"})
+    run.write_answers(run.answers().model_copy(update={"devices": (sends, macs)}))
+    with pytest.raises(RunError, match=r"no bytes on chain\. Name another device with --device"):
+        compare_policies(run)
+    assert compare_policies(run, "macs").device == "macs"

@@ -1,9 +1,14 @@
+import numpy as np
 import pytest
 
 from eesearch.core.errors import RunError
+from eesearch.study.files import resolve
+from eesearch.study.materials import prepare
 from eesearch.study.question import Study
 from eesearch.study.rundir import RunDir, open_run
 from eesearch.study.workers import working
+from tests.unit.study.conftest import FIELDS as TINY
+from tests.unit.study.conftest import made_up
 
 FIELDS = {"name": "mine", "backbone": {"model": "pkg:fn"}, "data": {"source": "pkg:data"}}
 
@@ -25,6 +30,48 @@ def test_another_study_is_refused_with_the_differences(tmp_path):
     assert "name: 'mine' there, 'other' now" in str(caught.value)
     assert "training.epochs: 10 there, 3 now" in str(caught.value)
     assert RunDir(tmp_path / "run").study().name == "mine"
+
+
+@pytest.mark.parametrize("drop", ["25%", "30%", "100%"])
+def test_a_large_drop_is_read_back(drop, tmp_path):
+    asked = study(objectives={"max_drop": drop})
+    assert open_run(tmp_path / "run", asked).study() == asked
+    assert open_run(tmp_path / "run", asked).study() == asked
+
+
+@pytest.fixture
+def projects(tmp_path, monkeypatch):
+    """Makes the study of a project whose data lie in its folder, as the command line reads it there."""
+
+    def project(name, cal=40):
+        folder = tmp_path / name
+        folder.mkdir()
+        np.savez(folder / "mine.npz", **made_up(cal)[1])
+        monkeypatch.chdir(folder)
+        network = {"model": "eesearch.nets.zoo:mlp", "args": {"features": 6, "hidden": [4, 4], "classes": 3}}
+        fields = TINY | {"backbone": network, "data": {"source": "mine.npz"}}
+        fields["training"] = {"epochs": 1, **TINY["training"]}
+        return resolve(fields, (), folder / "study.yaml")
+
+    return project
+
+
+def test_a_run_goes_on_where_its_project_was_moved(projects, tmp_path):
+    first, second = projects("laptop"), projects("cluster")
+    prepare(first, open_run(tmp_path / "run", first))
+    assert first.data.source != second.data.source
+    run = open_run(tmp_path / "run", second)
+    prepare(second, run)
+    assert run.study() == second, "the files that are there now"
+
+
+def test_a_file_of_the_same_name_with_other_contents_is_refused_and_not_remembered(projects, tmp_path):
+    first, other = projects("laptop"), projects("cluster", cal=39)
+    prepare(first, open_run(tmp_path / "run", first))
+    run = open_run(tmp_path / "run", other)
+    with pytest.raises(RunError, match="begun with another cal split"):
+        prepare(other, run)
+    assert run.study() == first
 
 
 def test_fresh_renames_and_deletes_nothing(tmp_path):
