@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from typing import Any
 
 import torch
 from torch import fx
+
+_OPERATORS = re.compile(
+    r"(__)?(i(add|sub|mul|matmul|truediv|floordiv|mod|pow|and|or|xor|lshift|rshift)|setitem)(?(1)__)"
+)
+"""Of Python's that overwrite: `__iadd__`, `operator.iadd`."""
+
+_KNOWN = ("torch", "_operator", "operator", "math", "builtins")
+"""Where functions come from whose names tell what they overwrite."""
 
 
 def is_in_place(name: object) -> bool:
@@ -15,13 +24,18 @@ def is_in_place(name: object) -> bool:
 
 
 def overwrites(node: fx.Node) -> bool:
-    """Whether a node may change something that was there before; of modules nobody knows."""
+    """Whether a node may change something that was there before; of modules and foreign functions nobody knows."""
     target: Any = node.target
+    if node.op == "call_method":
+        return is_in_place(target) or _OPERATORS.fullmatch(str(target)) is not None
     if node.op != "call_function":
-        return node.op == "call_module" or (node.op == "call_method" and is_in_place(target))
+        return node.op == "call_module"
     if isinstance(target, torch._ops.OpOverload):
         return bool(target._schema.is_mutable)
-    named = is_in_place(getattr(target, "__name__", ""))
+    if (getattr(target, "__module__", None) or "").partition(".")[0] not in _KNOWN:
+        return True
+    name = getattr(target, "__name__", "")
+    named = is_in_place(name) or _OPERATORS.fullmatch(name) is not None
     return named or bool(node.kwargs.get("inplace")) or node.kwargs.get("out") is not None
 
 

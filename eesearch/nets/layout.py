@@ -46,12 +46,10 @@ class Layout(NamedTuple):
     Attributes:
         axis: Of its channels, counted with the batch.
         series: Whether its other axis is time: it comes from one-dimensional convolutions, or recurrences.
-        since: Place, in the forward, of the module or function that tells so.
     """
 
     axis: int
     series: bool
-    since: int = 0
 
 
 Layouts = dict[fx.Node, Layout | None]
@@ -66,11 +64,11 @@ def layouts_of(nodes: Iterable[fx.Node], facts: Mapping[fx.Node, Fact], root: nn
         root: Holds the modules.
     """
     known: Layouts = {}
-    for place, node in enumerate(nodes):
+    for node in nodes:
         rank = 1 + len(facts[node].shape)
         told = _told(node, rank, root)
         if told is not None:
-            known[node] = told._replace(since=place)
+            known[node] = told
         elif _is(node, "permute"):
             known[node] = _moved(node, known, _dims(node, rank))
         elif any(_is(node, name) for name in ("transpose", "swapaxes", "swapdims")):
@@ -148,18 +146,34 @@ def _moved(node: fx.Node, known: Layouts, dims: list[int]) -> Layout | None:
 def _of_inputs(node: fx.Node, facts: Mapping[fx.Node, Fact], known: Layouts) -> Layout | None:
     """That of the first input that has one and whose channels are where they were: as many, first or last.
 
-    A sum has that of the residual stream, which was settled before that of the branch beside it.
+    A sum has that of the residual stream, of which the branch beside it was made.
     """
     shape = facts[node].shape
-    found = []
-    for source in node.all_input_nodes:
+    for source in _stream_first(node) if node.target in _SUMS else node.all_input_nodes:
         given, before = facts[source], known[source]
         if given.kind != "tensor" or not given.batched or len(given.shape) < 2 or before is None:
             continue
         if len(given.shape) == len(shape) or (before.axis == 1 and given.shape[:1] == shape[:1]):
-            found.append(before)
-        elif before.axis == len(given.shape) and given.shape[-1:] == shape[-1:]:
-            found.append(before._replace(axis=len(shape)))
-    if node.target in _SUMS:
-        found.sort(key=lambda layout: layout.since)
-    return found[0] if found else None
+            return before
+        if before.axis == len(given.shape) and given.shape[-1:] == shape[-1:]:
+            return before._replace(axis=len(shape))
+    return None
+
+
+def _stream_first(node: fx.Node) -> list[fx.Node]:
+    """The summands; first the one that others are made of, if there is one."""
+    summands = node.all_input_nodes
+    return sorted(summands, key=lambda one: not any(_leads_to(one, other) for other in summands if other is not one))
+
+
+def _leads_to(source: fx.Node, end: fx.Node) -> bool:
+    """Whether one value is made of another, maybe by way of others."""
+    seen, waiting = {end}, [end]
+    while waiting:
+        for before in waiting.pop().all_input_nodes:
+            if before is source:
+                return True
+            if before not in seen and source < before:
+                seen.add(before)
+                waiting.append(before)
+    return False

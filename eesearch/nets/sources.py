@@ -51,7 +51,9 @@ def build_model(source: str, args: Mapping[str, Any], seed: int) -> nn.Module:
             ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{source} returned no model", got=type(model).__name__, expected="a torch.nn.Module")
-    return model.float()  # checkpoints of transformers come in the precision in which they were saved
+    if any(weight.dtype != torch.float32 for weight in model.parameters() if weight.is_floating_point()):
+        model.float()  # checkpoints of transformers come in the precision in which they were saved
+    return model
 
 
 def _close(name: str, known: Sequence[str]) -> str:

@@ -81,15 +81,15 @@ def split(
 
 
 def _refuse_other_precisions(model: nn.Module) -> None:
-    """Profiles, heads and exports compute in float32."""
-    tensors = chain(model.named_parameters(), model.named_buffers())
+    """Profiles, heads and exports compute in float32; a buffer may be kept in another precision."""
+    tensors = model.named_parameters()
     wrong = {name: t.dtype for name, t in tensors if t.is_floating_point() and t.dtype != torch.float32}
     if wrong:
         name, dtype = next(iter(wrong.items()))
         raise ModelError(
             f"{type(user_model(model)).__name__} is not in single precision",
             got=f"{dtype} in {len(wrong)} tensor(s), such as '{name}'",
-            expected="weights and buffers in torch.float32",
+            expected="weights in torch.float32",
             do="Call model.float() first.",
         )
 

@@ -56,7 +56,7 @@ def resolve(fields: dict[str, Any], overrides: Sequence[str], file: Path) -> Stu
     # A space by name or path is read here; its own mistakes are told with their path below `space`.
     if isinstance(fields.get("space"), str):
         fields["space"] = read_yaml(find(fields["space"], "search_spaces", beside=file.parent))
-    return _absolute(validate(Study, fields, str(file)))
+    return _absolute(validate(Study, fields, str(file), known=list(_not_json(fields))))
 
 
 def _absolute(study: Study) -> Study:
@@ -134,13 +134,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return fields
 
 
-def validate(model: type[M], fields: object, source: str) -> M:
+def validate(model: type[M], fields: object, source: str, *, known: Sequence[tuple[str, str]] = ()) -> M:
     """Build a pydantic model or tell all mistakes at once.
+
+    Args:
+        model: What the fields are of.
+        fields: As they were read.
+        source: For the message.
+        known: Paths and messages of mistakes that were found before.
 
     Raises:
         StudyError: with every mistake's path and message.
     """
-    mistakes = list(_not_json(fields))
+    mistakes = list(known)
     try:
         made = model.model_validate(fields)
     except ValidationError as error:

@@ -141,6 +141,8 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         check_classes(backbone, dataset)
         draft_rows(study, dataset.train.y)  # refused now, if at all
         check_batches(study, backbone, is_trained=study.backbone.is_trained or given is not None)
+        scratch = study.training.start == "scratch" or (study.design is not None and study.design.scratch)
+        fresh = _fresh(study, backbone) if scratch else None
     if given is None:
         remember(study)
     check_inputs(study, run, dataset, {"network": backbone.key})
@@ -152,8 +154,7 @@ def prepare(study: Study, run: RunDir, *, given: Given | None = None, progress: 
         with watch.phase("train backbone"):
             trained = trained_backbone(study, dataset, untrained, run, progress)
         backbone = trained.keep([cut.name for cut in backbone.cuts])
-    scratch = study.training.start == "scratch" or (study.design is not None and study.design.scratch)
-    fresh = _fresh(study, backbone) if scratch else None
+    fresh = fresh and fresh.keep([cut.name for cut in backbone.cuts])
     return Materials(study, dataset, backbone, heads, profiles, reusing(study, run), watch, fresh)
 
 
@@ -176,14 +177,13 @@ def check_inputs(study: Study, run: RunDir, dataset: Dataset, networks: Mapping[
 
 
 def _fresh(study: Study, backbone: Backbone) -> Backbone:
-    """The study's network, with the same cuts, before any training.
+    """The study's network, before any training.
 
     Raises:
         ModelError: what makes the network trains it, too.
     """
     plain = study.backbone.bare
-    untrained = load_backbone(study.model_copy(update={"backbones": (plain,)}), backbone.example.numpy())
-    fresh = untrained.keep([cut.name for cut in backbone.cuts])
+    fresh = load_backbone(study.model_copy(update={"backbones": (plain,)}), backbone.example.numpy())
     if study.backbone.is_trained and fresh.key == backbone.key:
         do = "Let it make untrained ones, and name the file of weights in the study."
         raise ModelError(f"{plain.model} makes trained networks only", expected="random weights, from scratch", do=do)

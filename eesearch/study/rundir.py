@@ -180,8 +180,8 @@ class RunDir:
                 got="the same names with other contents",
                 do="Restore it, pass another directory with --run, or start anew with --fresh.",
             )
-        if self.moved is not None:
-            self.write_study(self.moved)
+        if self.moved is not None:  # what may change meanwhile is as somebody else left it
+            self.write_study(_with_free_fields(self.moved, self.study()))
 
     def examples(self, answers: Answers) -> Examples | None:
         """Samples to look at, if there are any for these answers."""
@@ -290,7 +290,9 @@ def open_run(path: Path, study: Study, *, fresh: bool = False) -> RunDir:
             os.rename(path, aside)
         log.info("the old run was renamed to %s", aside)
     if run.study_file.is_file():
-        if _check_same(run, study, busy=bool(busy)):
+        old = _same_study(run, study, busy=bool(busy))
+        if _with_free_fields(old, study) != study:
+            run.write_study(_with_free_fields(old, study))
             return replace(run, moved=study)
     elif path.is_dir() and any(
         p.name not in ("profiles", LEDGER) and not is_leftover(p) for p in path.iterdir()
@@ -326,8 +328,8 @@ def _free_name(path: Path) -> Path:
     return next(p for n in range(1, 10_000) if not (p := path.with_name(f"{path.name}.old-{n}")).exists())
 
 
-def _check_same(run: RunDir, study: Study, *, busy: bool) -> bool:
-    """Refuse another study than that of the run; tells whether it names files elsewhere."""
+def _same_study(run: RunDir, study: Study, *, busy: bool) -> Study:
+    """The study of the run; refuses to go on with another one."""
     try:
         old = run.study()
     except StudyError as error:
@@ -342,4 +344,14 @@ def _check_same(run: RunDir, study: Study, *, busy: bool) -> bool:
     for name in ("devices", "objectives") if busy else ():
         if getattr(old, name) != getattr(study, name):
             raise RunError(f"a search is running in {run.path} with other {name}", do="Wait for it, or stop it first.")
-    return any(getattr(old, name) != getattr(study, name) for name in Study.model_fields if name not in FREE_TO_CHANGE)
+    if _with_free_fields(old, study) != study and not run.inputs():
+        raise RunError(
+            f"{run.path} does not say what its files held, and the study names them elsewhere now",
+            do="Put them where they were, pass another directory with --run, or start anew with --fresh.",
+        )
+    return old
+
+
+def _with_free_fields(study: Study, of: Study) -> Study:
+    """A study with what another one says of all that may change."""
+    return study.model_copy(update={name: getattr(of, name) for name in FREE_TO_CHANGE})

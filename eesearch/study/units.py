@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-_DURATION = r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*"
+_DURATION = r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*([smh]?)\s*"
 _SHARE = r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*"
 
 LARGEST_BARE_SHARE = 0.25

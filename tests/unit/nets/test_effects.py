@@ -1,5 +1,7 @@
 """What nodes do beside giving a value."""
 
+import operator
+
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
@@ -28,6 +30,27 @@ class Mixed(nn.Module):
 def test_what_overwrites_something_is_not_dead_and_neither_is_what_it_reads():
     dead = {node.name for node in dead_nodes(fx.symbolic_trace(Mixed()).graph)}
     assert dead == {"cos", "sin", "abs_1", "relu_1"}
+
+
+@fx.wrap
+def foreign(t):
+    t.mul_(0.5)
+
+
+class Foreign(nn.Module):
+    def forward(self, x):
+        y = x * 2
+        foreign(y)
+        y.__iadd__(1.0)
+        y.__add__(1.0)
+        operator.add(y, 1)
+        return y
+
+
+def test_nobody_knows_what_functions_of_others_overwrite():
+    graph = fx.symbolic_trace(Foreign()).graph
+    dead = {str(getattr(node.target, "__name__", node.target)) for node in dead_nodes(graph)}
+    assert dead == {"add"}
 
 
 def test_operations_are_known_by_their_schema():

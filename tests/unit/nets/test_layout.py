@@ -154,6 +154,23 @@ def test_a_sum_has_the_layout_of_the_residual_stream(first):
     assert [(cut.shape, cut.kind) for cut in backbone.cuts] == [((5, 6), "tokens")] * 3
 
 
+class Beside(nn.Module):
+    """A projection over time is computed before the convolution that it is added to."""
+
+    def __init__(self):
+        super().__init__()
+        self.over_time, self.conv, self.last = nn.Linear(20, 20), nn.Conv1d(4, 4, 3, padding=1), nn.Linear(80, 3)
+
+    def forward(self, x):
+        beside = self.over_time(x)
+        return self.last(torch.relu(self.conv(x) + beside).flatten(1))
+
+
+def test_a_sum_of_two_branches_has_the_layout_of_the_first():
+    backbone = split(Beside(), torch.randn(2, 4, 20), ["relu"])
+    assert [(cut.shape, cut.kind) for cut in backbone.cuts] == [((20, 4), "sequence")]
+
+
 class Recurrences(nn.Module):
     def __init__(self):
         super().__init__()

@@ -74,6 +74,27 @@ def test_a_file_of_the_same_name_with_other_contents_is_refused_and_not_remember
     assert run.study() == first
 
 
+def test_what_files_held_must_be_known_where_they_are_elsewhere(projects, tmp_path):
+    first, second = projects("laptop"), projects("cluster")
+    prepare(first, open_run(tmp_path / "run", first))
+    (tmp_path / "run" / "inputs.json").write_text("{")
+    with pytest.raises(RunError, match="does not say what its files held"):
+        open_run(tmp_path / "run", second)
+    assert open_run(tmp_path / "run", first).study() == first
+
+
+def test_going_on_elsewhere_takes_what_may_change_at_once_and_leaves_it_to_others_then(projects, tmp_path):
+    first, second = projects("laptop"), projects("cluster")
+    prepare(first, open_run(tmp_path / "run", first))
+    budget = second.budget.model_copy(update={"trials": 7})
+    run = open_run(tmp_path / "run", second.model_copy(update={"budget": budget}))
+    assert run.study() == first.model_copy(update={"budget": budget})
+    more = first.model_copy(update={"budget": budget.model_copy(update={"trials": 50})})
+    open_run(tmp_path / "run", more)  # somebody else, who comes while the data are loaded
+    prepare(second.model_copy(update={"budget": budget}), run)
+    assert run.study() == second.model_copy(update={"budget": more.budget})
+
+
 def test_fresh_renames_and_deletes_nothing(tmp_path):
     open_run(tmp_path / "run", study())
     (tmp_path / "run" / "front.csv").write_text("old answers")
