@@ -81,11 +81,12 @@ class Arena:
         return _built(self.study(), self.folder / "start")
 
     def run(self, name: str, study: Study) -> Path:
-        """A fresh run directory of a study, which holds the trained network."""
-        path = self.folder / name
+        """A fresh run directory of a study, which holds the network if it was trained; pretrained ones have a file."""
+        path, trained = self.folder / name, self.folder / "start" / "store"
         shutil.rmtree(path, ignore_errors=True)
         open_run(path, study)
-        shutil.copytree(self.folder / "start" / "store", path / "store", dirs_exist_ok=True)
+        if trained.exists():
+            shutil.copytree(trained, path / "store", dirs_exist_ok=True)
         return path
 
     def materials(self, study: Study, path: Path) -> Materials:

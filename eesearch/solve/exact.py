@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import floor, inf
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def solve_front(
 
     Raises:
         PolicyError: the table lacks the own classifier or holds several, or an option is out of range.
-        CostError: a step is negative or not a number, or an axis with a limit is missing.
+        CostError: a step is negative or not a number, the first axis is no mean (`params`), or one with a limit misses.
         InputError: the bitsets do not fit into the memory.
     """
     from eesearch.solve.batched import linear_steps
@@ -70,9 +71,9 @@ def solve_front(
 
     began = time.monotonic()
     axes = (costs,) if isinstance(costs, StageCosts) else tuple(costs)
-    backbone, constraints = own_classifier(table, axes), family.constraints
-    near = _loosened(constraints, axes[0].axis, cost=COST_SLACK, drop=DROP_SLACK)
-    searched = replace(family, constraints=near) if _refines(family, effort) else family
+    backbone, constraints, refines = own_classifier(table, axes), family.constraints, _refines(family, effort)
+    front = partial(Front, backbone=backbone, axis=axes[0].axis, device=axes[0].axis)
+    searched = replace(family, constraints=_loosened(constraints, axes[0].axis)) if refines else family
     question = _question(table, axes, searched, backbone, outputs=outputs_of(table, scoring))
     method = effort.method if effort.method != "auto" else _method(question)
     seconds = ANYTIME_SECONDS if method == "anytime" and effort.seconds is None else effort.seconds
@@ -84,23 +85,29 @@ def solve_front(
         points += _evaluated(search, table, axes, scoring)
     if not linear:  # what is found keeps limits at the costs of the stand-ins
         points = [point for point in points if not searched.constraints.broken(point, backbone)]
-    reached = Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis)
+    reached = front([point for point in points if not constraints.broken(point, backbone)])
     certificate = _certificate(searches[0], reached, complete=complete and linear, seconds=time.monotonic() - began)
-    if _refines(family, effort):
-        points = _refined(points if linear else reached.points, table, axes, question, stop=searches[-1].stop)
-    points = [point for point in points if not constraints.broken(point, backbone)]
+    if refines:
+        points = _refined(points if linear else front(points).points, table, axes, question, stop=searches[-1].stop)
+    kept = [point for point in points if not constraints.broken(point, backbone)]
     if family.shared_threshold:
-        points += _shared(table, axes, scoring, constraints, points)
-    if not points and constraints and effort.least:
-        points = list(_least_violating(table, axes, scoring, searches[0], constraints))
-    return Front(points, backbone=backbone, axis=axes[0].axis, device=axes[0].axis, certificate=certificate)
+        kept += _shared(table, axes, scoring, constraints, kept)
+    if not kept and constraints and effort.least:
+        kept += _least_violating(points, table, axes, scoring, searches[0], bounds=constraints)
+    return front(kept, certificate=certificate)
 
 
 def _refines(family: Family, effort: Effort) -> bool:
     return effort.refine and family.levels is not None
 
 
-def _loosened(constraints: Constraints, axis: Axis, *, cost: float, drop: float) -> Constraints:
+COST_SLACK, DROP_SLACK = 0.1, 0.01
+"""How much of a cost, as a share of it, and how much accuracy refinement usually gains at most."""
+
+
+def _loosened(
+    constraints: Constraints, axis: Axis, *, cost: float = COST_SLACK, drop: float = DROP_SLACK
+) -> Constraints:
     """What is searched among levels, so that refinement may bring it within the bounds.
 
     Only bounds on what refinement lowers: errors, and the mean of the axis that is minimised. Whatever keeps these, a
@@ -120,10 +127,6 @@ def _loosened(constraints: Constraints, axis: Axis, *, cost: float, drop: float)
     ]
     most = None if constraints.max_drop is None else min(1.0, constraints.max_drop + drop)
     return constraints.model_copy(update={"limits": tuple(limits), "max_drop": most})
-
-
-COST_SLACK, DROP_SLACK = 0.1, 0.01
-"""How much of a cost, as a share of it, and how much accuracy refinement usually gains at most."""
 
 
 def _evaluated(
@@ -179,36 +182,39 @@ def _shared(
 
 
 def _least_violating(
+    near: Sequence[Evaluation],
     table: ExitTable | ScoreTable,
     axes: Sequence[StageCosts],
     scoring: Scoring,
-    strict: Search,
+    first: Search,
+    *,
     bounds: Constraints,
 ) -> tuple[Evaluation, ...]:
     """Nothing keeps the constraints: a policy with the least violation, to a hundredth of it, as far as the time goes.
 
     The slack by which all bounds must be loosened until some policy keeps them is found by doubling and halving. Where
-    policies are refined, refinement may bring one from anywhere within the bounds: that is tried first.
+    policies are refined, refinement may bring one from anywhere within the bounds: that is tried first. The best of
+    those that are `near`, from the search before, is never lost.
     """
     from eesearch.solve.search import Search
 
-    family, backbone = strict.question.family, own_classifier(table, axes)
-    refines = _refines(family, strict.effort)
+    family, backbone = first.question.family, own_classifier(table, axes)
+    refines = _refines(family, first.effort)
 
     def solved(constraints: Constraints) -> list[Evaluation]:
         question = _question(
-            table, axes, replace(family, constraints=constraints), backbone, outputs=strict.question.outputs
+            table, axes, replace(family, constraints=constraints), backbone, outputs=first.question.outputs
         )
-        search = Search(question, strict.effort)
-        _run(search, _method(question), lambda: strict.stop)
+        search = Search(question, first.effort)
+        _run(search, _method(question), lambda: first.stop)
         points = _evaluated(search, table, axes, scoring)
-        return _refined(points, table, axes, question, stop=strict.stop) if refines else points
+        return _refined(points, table, axes, question, stop=first.stop) if refines else points
 
     free = _loosened(bounds, axes[0].axis, cost=inf, drop=1.0)
-    best = bounds.kept(solved(free), backbone) if refines else ()
+    best = bounds.kept([*near, *(solved(free) if refines and free != bounds else ())], backbone)
     high = bounds.violation(best[0], backbone) if best else LEAST_SLACK
     low = 0.0
-    while high < MOST_SLACK and (not best or high - low > SLACK_PRECISION * high) and not strict.stop():
+    while high < MOST_SLACK and (not best or high - low > SLACK_PRECISION * high) and not first.stop():
         slack = (low + high) / 2.0 if best else high
         found = solved(bounds.relaxed(slack, backbone))
         if found:

@@ -31,7 +31,7 @@ from eesearch.study.workshop import SplitName, Workshop
 
 log = logging.getLogger(__name__)
 
-SOLVER_VERSION = 4
+SOLVER_VERSION = 5
 """Raised when the solver would answer otherwise, so that remembered fronts are solved again."""
 
 COUNTED: tuple[Axis, ...] = ("params", "peak_bytes")

@@ -193,7 +193,7 @@ class _Training:
         for parameter in self.model.get_submodule(part).parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
-        _set_modes(self.model, self.phase.learns)
+        _set_modes(self.model, tuple(part for part in self.phase.learns if part not in self.frozen))
 
     def _diverged(self, got: str, epoch: int) -> EesearchError:
         return EesearchError(

@@ -108,7 +108,9 @@ def _labels(table: DataFrame, column: str, file: Path) -> list[Any]:
     if table[column].dtype.kind == "f":
         raise refuse_kind(f"column '{column}' of {file}", f"{table[column].iloc[0]:.6g}", many=False)
     labels = list(table[column].tolist())
-    missing = [row for row, label in enumerate(labels) if str(label).strip().lower() in ("", "nan")]
+    texts = [str(label).strip().lower() for label in labels]
+    nothing = ("", "nan") if any(text.isdigit() for text in texts) else ("",)  # among names of classes, "nan" is one
+    missing = [row for row, text in enumerate(texts) if text in nothing]
     if missing:
         where = f"{len(missing)} of {len(labels)} rows of {file}, row {missing[0]} first"
         raise DataError(f"samples without a label in column '{column}'", got=where, expected="a class for each")

@@ -321,6 +321,46 @@ def test_a_certificate_holds_wherever_the_search_was_stopped(problem, family, as
     assert front.hypervolume() + front.certificate.gain >= min(best, 1.0) - 1e-9 or best < 0.0
 
 
+@pytest.mark.parametrize("asked", [2, 5, 10, 20, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_certificate_does_not_count_what_breaks_the_bounds(monkeypatch, seed, asked):
+    """What is searched among levels may break them by a little; it is no part of the answer."""
+    table, costs = made_table(seed)
+    for over in solve(table, costs, Family(2, 6)).points:
+        limit = Limit(axis="macs", at="mean", at_most=cost_of(over) / 1.02)
+        calls = iter(range(asked))
+        with monkeypatch.context() as patch:
+            patch.setattr(exact, "clock", lambda _, calls=calls: lambda: next(calls, None) is None)
+            family, effort = Family(2, 6, Constraints(limits=(limit,))), Effort(method="anytime", threads=1)
+            front = solve_front(table, costs, family=family, effort=effort)
+        floor = np.array(front.certificate.floor).reshape(-1, 2)
+        if not front.certificate.exact and front.hypervolume() >= 0.0:
+            could = hypervolume(floor, front.backbone.error + 0.05)
+            assert could <= front.hypervolume() + front.certificate.gain + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_nearly_keeps_the_bounds_is_not_lost_when_time_runs_out(monkeypatch, seed):
+    table, costs = made_table(seed)
+    cheapest = solve_front(table, costs, family=Family(2, 12, Constraints(max_drop=0.0)))[0]
+    bounds = Constraints(max_drop=0.0, limits=(Limit(axis="macs", at="mean", at_most=0.99 * cost_of(cheapest)),))
+    near = exact._loosened(bounds, "macs")
+    compared = 0
+    for asked in (5, 20, 80, 320, 1280):
+        fronts = []
+        for refine, family in ((False, Family(2, 12, near)), (True, Family(2, 12, bounds))):
+            calls = iter(range(asked))
+            with monkeypatch.context() as patch:
+                patch.setattr(exact, "clock", lambda _, calls=calls: lambda: next(calls, None) is None)
+                effort = Effort(method="anytime", threads=1, refine=refine, least=refine)
+                fronts.append(solve_front(table, costs, family=family, effort=effort))
+        held, (point,) = fronts[0].points, fronts[1].points
+        violations = [bounds.violation(p, fronts[0].backbone) for p in held]
+        compared += bool(violations)
+        assert bounds.violation(point, fronts[1].backbone) <= min(violations, default=inf) + 1e-12
+    assert compared
+
+
 def made_table(seed):
     """Three words of samples, five cuts with two heads each; deeper heads are better, sure ones too."""
     rng = np.random.default_rng(seed)

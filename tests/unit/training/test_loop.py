@@ -112,9 +112,10 @@ class Sharing(nn.Module):
         super().__init__()
         drop = nn.Dropout(0.2)
         self.first, self.last = (nn.Sequential(nn.Linear(3, 3), drop) for _ in range(2))
+        self.bare = nn.Sequential(nn.Dropout(0.2))
 
     def forward(self, x):
-        return [self.last(self.first(x))]
+        return [self.last(self.bare(self.first(x)))]
 
 
 def test_a_part_that_is_frozen_on_the_way_leaves_on_what_it_shares():
@@ -123,6 +124,15 @@ def test_a_part_that_is_frozen_on_the_way_leaves_on_what_it_shares():
     train(model, phase(("first", "last"), rate=lambda part, step, _: float(part != "first" or step < 6)), samples())
     assert len(seen) > 6
     assert set(seen) == {(True, True)}, "dropout goes on where something learns"
+
+
+def test_a_part_without_parameters_is_frozen_too():
+    model, seen = Sharing(), []
+    model.bare.register_forward_hook(lambda module, *_: seen.append((module.training, module[0].training)))
+    parts = ("first", "bare", "last")
+    train(model, phase(parts, rate=lambda part, step, _: float(part != "bare" or step < 6)), samples())
+    assert len(seen) > 6
+    assert seen == [(True, True)] * 6 + [(False, False)] * (len(seen) - 6)
 
 
 def test_a_failing_training_restores_flags_too():

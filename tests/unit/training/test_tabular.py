@@ -92,6 +92,14 @@ def test_refuses_samples_without_a_label(tmp_path, label):
     refused(file, "samples without a label in column 'label'", "got 1 of 4 rows of", "n.csv, row 2 first")
 
 
+def test_a_class_may_be_called_nan(tmp_path):
+    """Among names of classes it is one: of languages, that of Min Nan Chinese."""
+    file = write(tmp_path / "n.csv", "a,label", "1,nan", "2,deu", "3,nan", "4,deu")
+    arrays = read_csv(file, {"test_share": 0.5})
+    assert sorted([*arrays["y_train"], *arrays["y_test"]]) == [0, 0, 1, 1]
+    assert list(arrays["class_names"]) == ["deu", "nan"]
+
+
 def test_refuses_row_numbers_as_pandas_writes_them(tmp_path):
     file = write(tmp_path / "t.csv", ",a,label", "0,1.5,x", "1,2.5,y", "2,0.5,x")
     refused(file, "a column of", "has no name; got column 0", "table.to_csv(FILE, index=False)")
