@@ -175,7 +175,7 @@ NETWORKS = {
         thresholds=(0.0001, 0.05),
         paper=Anchor(79.19, 78.38, 1.5),
         certified="1%",
-        minutes=75,
+        minutes=110,
     ),
     "resnet": Network(
         study="cifar10_resnet56",

@@ -46,7 +46,8 @@ def alexnet(*, classes: int = 10, in_channels: int = 3, side: int = 32) -> nn.Mo
     """The AlexNet for 32x32 images of BranchyNet (Teerapittayanon et al. 2016): five convolutions, three linear layers.
 
     Its local response normalisation is left out: with its alpha of 0.00005 it is nearly a factor of 2 ** -0.75, and
-    takes longer here than the convolutions that it follows.
+    takes longer here than the convolutions that it follows. Weights begin as there, with a variance of 1 / inputs
+    (LeCun et al. 1998): from torch's, a third of that, so many layers without normalisation learn little at first.
 
     Args:
         classes: Number of classes.
@@ -74,7 +75,12 @@ def alexnet(*, classes: int = 10, in_channels: int = 3, side: int = 32) -> nn.Mo
         linear2=nn.Sequential(nn.Linear(256, 128), nn.ReLU(), nn.Dropout()),
         output=nn.Linear(128, classes),
     )
-    return nn.Sequential(layers)
+    net = nn.Sequential(layers)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+            nn.init.zeros_(module.bias)
+    return net
 
 
 def _relu_and_pool() -> nn.Sequential:

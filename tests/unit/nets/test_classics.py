@@ -23,6 +23,14 @@ def test_they_have_the_linear_layers_of_their_originals():
     assert alexnet().linear1[0].in_features == 1024
 
 
+def test_alexnet_keeps_the_size_of_what_goes_through_it_at_first():
+    """From torch's own weights a convolution without ReLU would leave a third of its variance."""
+    torch.manual_seed(0)
+    conv = alexnet().conv4
+    said = conv(torch.randn(4, 96, 32, 32))
+    assert said.var().item() == pytest.approx(1.0, abs=0.15)
+
+
 @pytest.mark.parametrize("side", [8, 13, 28])
 @pytest.mark.parametrize("build", [lenet, alexnet])
 def test_they_take_other_sizes(build, side):
