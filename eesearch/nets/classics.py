@@ -76,10 +76,11 @@ def alexnet(*, classes: int = 10, in_channels: int = 3, side: int = 32) -> nn.Mo
         output=nn.Linear(128, classes),
     )
     net = nn.Sequential(layers)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-            nn.init.zeros_(module.bias)
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter, nonlinearity="linear")
+        else:
+            nn.init.zeros_(parameter)
     return net
 
 
