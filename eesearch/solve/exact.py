@@ -62,7 +62,7 @@ def solve_front(
 
     Raises:
         PolicyError: the table lacks the own classifier or holds several, or an option is out of range.
-        CostError: a step is negative or not a number, the first axis is no mean (`params`), or one with a limit misses.
+        CostError: a step is negative or no number, an axis with a limit is missing, or the first is no mean (`params`).
         InputError: the bitsets do not fit into the memory.
     """
     from eesearch.solve.batched import linear_steps

@@ -109,7 +109,8 @@ def _labels(table: DataFrame, column: str, file: Path) -> list[Any]:
         raise refuse_kind(f"column '{column}' of {file}", f"{table[column].iloc[0]:.6g}", many=False)
     labels = list(table[column].tolist())
     texts = [str(label).strip().lower() for label in labels]
-    nothing = ("", "nan") if any(text.isdigit() for text in texts) else ("",)  # among names of classes, "nan" is one
+    numbers = any(text.lstrip("+-").isdigit() for text in texts)
+    nothing = ("", "nan") if numbers else ("",)  # among names of classes, "nan" is one
     missing = [row for row, text in enumerate(texts) if text in nothing]
     if missing:
         where = f"{len(missing)} of {len(labels)} rows of {file}, row {missing[0]} first"

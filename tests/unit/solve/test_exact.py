@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations, groupby, permutations, product
 from math import inf
@@ -301,14 +302,21 @@ def test_constraints_are_kept_exactly(problem, family, data):
         assert 0.0 < found <= 1.02 * min(values) + 1e-3
 
 
+@contextmanager
+def stopping_after(asked):
+    """Let searches stop once they have asked so many times whether their time is up."""
+    calls = iter(range(asked))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "clock", lambda _: lambda: next(calls, None) is None)
+        yield
+
+
 @settings(max_examples=60, deadline=None)
 @given(problems(), families, st.integers(0, 30))
 def test_a_certificate_holds_wherever_the_search_was_stopped(problem, family, asked):
     table, costs = problem
     expected = brute_force(table, costs, family)
-    calls = iter(range(asked))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "clock", lambda _: lambda: next(calls, None) is None)
+    with stopping_after(asked):
         front = solve(table, costs, family, method="anytime")
     total, samples, unit = table.weight.sum(), len(table.labels), costs.backbone
     floor = np.array(front.certificate.floor).reshape(-1, 2)
@@ -323,14 +331,12 @@ def test_a_certificate_holds_wherever_the_search_was_stopped(problem, family, as
 
 @pytest.mark.parametrize("asked", [2, 5, 10, 20, 40])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_certificate_does_not_count_what_breaks_the_bounds(monkeypatch, seed, asked):
+def test_a_certificate_does_not_count_what_breaks_the_bounds(seed, asked):
     """What is searched among levels may break them by a little; it is no part of the answer."""
     table, costs = made_table(seed)
     for over in solve(table, costs, Family(2, 6)).points:
         limit = Limit(axis="macs", at="mean", at_most=cost_of(over) / 1.02)
-        calls = iter(range(asked))
-        with monkeypatch.context() as patch:
-            patch.setattr(exact, "clock", lambda _, calls=calls: lambda: next(calls, None) is None)
+        with stopping_after(asked):
             family, effort = Family(2, 6, Constraints(limits=(limit,))), Effort(method="anytime", threads=1)
             front = solve_front(table, costs, family=family, effort=effort)
         floor = np.array(front.certificate.floor).reshape(-1, 2)
@@ -340,7 +346,7 @@ def test_a_certificate_does_not_count_what_breaks_the_bounds(monkeypatch, seed, 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_nearly_keeps_the_bounds_is_not_lost_when_time_runs_out(monkeypatch, seed):
+def test_what_nearly_keeps_the_bounds_is_not_lost_when_time_runs_out(seed):
     table, costs = made_table(seed)
     cheapest = solve_front(table, costs, family=Family(2, 12, Constraints(max_drop=0.0)))[0]
     bounds = Constraints(max_drop=0.0, limits=(Limit(axis="macs", at="mean", at_most=0.99 * cost_of(cheapest)),))
@@ -349,9 +355,7 @@ def test_what_nearly_keeps_the_bounds_is_not_lost_when_time_runs_out(monkeypatch
     for asked in (5, 20, 80, 320, 1280):
         fronts = []
         for refine, family in ((False, Family(2, 12, near)), (True, Family(2, 12, bounds))):
-            calls = iter(range(asked))
-            with monkeypatch.context() as patch:
-                patch.setattr(exact, "clock", lambda _, calls=calls: lambda: next(calls, None) is None)
+            with stopping_after(asked):
                 effort = Effort(method="anytime", threads=1, refine=refine, least=refine)
                 fronts.append(solve_front(table, costs, family=family, effort=effort))
         held, (point,) = fronts[0].points, fronts[1].points
